@@ -1,0 +1,1 @@
+"""How many bits a network takes: the file, and the data given the network."""

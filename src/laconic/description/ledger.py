@@ -1,0 +1,105 @@
+"""The ledger: where every bit of a description went.
+
+Hinton & van Camp (1993): the best network minimises *bits to describe the model + bits to describe
+the data given the model*. A ledger lists both, row by row. Rows marked ``measured`` are lengths of
+parts of a file and add up to its length exactly; the data's row is an ideal code length
+(Σ −log2 p), which an arithmetic coder reaches to within two bits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry: `bits` spent on `part` of `tensor` (the empty name: on the file as a whole)."""
+
+    tensor: str
+    part: str
+    bits: float
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The bits of a model and of the data given the model.
+
+    Attributes:
+        rows: all entries; measured ones add up to the file's length in bits.
+        references: what simpler accounts would charge for the same model, in bits, by label.
+            They are for comparison only and enter no total.
+        n_cases: how many cases the data's bits describe; 0 when no data was given.
+    """
+
+    rows: tuple[Row, ...]
+    references: Mapping[str, float] = field(default_factory=dict)
+    n_cases: int = 0
+
+    @property
+    def model_bits(self) -> int:
+        """The file's length in bits: the sum of the measured rows."""
+        return round(sum(row.bits for row in self.rows if row.measured))
+
+    @property
+    def data_bits(self) -> float:
+        """Σ −log2 p(target | input) over the data, in bits; 0 when no data was given."""
+        return sum(row.bits for row in self.rows if not row.measured)
+
+    @property
+    def total_bits(self) -> float:
+        """Bits for the model and for the data given the model."""
+        return self.model_bits + self.data_bits
+
+    def by_tensor(self) -> dict[str, float]:
+        """Measured bits by tensor; the empty name holds what belongs to the whole file."""
+        return self._sums(lambda row: row.tensor)
+
+    def by_part(self) -> dict[str, float]:
+        """Measured bits by part: header, directory, tables, classes, weights, escapes, …"""
+        return self._sums(lambda row: row.part)
+
+    def _sums(self, key: Any) -> dict[str, float]:
+        sums: dict[str, float] = defaultdict(float)
+        for row in self.rows:
+            if row.measured:
+                sums[key(row)] += row.bits
+        return dict(sums)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ledger as plain values, for JSON."""
+        return {
+            "model_bits": self.model_bits,
+            "data_bits": self.data_bits,
+            "total_bits": self.total_bits,
+            "n_cases": self.n_cases,
+            "references": dict(self.references),
+            "rows": [vars(row) for row in self.rows],
+        }
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        table = Table(title="Description length", show_footer=True)
+        table.add_column("", footer="total")
+        table.add_column("bits", justify="right", footer=f"{self.total_bits:,.0f}")
+        table.add_column("share", justify="right", footer="100 %")
+        table.add_column("is")
+        for part, bits in self.by_part().items():
+            table.add_row(f"model: {part}", f"{bits:,.0f}", self._share(bits), "measured")
+        if self.n_cases:
+            label = f"data: {self.n_cases:,} cases"
+            table.add_row(label, f"{self.data_bits:,.0f}", self._share(self.data_bits), "ideal code")
+        table.add_section()
+        for label, bits in self.references.items():
+            table.add_row(label, f"{bits:,.0f}", "", "for reference")
+        return table
+
+    def _share(self, bits: float) -> str:
+        return f"{bits / self.total_bits:.1%}" if self.total_bits else "–"

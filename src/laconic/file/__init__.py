@@ -1,0 +1,1 @@
+"""The container that a coded network lives in."""

@@ -1,0 +1,1 @@
+"""Choosing which weights stay: criterion × unit × scope × budget."""

@@ -1,0 +1,1 @@
+"""One plain loop, and rules that act around its optimizer."""
