@@ -95,7 +95,9 @@ class Ledger:
             table.add_row(f"model: {part}", f"{bits:,.0f}", self._share(bits), "measured")
         if self.n_cases:
             label = f"data: {self.n_cases:,} cases"
-            table.add_row(label, f"{self.data_bits:,.0f}", self._share(self.data_bits), "ideal code")
+            table.add_row(
+                label, f"{self.data_bits:,.0f}", self._share(self.data_bits), "ideal code"
+            )
         table.add_section()
         for label, bits in self.references.items():
             table.add_row(label, f"{bits:,.0f}", "", "for reference")

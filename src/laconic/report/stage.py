@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from dataclasses import dataclass
 
+from torch import nn
+
+from laconic.datasets import Dataset
+from laconic.description.data_code import evaluate
+from laconic.description.describe import describe
 from laconic.description.ledger import Ledger
+from laconic.file.state import load, save
+from laconic.quantization.grid import Grid
+from laconic.tensors import tensors
 
 
 @dataclass(frozen=True)
@@ -12,7 +22,7 @@ class Stage:
     """A network at one point of its compression.
 
     Attributes:
-        name: what was done, such as ``dense`` or ``round 3``.
+        name: what was done, such as ``dense`` or ``90% pruned``.
         sparsity: the fraction of the compressed tensors' weights that are zero.
         n_active: parameters that are not zero, of the whole model.
         accuracy: the fraction of test cases that the *decoded file* gets right.
@@ -26,3 +36,22 @@ class Stage:
     accuracy: float
     file_bytes: int
     ledger: Ledger
+
+
+def measure(
+    name: str, model: nn.Module, path: str | os.PathLike[str], data: Dataset, quantizer: Grid
+) -> Stage:
+    """Save `model` to `path`, decode the file, and measure what was decoded; `model` is unchanged."""
+    file_bytes = save(model, path, quantizer)
+    ledger = describe(path, data.train.batches(4096), into=model)
+    decoded = load(path, into=copy.deepcopy(model))
+    weights = tensors(model).values()
+    n_zero = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
+    return Stage(
+        name,
+        n_zero / sum(weight.numel() for weight in weights),
+        sum(int(parameter.count_nonzero()) for parameter in model.parameters()),
+        evaluate(decoded, data.test.batches(4096)).accuracy,
+        file_bytes,
+        ledger,
+    )

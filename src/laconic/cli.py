@@ -1,0 +1,204 @@
+"""The command line: the only place where strings become choices.
+
+Wrong use prints one line and exits with 2; damaged input prints one line and exits with 1; Ctrl-C with 130.
+Heavy imports happen inside the commands, so that `laconic --help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+WRONG_USE, DAMAGED, INTERRUPTED = 2, 1, 130
+UsageError = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="laconic",
+    help="Turn a trained network into the shortest file that still does its job.",
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+)
+
+
+class Data(StrEnum):
+    """The demo's data sets."""
+
+    DIGITS = "digits"
+    MNIST = "mnist"
+    BLOBS = "blobs"
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Turn a trained network into the shortest file that still does its job."""
+    if version:
+        from laconic import __version__
+
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def demo(
+    data: Annotated[Data, typer.Option(help="What to train on.")] = Data.DIGITS,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "laconic-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of initial weights and order of training.")] = 0,
+) -> None:
+    """Train a network, prune it round by round, and show what each step costs in bits."""
+    from laconic import demo as demonstration
+
+    demonstration.run(data.value, output, seed, Console())
+
+
+@app.command()
+def compress(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A safetensors file, or a PyTorch checkpoint.")
+    ],
+    output: Output,
+    relative_error: Annotated[
+        float, typer.Option(help="Largest ‖w − ŵ‖ / ‖w‖ of each compressed tensor.")
+    ] = 0.05,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Tensors to store exactly.")] = None,
+    force: Force = False,
+) -> None:
+    """Code a checkpoint's weights on grids, without data, at a stated relative error."""
+    _refuse_overwrite(output, force)
+    if not 0 < relative_error < 1:
+        raise typer.BadParameter(f"--relative-error: expected within (0, 1), got {relative_error}")
+    from laconic.checkpoints import read_checkpoint
+    from laconic.file.state import save
+    from laconic.quantization.grid import Grid
+
+    console = Console(stderr=True)
+    with console.status(f"Coding {checkpoint}"):
+        tensors = read_checkpoint(checkpoint)
+        n_bytes = save(tensors, output, Grid(relative_error), include, exclude or ())
+    n_before = sum(t.numel() * t.element_size() for t in tensors.values())
+    print(
+        f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than the "
+        f"{n_before:,} bytes of {len(tensors)} tensors"
+    )
+
+
+@app.command()
+def decompress(
+    file: Annotated[Path, typer.Argument(help="A .lac file.")],
+    output: Output,
+    force: Force = False,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(help="Most bytes to decode to; a thousand times the file's by default."),
+    ] = None,
+) -> None:
+    """Decode a .lac file to safetensors."""
+    _refuse_overwrite(output, force)
+    from safetensors.torch import save as to_bytes
+
+    from laconic.file.atomic import atomic
+    from laconic.file.state import load
+
+    tensors = load(file, max_bytes=max_bytes)
+    shared = {t.data_ptr(): name for name, t in tensors.items()}
+    unshared = {n: t if shared[t.data_ptr()] == n else t.clone() for n, t in tensors.items()}
+    with atomic(output) as target:
+        target.write(to_bytes(unshared))
+    print(f"{output}: {len(tensors)} tensors, {output.stat().st_size:,} bytes")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .lac file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List a file's tensors: shape, sparsity, bits a weight, bytes."""
+    from laconic.file.inspect import inspect as read
+
+    found = read(file)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        Console().print(_inspection(found))
+
+
+def _inspection(found: dict[str, Any]) -> Table:
+    title = (
+        f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
+    )
+    table = Table(title=title, show_footer=True)
+    table.add_column("tensor", footer="all", overflow="fold")
+    table.add_column("shape", footer=f"{found['weights']:,}", overflow="fold")
+    table.add_column("type", footer="")
+    table.add_column("zeros", justify="right", footer=f"{found['sparsity']:.1%}")
+    table.add_column("bits/w", justify="right", footer=f"{found['bits_per_weight']:.2f}")
+    table.add_column("bytes", justify="right", footer=f"{found['bytes']:,}")
+    for tensor in found["tensors"]:
+        kind = tensor["dtype"] if tensor["method"] != "tied" else f"= {tensor['tied_to']}"
+        table.add_row(
+            tensor["name"],
+            "×".join(map(str, tensor["shape"])) or "scalar",
+            f"{kind}, {tensor['method']}" if tensor["method"] != "tied" else kind,
+            f"{tensor['sparsity']:.1%}",
+            f"{tensor['bits_per_weight']:.2f}",
+            f"{tensor['bytes']:,}",
+        )
+    return table
+
+
+def _refuse_overwrite(output: Path, force: bool) -> None:
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{output}: expected a file in a folder that exists")
+    if output.exists() and not force:
+        raise typer.BadParameter(f"{output} exists; add --force to replace it")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from laconic.errors import FormatError, LaconicError, LimitError, UnsupportedError
+
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except UsageError as error:
+        return _complain(error.format_message(), WRONG_USE)  # pyright: ignore[reportAttributeAccessIssue]
+    except (FormatError, LimitError, UnsupportedError) as error:
+        return _complain(error, DAMAGED)
+    except (LaconicError, OSError, ValueError, ImportError) as error:
+        return _complain(error, WRONG_USE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted; what was finished is kept", INTERRUPTED)
+
+
+def _complain(message: object, code: int) -> int:
+    print("laconic: " + " ".join(str(message).split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The demonstration: train, prune round by round, write files, decode them, and count bits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from laconic import datasets, zoo
+from laconic.datasets import Dataset
+from laconic.pruning.mask import Mask
+from laconic.quantization.grid import Grid
+from laconic.report.page import write_page
+from laconic.report.pictures import pictures
+from laconic.report.stage import Stage, measure
+from laconic.tensors import tensors
+from laconic.training.iterative import iterative
+from laconic.training.loop import Training, train
+from laconic.training.progress_bar import ProgressBar
+from laconic.training.rules import Hold
+from laconic.training.schedules import Schedule, geometric
+
+FIRST_SPARSITY, LAST_SPARSITY, N_ROUNDS = 0.5, 0.95, 5
+QUANTIZER = Grid(0.1)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data, a network, and how both are trained and fine-tuned."""
+
+    data: Callable[[], Dataset]
+    network: Callable[[], nn.Module]
+    dense: Training
+    fine_tuning: Training
+    batch_size: int | None = 64
+
+
+_adam, _sgd = partial(torch.optim.Adam, lr=1e-3), torch.optim.SGD
+
+EXPERIMENTS = {
+    "digits": Experiment(
+        datasets.digits,
+        partial(zoo.lenet_300_100, n_inputs=64),
+        Training(epochs=40, optimizer=_adam),
+        Training(epochs=20, optimizer=_adam),
+    ),
+    "mnist": Experiment(
+        datasets.mnist,
+        zoo.lenet_300_100,
+        Training(epochs=8, optimizer=_adam),
+        Training(epochs=4, optimizer=_adam),
+        batch_size=128,
+    ),
+    "blobs": Experiment(
+        datasets.blobs,
+        zoo.blobs_net,
+        Training(epochs=100, optimizer=partial(_sgd, lr=0.01)),
+        Training(epochs=50, optimizer=partial(_sgd, lr=0.005)),
+        batch_size=None,
+    ),
+}
+
+
+def run(name: str, folder: Path, seed: int, console: Console) -> list[Stage]:
+    """Run the experiment `name`, write its files and report into `folder`, and print the table."""
+    experiment = EXPERIMENTS[name]
+    data = experiment.data()
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    model = experiment.network()
+    n_weights = sum(weight.numel() for weight in tensors(model).values())
+    console.print(
+        f"{name}: {len(data.train):,} training and {len(data.test):,} test cases; "
+        f"a network with {n_weights:,} weights"
+    )
+    stages: list[Stage] = []
+    masks: list[Mask] = []
+    for label, mask in _stages(model, experiment, data, console):
+        stages.append(measure(label, model, folder / f"{label}.lac", data, QUANTIZER))
+        masks += [mask] if mask else []
+        if mask is None:
+            dense = copy.deepcopy(model)
+    console.print(table(stages))
+    _summarise(stages, folder, console)
+    report = write_page(
+        folder / "report.html",
+        f"Laconic on {name}",
+        stages,
+        pictures(stages, dense, model, masks[-1]),
+        _settings(experiment, seed),
+    )
+    console.print(f"Report: {report.resolve()}", soft_wrap=True)
+    return stages
+
+
+def _stages(
+    model: nn.Module, experiment: Experiment, data: Dataset, console: Console
+) -> Iterator[tuple[str, Mask | None]]:
+    """Train `model` on, one stage at a time; each stage's label, and its mask."""
+    batches = data.train.batches(experiment.batch_size, shuffle=True)
+    with ProgressBar("dense", console) as bar:
+        train(model, batches, experiment.dense, callbacks=[bar])
+    yield "dense", None
+
+    def fine_tune(model: nn.Module, mask: Mask) -> None:
+        with ProgressBar(f"{mask.sparsity:.0%} pruned", console) as bar:
+            train(model, batches, experiment.fine_tuning, [Hold(mask)], [bar])
+
+    first = Schedule(FIRST_SPARSITY, end=1)
+    rest = Schedule(LAST_SPARSITY, N_ROUNDS, geometric, initial=FIRST_SPARSITY)
+    for schedule in (first, rest):
+        for done in iterative(model, schedule, fine_tune):
+            yield f"{done.mask.sparsity:.0%} pruned", done.mask
+
+
+def table(stages: list[Stage]) -> Table:
+    """Accuracy and bits of every stage; the lowest total is marked."""
+    shortest = min(stages, key=lambda stage: stage.ledger.total_bits)
+    columns = Table(caption="Accuracy and bits are the decoded file's. ← fewest bits in all")
+    for heading in ("", "accuracy", "active", "file", "model", "data", "total"):
+        columns.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    columns.add_row("", "test", "parameters", "bytes", "bits", "bits", "bits", style="dim")
+    for stage in stages:
+        columns.add_row(
+            stage.name,
+            f"{stage.accuracy:.2%}",
+            f"{stage.n_active:,}",
+            f"{stage.file_bytes:,}",
+            f"{stage.ledger.model_bits:,}",
+            f"{stage.ledger.data_bits:,.0f}",
+            f"{stage.ledger.total_bits:,.0f}" + (" ←" if stage is shortest else ""),
+        )
+    return columns
+
+
+def _summarise(stages: list[Stage], folder: Path, console: Console) -> None:
+    dense, last = stages[0], stages[-1]
+    float_bytes = last.ledger.references["dense float32"] / 8
+    change = 100 * (last.accuracy - dense.accuracy)
+    console.print(
+        f"{folder / last.name}.lac has {last.file_bytes:,} bytes, {float_bytes / last.file_bytes:.0f} times "
+        f"fewer than the float32 weights, and scores {change:+.2f} points against the dense file.",
+        soft_wrap=True,
+    )
+    lighter = last.ledger.total_bits < dense.ledger.total_bits
+    console.print(
+        f"Pruning made the whole description {'shorter' if lighter else 'longer'}: "
+        f"{dense.ledger.total_bits:,.0f} → {last.ledger.total_bits:,.0f} bits.",
+        soft_wrap=True,
+    )
+
+
+def _settings(experiment: Experiment, seed: int) -> dict[str, str]:
+    return {
+        "dense training": f"{experiment.dense.epochs} epochs, {_optimizer(experiment.dense)}",
+        "fine-tuning, each round": f"{experiment.fine_tuning.epochs} epochs, {_optimizer(experiment.fine_tuning)}",
+        "batch size": str(experiment.batch_size or "all cases"),
+        "pruning": f"global magnitude, {FIRST_SPARSITY:.0%}, then {N_ROUNDS} rounds to {LAST_SPARSITY:.0%}",
+        "grid": f"relative error {QUANTIZER.relative_error} a tensor",
+        "data bits": "of the training labels",
+        "seed": str(seed),
+        "PyTorch": torch.__version__,
+    }
+
+
+def _optimizer(training: Training) -> str:
+    chosen = training.optimizer
+    if isinstance(chosen, partial):
+        arguments = ", ".join(f"{key} {value}" for key, value in chosen.keywords.items())
+        return f"{chosen.func.__name__} ({arguments})"
+    return getattr(chosen, "__name__", str(chosen))

@@ -1,0 +1,92 @@
+"""`describe`: the description length of a network, measured on a file that decodes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from laconic import codec
+from laconic.description.data_code import CLASS_LABELS, Nats, evaluate
+from laconic.description.ledger import Ledger, Row
+from laconic.file.container import Reader
+from laconic.file.state import DEFAULT, load, save
+from laconic.quantization.grid import Grid
+
+DENSE = "dense float32"
+BIT_EACH = "one bit a parameter"
+
+
+def describe(
+    model_or_path: nn.Module | str | os.PathLike[str],
+    batches: Iterable[tuple[Tensor, Tensor]] = (),
+    into: nn.Module | None = None,
+    quantizer: Grid | None = DEFAULT,
+    nats: Nats = CLASS_LABELS,
+) -> Ledger:
+    """Count the bits of a network and of the data given it.
+
+    A model is first saved to a temporary file: its bits are that file's, by tensor and part, and the data's are
+    those of the network decoded from it. Two references stand beside them: every number of the state as
+    float32, and one bit for each parameter that is not zero, a common simplification.
+
+    Args:
+        model_or_path: a model, or a `.lac` file.
+        batches: pairs (inputs, targets) whose targets the network codes; none for the model's bits alone.
+        into: for a file with batches, a model of its architecture; it is not changed.
+        quantizer: for a model, how it is saved.
+        nats: Σ −ln p from outputs and targets; by default class labels.
+
+    Raises:
+        ValueError: batches are given for a file without a model to decode it into.
+        FormatError: the file is damaged.
+    """
+    if isinstance(model_or_path, nn.Module):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.lac"
+            save(model_or_path, path, quantizer)
+            return describe(path, batches, model_or_path, nats=nats)
+    batches = iter(batches)
+    first = next(batches, None)
+    with Reader(model_or_path) as reader:
+        reader.check_limit(reader.entries)
+        rows, references = list(_model_rows(reader)), _references(reader)
+    if first is None:
+        return Ledger(tuple(rows), references)
+    if into is None:
+        raise ValueError("describe: to code data with a file's network, pass a model as into=")
+    decoded = load(model_or_path, into=copy.deepcopy(into))
+    code = evaluate(decoded, _chain(first, batches), nats)
+    rows.append(Row("", "targets given the network", code.bits, measured=False))
+    return Ledger(tuple(rows), references, code.n_cases)
+
+
+def _chain(
+    first: tuple[Tensor, Tensor], rest: Iterable[tuple[Tensor, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    yield first
+    yield from rest
+
+
+def _model_rows(reader: Reader) -> Iterator[Row]:
+    yield Row("", "file header", 8 * reader.n_header_bytes)
+    for name, entry in reader.entries.items():
+        yield Row(name, "directory", 8 * entry.n_entry_bytes)
+        if entry.tied_to is None:
+            for part, n_bytes in codec.parts(entry.form, reader.chunk(entry)).items():
+                if n_bytes:
+                    yield Row(name, part, 8 * n_bytes)
+
+
+def _references(reader: Reader) -> dict[str, float]:
+    entries = [entry for entry in reader.entries.values() if entry.tied_to is None]
+    nonzero = sum(
+        int(codec.decode(entry.form, reader.chunk(entry)).count_nonzero())
+        for entry in entries
+        if entry.form.dtype.is_floating_point
+    )
+    return {DENSE: 32.0 * sum(entry.form.numel for entry in entries), BIT_EACH: float(nonzero)}

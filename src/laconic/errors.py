@@ -1,0 +1,27 @@
+"""The errors of Laconic: each names the place, what was expected and what was found."""
+
+from __future__ import annotations
+
+
+class LaconicError(Exception):
+    """Base of every error that Laconic raises for bad input."""
+
+
+class FormatError(LaconicError):
+    """A file is not a valid `.lac` file: foreign, truncated, corrupt, or with trailing bytes."""
+
+
+class UnsupportedError(LaconicError):
+    """A valid file, or a tensor in it, asks for something this version does not know."""
+
+
+class LimitError(LaconicError):
+    """Decoding would need more memory than the caller allows."""
+
+
+class MismatchError(LaconicError, ValueError):
+    """Names, shapes or types differ from those of the model or of each other."""
+
+
+class NonFiniteError(LaconicError, ValueError):
+    """A tensor to be quantised or ranked holds NaN or infinity."""

@@ -1,0 +1,232 @@
+"""The container: magic, version, directory, chunks, checksums. `docs/format.md` is its specification.
+
+A file is checked before it is believed: lengths against the bytes that are there, checksums before
+contents, and the memory that decoding needs against a limit before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from laconic.codec import DTYPES, Form, Method
+from laconic.coding.bits import Cursor, varint
+from laconic.errors import FormatError, LimitError, UnsupportedError
+from laconic.file.atomic import atomic
+
+MAGIC = b"\x89LAC"
+VERSION = 1
+N_CHECKSUM_BYTES = 4
+LONGEST_NAME = 1024
+MOST_DIMENSIONS = 64
+FREE_BYTES = 64 << 20  # any file may decode to this much …
+EXPANSION = 1000  # … and to this many times its own length
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor's line in the directory.
+
+    Attributes:
+        form: name, type, shape and method; for a tied tensor those of the one it shares.
+        offset: where the chunk begins in the file.
+        n_chunk_bytes: its length.
+        checksum: its CRC-32.
+        tied_to: the name of the entry that holds the tensor, if it is another one.
+        n_entry_bytes: length of this line.
+        unknown: why this version cannot decode the tensor, if it cannot.
+    """
+
+    form: Form
+    offset: int
+    n_chunk_bytes: int
+    checksum: int
+    tied_to: str | None
+    n_entry_bytes: int
+    unknown: str | None = None
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Iterable[tuple[Form, bytes]], tied: Mapping[str, str]
+) -> int:
+    """Write tensors with their chunks, then `tied` (name → earlier name), atomically; the file's length."""
+    directory, chunks, index = bytearray(), [], {}
+    previous = b""
+    for form, chunk in tensors:
+        name = form.name.encode()
+        index[form.name] = len(index)
+        directory += _name(name, previous)
+        directory.append(DTYPES.index(form.dtype) | form.method << 4)
+        directory += b"".join(map(varint, (len(form.shape), *form.shape, len(chunk))))
+        directory += zlib.crc32(chunk).to_bytes(N_CHECKSUM_BYTES, "little")
+        chunks.append(chunk)
+        previous = name
+    for alias, original in tied.items():
+        name = alias.encode()
+        directory += _name(name, previous) + bytes([Method.TIED << 4]) + varint(index[original])
+        previous = name
+    count = varint(len(index) + len(tied))
+    head = MAGIC + bytes([VERSION]) + varint(len(count) + len(directory)) + count + directory
+    with atomic(path) as file:
+        file.write(head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little"))
+        file.writelines(chunks)
+        return file.tell()
+
+
+def _name(name: bytes, previous: bytes) -> bytes:
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise UnsupportedError(f"name of {len(name)} bytes: a file's are 1 to {LONGEST_NAME}")
+    shared = len(os.path.commonprefix([name, previous]))
+    return varint(shared) + varint(len(name) - shared) + name[shared:]
+
+
+class Reader:
+    """An open `.lac` file: its directory, and any tensor's chunk.
+
+    Attributes:
+        entries: the directory, by name, in the file's order.
+        n_bytes: the file's length.
+        n_header_bytes: what stands before the chunks and in no entry.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = Path(path).open("rb")  # noqa: SIM115 – closed by `close`
+        try:
+            self.path = os.fspath(path)
+            self.n_bytes = os.fstat(self._file.fileno()).st_size
+            self.entries = self._read_directory()
+            in_entries = sum(e.n_entry_bytes + e.n_chunk_bytes for e in self.entries.values())
+            self.n_header_bytes = self.n_bytes - in_entries
+        except BaseException:
+            self._file.close()
+            raise
+
+    def chunk(self, entry: Entry) -> bytes:
+        """The bytes of an entry's chunk, checked."""
+        if entry.unknown:
+            raise UnsupportedError(f"{self.path}: {entry.form.name}: {entry.unknown}")
+        self._file.seek(entry.offset)
+        data = self._file.read(entry.n_chunk_bytes)
+        if zlib.crc32(data) != entry.checksum:
+            raise FormatError(
+                f"{self.path}: {entry.form.name}: expected checksum {entry.checksum:08x}, "
+                f"found {zlib.crc32(data):08x}: the file is damaged"
+            )
+        return data
+
+    def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
+        """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES)."""
+        limit = FREE_BYTES + EXPANSION * self.n_bytes if max_bytes is None else max_bytes
+        needed = sum(self.entries[name].form.n_bytes for name in names)
+        if needed > limit:
+            raise LimitError(
+                f"{self.path}: {self.n_bytes:,} bytes would decode to {needed:,}, above the limit "
+                f"of {limit:,}; raise max_bytes if you trust the file"
+            )
+
+    def _read_directory(self) -> dict[str, Entry]:
+        head = self._file.read(len(MAGIC) + 1)
+        if head[: len(MAGIC)] != MAGIC:
+            raise FormatError(f"{self.path}: expected a .lac file, found other leading bytes")
+        if head[len(MAGIC) :] != bytes([VERSION]):
+            found = f"version {head[-1]}" if len(head) > len(MAGIC) else "its end"
+            raise UnsupportedError(f"{self.path}: expected version {VERSION}, found {found}")
+        length = self._file.read(9)
+        outer = Cursor(length, f"{self.path}: header")
+        n_directory = outer.varint()
+        begin = len(head) + outer.at
+        end = begin + n_directory + N_CHECKSUM_BYTES
+        if end > self.n_bytes:
+            raise FormatError(
+                f"{self.path}: truncated: {end:,} bytes of directory, {self.n_bytes:,} in all"
+            )
+        self._file.seek(begin)
+        directory = self._file.read(n_directory)
+        checksum = int.from_bytes(self._file.read(N_CHECKSUM_BYTES), "little")
+        if zlib.crc32(head + length[: outer.at] + directory) != checksum:
+            raise FormatError(
+                f"{self.path}: the directory's checksum does not match: the file is damaged"
+            )
+        return _entries(Cursor(directory, f"{self.path}: directory"), end, self.n_bytes)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    by_index: list[Entry] = []
+    previous = b""
+    for _ in range(source.varint()):
+        begin = source.at
+        previous = _read_name(source, previous)
+        name = previous.decode()
+        if name in entries:
+            raise source.error("names that differ", f"{name!r} twice")
+        entry = _read_entry(source, name, (begin, offset), by_index)
+        offset += entry.n_chunk_bytes
+        by_index.append(entry)
+        entries[name] = entry
+    if len(source):
+        raise source.error("the directory's end", f"{len(source)} more bytes")
+    if offset != n_file_bytes:
+        raise FormatError(
+            f"{source.place}: describes {offset:,} bytes, the file has {n_file_bytes:,}"
+        )
+    return entries
+
+
+def _read_name(source: Cursor, previous: bytes) -> bytes:
+    shared, n_more = source.varint(), source.varint()
+    if shared > len(previous) or not 0 < shared + n_more <= LONGEST_NAME:
+        raise source.error(f"a name of 1 to {LONGEST_NAME} bytes", f"{shared} + {n_more}")
+    name = previous[:shared] + bytes(source.take(n_more))
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        raise source.error("a name in UTF-8", repr(name)) from error
+    return name
+
+
+def _read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Entry]) -> Entry:
+    begin, offset = at
+    form = source.byte()
+    if form == Method.TIED << 4:
+        index = source.varint()
+        if index >= len(earlier) or earlier[index].tied_to:
+            raise source.error("an earlier entry that is not tied", f"entry {index}")
+        original = earlier[index]
+        shared = Form(name, original.form.dtype, original.form.shape, Method.TIED)
+        return Entry(shared, offset, 0, 0, original.form.name, source.at - begin, original.unknown)
+    n_dimensions = source.varint()
+    if n_dimensions > MOST_DIMENSIONS:
+        raise source.error(f"at most {MOST_DIMENSIONS} dimensions", f"{n_dimensions}")
+    shape = tuple(source.varint() for _ in range(n_dimensions))
+    n_chunk_bytes = source.varint()
+    checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
+    code, method = form & 15, form >> 4
+    unknown = None
+    if code >= len(DTYPES) or method not in (Method.EXACT, Method.GRID):
+        unknown = f"type {code}, method {method}: not known to this version"
+        code, method = 8, Method.EXACT
+    known = Form(name, DTYPES[code], shape, Method(method))
+    if math.prod(max(n, 1) for n in shape) * known.dtype.itemsize >= 1 << 63:
+        raise source.error("fewer than 2^63 bytes", f"shape {shape}")
+    return Entry(known, offset, n_chunk_bytes, checksum, None, source.at - begin, unknown)

@@ -1,0 +1,53 @@
+"""What a file holds, as plain values."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from laconic import codec
+from laconic.file.container import Entry, Reader
+
+
+def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes of chunk and directory.
+
+    Tensors are decoded one at a time to count their zeros. Totals: weights, sparsity, bits per weight, bytes.
+
+    Raises:
+        FormatError: the file is damaged.
+        LimitError: it would decode to more than the default limit.
+    """
+    with Reader(path) as reader:
+        reader.check_limit(reader.entries)
+        tensors = [_tensor(reader, entry) for entry in reader.entries.values()]
+        stored = [tensor for tensor in tensors if tensor["method"] != "tied"]
+        n_weights = sum(tensor["weights"] for tensor in stored)
+        n_zeros = sum(tensor["zeros"] for tensor in stored)
+        return {
+            "file": os.fspath(path),
+            "bytes": reader.n_bytes,
+            "weights": n_weights,
+            "sparsity": n_zeros / max(1, n_weights),
+            "bits_per_weight": 8 * reader.n_bytes / max(1, n_weights),
+            "tensors": tensors,
+        }
+
+
+def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
+    form = entry.form
+    n_bytes = entry.n_entry_bytes + entry.n_chunk_bytes
+    row = {
+        "name": form.name,
+        "shape": list(form.shape),
+        "dtype": str(form.dtype).removeprefix("torch."),
+        "method": form.method.name.lower(),
+        "tied_to": entry.tied_to,
+        "weights": form.numel,
+        "bytes": n_bytes,
+        "bits_per_weight": 8 * n_bytes / max(1, form.numel),
+    }
+    holder = reader.entries[entry.tied_to] if entry.tied_to else entry
+    values = codec.decode(holder.form, reader.chunk(holder))
+    zeros = form.numel - int(values.count_nonzero()) if form.numel else 0
+    return {**row, "zeros": zeros, "sparsity": zeros / max(1, form.numel)}

@@ -1,0 +1,163 @@
+"""Contests: who competes with whom (scopes), and how many win (budgets).
+
+Finding the k best of n does not need sorting: a radix selection reads the scores' bits as
+integers, counts the leading 16 bits, then the next 16 of those at the boundary, and so knows the k-th score exactly.
+For float32 that is three passes in chunks, whatever n, with no copy of the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from laconic.errors import NonFiniteError
+
+CHUNK = 1 << 20  # elements looked at together: small enough for a cache
+DIGIT_BITS = 16
+
+
+class Scope(Protocol):
+    """Who competes: a partition of the tensors into contests."""
+
+    def contests(self, names: Iterable[str]) -> Iterable[Sequence[str]]:
+        """Groups of names; the members of each group's tensors compete together."""
+        ...
+
+
+class Budget(Protocol):
+    """Who wins a contest."""
+
+    def n_kept(self, n: int) -> int:
+        """How many of `n` members stay."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """All members of all tensors compete together: global pruning."""
+
+    def contests(self, names: Iterable[str]) -> Iterable[Sequence[str]]:
+        """One group of all names."""
+        return [list(names)]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Members compete within their tensor: layer-wise pruning."""
+
+    def contests(self, names: Iterable[str]) -> Iterable[Sequence[str]]:
+        """A group for each name."""
+        return [[name] for name in names]
+
+
+@dataclass(frozen=True)
+class Density:
+    """A fraction stays, the same in every contest.
+
+    Attributes:
+        fraction: of members that stay, in [0, 1]; the number removed is rounded, half to even,
+            as in `torch.nn.utils.prune`.
+    """
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"density: expected a fraction within [0, 1], got {self.fraction}")
+
+    def n_kept(self, n: int) -> int:
+        """How many of `n` members stay."""
+        return n - round((1 - self.fraction) * n)
+
+
+def winners(
+    scope: Scope, budget: Budget, lost: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Booleans of the shapes of `lost`: in each contest, exactly as many as the budget says, the highest.
+
+    Of equal scores the one with the lower index stays, and of tensors the earlier one, so reruns agree.
+
+    Raises:
+        NonFiniteError: a score is NaN.
+    """
+    kept: dict[str, torch.Tensor] = {}
+    for names in scope.contests(lost):
+        scores = [lost[name].detach().reshape(-1) for name in names]
+        n_kept = budget.n_kept(sum(score.numel() for score in scores))
+        for name, flat in zip(names, _largest(scores, n_kept, names), strict=True):
+            kept[name] = flat.reshape(lost[name].shape)
+    return {name: kept[name] for name in lost}
+
+
+def _largest(scores: Sequence[torch.Tensor], k: int, names: Sequence[str]) -> list[torch.Tensor]:
+    """Booleans for the `k` largest of all flat `scores` together."""
+    n = sum(score.numel() for score in scores)
+    for name, score in zip(names, scores, strict=True):
+        if score.numel() and score.max().isnan():  # the maximum propagates NaN
+            raise NonFiniteError(f"{name}: expected scores to rank, found NaN")
+    if k in (0, n):
+        return [torch.full_like(score, k == n and n > 0, dtype=torch.bool) for score in scores]
+    threshold, ties = _kth_largest([chunk for s in scores for chunk in s.split(CHUNK)], k)
+    return [_mark(score, threshold, ties) for score in scores]
+
+
+@dataclass
+class _Ties:
+    """How many scores equal to the threshold may still stay."""
+
+    left: int
+
+
+def _mark(score: torch.Tensor, threshold: float, ties: _Ties) -> torch.Tensor:
+    kept = torch.empty_like(score, dtype=torch.bool)
+    for chunk, out in zip(score.split(CHUNK), kept.split(CHUNK), strict=True):
+        torch.gt(chunk, threshold, out=out)
+        if ties.left:
+            equal = (chunk == threshold).nonzero().squeeze(1)[: ties.left]
+            out[equal] = True
+            ties.left -= len(equal)
+    return kept
+
+
+def _kth_largest(chunks: Sequence[torch.Tensor], k: int) -> tuple[float, _Ties]:
+    """The k-th largest value, and how many of its equals belong to the k largest."""
+    wide = max(64 if chunk.dtype == torch.float64 else 32 for chunk in chunks)
+    prefix = None
+    for shift in range(wide - DIGIT_BITS, -1, -DIGIT_BITS):
+        counts = torch.zeros(1 << DIGIT_BITS, dtype=torch.int64)
+        for chunk in chunks:
+            key = _ordered(chunk, wide)
+            if prefix is not None:
+                key = key[key >> (shift + DIGIT_BITS) == prefix]
+            digit = (key >> shift) & ((1 << DIGIT_BITS) - 1)
+            counts += torch.bincount(digit, minlength=1 << DIGIT_BITS).cpu()
+        # The leading digit is signed: rotating by half puts negative scores below positive ones.
+        order = torch.arange(1 << DIGIT_BITS)
+        if prefix is None:
+            order = order.roll(1 << (DIGIT_BITS - 1))
+        from_top = counts[order].flip(0).cumsum(0)
+        place = int(torch.searchsorted(from_top, k))
+        digit = int(order.flip(0)[place])
+        k -= int(from_top[place - 1]) if place else 0
+        if prefix is None:
+            prefix = digit - (1 << DIGIT_BITS if digit >= 1 << (DIGIT_BITS - 1) else 0)
+        else:
+            prefix = prefix << DIGIT_BITS | digit
+    return _value(prefix or 0, wide), _Ties(k)
+
+
+def _ordered(values: torch.Tensor, wide: int) -> torch.Tensor:
+    """Signed integers of `wide` bits in the order of the floats; −0 is 0."""
+    floats = values.to(torch.float64 if wide == 64 else torch.float32) + 0.0
+    bits = floats.view(torch.int64 if wide == 64 else torch.int32)
+    return bits ^ ((bits >> (wide - 1)) & ((1 << (wide - 1)) - 1))
+
+
+def _value(key: int, wide: int) -> float:
+    """The float of an ordered integer."""
+    integer, real = (torch.int64, torch.float64) if wide == 64 else (torch.int32, torch.float32)
+    key = key ^ ((key >> (wide - 1)) & ((1 << (wide - 1)) - 1))
+    return float(torch.tensor(key, dtype=integer).view(real))

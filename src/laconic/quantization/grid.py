@@ -1,0 +1,121 @@
+"""The uniform grid: w ≈ q·Δ with an integer q and one step Δ per tensor.
+
+Steps are bfloat16 numbers: two bytes in a file, and q·Δ is exact in float32 for |q| < 2^16, so that
+decoded weights quantise to themselves. On a fine grid ‖w − ŵ‖² ≈ n·Δ²/12; on a coarse one and
+for peaked weights it is less, so the step for a stated distortion is searched for, not computed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laconic.coding.jit import kernel
+
+Floats = NDArray[Any]  # flat, float32 or float64
+LARGEST_Q = 2**31 - 2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A uniform grid whose distortion is stated relative to each tensor.
+
+    Attributes:
+        relative_error: the largest allowed ‖w − ŵ‖ / ‖w‖ (Frobenius norms).
+    """
+
+    relative_error: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.relative_error < 1:
+            raise ValueError(f"relative_error: expected within (0, 1), got {self.relative_error}")
+
+    def step(self, weights: Floats) -> float | None:
+        """The coarsest step, to within 1 %, that keeps `weights` (flat, finite) within the error.
+
+        None where no grid does: the weights span more than 32-bit integers, or are too small or too
+        large for a step or for their squares.
+        """
+        energy, n_nonzero, largest = moments(weights)
+        allowed = self.relative_error**2 * energy
+        if largest == 0:
+            return 1.0
+        if not 0 < allowed < math.inf:
+            return None
+        low = high = as_step(math.sqrt(12 * allowed / n_nonzero))
+        while low and squared_error(weights, low) > allowed:
+            low, high = as_step(low / 1.5), low
+        if low == 0 or largest / low > LARGEST_Q:
+            return None
+        while low == high:  # ends: beyond 2·largest all is zero, and the error the whole energy
+            high = as_step(1.5 * low)
+            if squared_error(weights, high) <= allowed:
+                low = high
+        while (middle := as_step(math.sqrt(low * high))) > low and high > 1.01 * low:
+            if squared_error(weights, middle) <= allowed:
+                low = middle
+            else:
+                high = middle
+        return low
+
+
+def as_step(value: float) -> float:
+    """`value` ≥ 0 rounded down to a bfloat16, the form in which files hold steps."""
+    bits = np.float32(min(value, 3.38e38)).view(np.uint32)
+    return float((bits & np.uint32(0xFFFF0000)).view(np.float32))
+
+
+@kernel
+def moments(weights: Floats) -> tuple[float, int, float]:
+    """Σw², how many are not zero, and max |w|."""
+    energy, n_nonzero, largest = 0.0, 0, 0.0
+    for w in weights:
+        x = abs(np.float64(w))
+        energy += x * x
+        n_nonzero += x > 0
+        largest = max(largest, x)
+    return energy, n_nonzero, largest
+
+
+@kernel
+def first_nonfinite(weights: Floats) -> int:
+    """The index of the first NaN or infinity, −1 if there is none."""
+    for i in range(weights.size):
+        if not np.isfinite(weights[i]):
+            return i
+    return -1
+
+
+@kernel
+def squared_error(weights: Floats, step: float) -> float:
+    """Σ(w − ŵ)² on the grid of `step`."""
+    total, inverse = 0.0, 1.0 / step
+    for w in weights:
+        x = np.float64(w)
+        e = x - np.rint(x * inverse) * step
+        total += e * e
+    return total
+
+
+@kernel
+def quantize(weights: Floats, step: float, largest: float) -> NDArray[np.int32]:
+    """The nearest integers q, or the next towards zero where |q|·step would exceed `largest`."""
+    q = np.empty(weights.size, np.int32)
+    inverse = 1.0 / step
+    for i in range(weights.size):
+        x = np.rint(np.float64(weights[i]) * inverse)
+        if abs(x) * step > largest:
+            x -= np.sign(x)
+        q[i] = np.int32(x)
+    return q
+
+
+@kernel
+def dequantize(q: NDArray[np.int32], step: float, weights: Floats) -> None:
+    """Fill `weights` with q·step, exact in float64, rounded once to their type."""
+    for i in range(q.size):
+        weights[i] = np.float64(q[i]) * step

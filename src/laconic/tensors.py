@@ -1,0 +1,143 @@
+"""Which tensors of a model compress: by default the weights of its linear, convolutional and embedding layers.
+
+A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from the
+start of parameters' names, or a type of module. A selector that matches nothing is an error, because a
+misspelt one would silently prune what was to be spared.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from laconic.errors import MismatchError
+
+Selector: TypeAlias = str | type[nn.Module]
+
+COMPRESSIBLE: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Embedding,
+    nn.EmbeddingBag,
+)
+
+
+def tensors(
+    model: nn.Module,
+    include: Iterable[Selector] | None = None,
+    exclude: Iterable[Selector] = (),
+) -> dict[str, nn.Parameter]:
+    """The parameters of `model` that compress, by name, in the model's order; a tied one once.
+
+    Args:
+        model: any module, also one wrapped by `torch.compile` or data parallelism: names are the inner ones.
+        include: selectors of what compresses, instead of the default layer types. A module's name or
+            type selects its parameters of two or more dimensions; others are selected by their own names.
+        exclude: selectors of what does not compress after all.
+
+    Raises:
+        MismatchError: a selector matches nothing, or nothing is left.
+    """
+    model = unwrap(model)
+    owners = _owners(model)
+    chosen = _matching(
+        owners, COMPRESSIBLE if include is None else include, must=include is not None
+    )
+    spared = _matching(owners, exclude, must=True)
+    selected: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in chosen and name not in spared and id(parameter) not in seen:
+            if isinstance(parameter, UninitializedParameter):
+                raise MismatchError(f"{name}: not initialised yet; run the model once first")
+            seen.add(id(parameter))
+            selected[name] = parameter
+    if not selected:
+        raise MismatchError("no tensor of this model compresses; name some with include=")
+    return selected
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside `torch.compile`'s and (distributed) data parallelism's wrappers."""
+    inner = getattr(model, "_orig_mod", None)
+    if inner is None and type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
+        inner = model.module
+    return unwrap(inner) if isinstance(inner, nn.Module) else model
+
+
+def names_to_quantize(
+    source: nn.Module | Mapping[str, Tensor],
+    include: Iterable[Selector] | None,
+    exclude: Iterable[Selector],
+) -> set[str]:
+    """Names of what a file may hold on a grid: what compresses, and the biases beside those weights.
+
+    Tied tensors count under all their names. Bare tensors compress if they are of floats with two or more
+    dimensions; norms and statistics, which have one, are kept exact.
+    """
+    exclude = list(exclude)
+    if isinstance(source, nn.Module):
+        owners = _owners(source)
+        chosen_ids = {id(parameter) for parameter in tensors(source, include, exclude).values()}
+        chosen = {name for name, (_, tensor) in owners.items() if id(tensor) in chosen_ids}
+    else:
+        owners = {name: (None, tensor) for name, tensor in source.items()}
+        matrices = {n for n, t in source.items() if t.ndim > 1 and t.is_floating_point()}
+        chosen = matrices if include is None else _matching(owners, include, must=True)
+    beside = {f"{name.removesuffix('weight')}bias" for name in chosen if name.endswith("weight")}
+    return (chosen | (beside & owners.keys())) - _matching(owners, exclude, must=True)
+
+
+_Owners: TypeAlias = Mapping[str, tuple[nn.Module | None, Tensor]]
+
+
+def _owners(model: nn.Module) -> _Owners:
+    """Parameter name → the module that holds it, and the parameter."""
+    return {
+        f"{prefix}.{name}" if prefix else name: (module, parameter)
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+    }
+
+
+def _matching(owners: _Owners, selectors: Iterable[Selector], must: bool) -> set[str]:
+    names: set[str] = set()
+    for selector in [selectors] if isinstance(selectors, str) else selectors:
+        matched = set(_matches(owners, selector))
+        if must and not matched:
+            raise MismatchError(_no_match(owners, selector))
+        names |= matched
+    return names
+
+
+def _matches(owners: _Owners, selector: Selector) -> Iterator[str]:
+    for name, (module, parameter) in owners.items():
+        if isinstance(selector, type):
+            if isinstance(module, selector) and parameter.ndim > 1:
+                yield name
+        elif selector.startswith("re:"):
+            if re.match(selector[3:], name):
+                yield name
+        elif name == selector or (name.startswith(f"{selector}.") and parameter.ndim > 1):
+            yield name
+
+
+def _no_match(owners: _Owners, selector: Selector) -> str:
+    if isinstance(selector, type):
+        return f"expected a layer of type {selector.__name__} with weights, found none"
+    known = {
+        ".".join(name.split(".")[:i]) for name in owners for i in range(1, name.count(".") + 2)
+    }
+    close = difflib.get_close_matches(selector, sorted(known), n=3)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"expected a parameter or module that matches {selector!r}, found none{hint}"

@@ -1,0 +1,234 @@
+"""One plain training loop, on whatever devices Accelerate finds.
+
+Each epoch is seeded by (seed, epoch), so its batches come in the same order whenever it runs: a run that is
+interrupted in the middle of an epoch goes on from its checkpoint with the same batches, and on a CPU ends with the
+same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from laconic.training.checkpoint import load_state, random_state, save_state, set_random_state
+from laconic.training.rules import Attached, Rule, attach
+
+Batches: TypeAlias = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the batches.
+        optimizer: a function from parameters to an optimizer.
+        loss: a function from outputs and targets to a mean loss (scalar tensor).
+        scheduler: a function from the optimizer to a learning-rate scheduler, stepped each epoch.
+        seed: of the order of batches and whatever is random in the model.
+    """
+
+    epochs: int
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = partial(torch.optim.Adam, lr=1e-3)
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    scheduler: Callable[[Optimizer], LRScheduler] | None = None
+    seed: int = 0
+
+
+@dataclass
+class Progress:
+    """Where training stands; callbacks read it after every step.
+
+    Attributes:
+        epoch: the current epoch, from 0.
+        batch: batches done in this epoch.
+        step: batches done in all.
+        n_steps: batches that there will be, if the loader says how many it has.
+        history: mean loss and accuracy of each finished epoch.
+    """
+
+    model: nn.Module
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    n_steps: int | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    _sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+
+    def count(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch to the epoch's means."""
+        n = len(targets)
+        hits = (outputs.argmax(1) == targets).sum() if outputs.ndim == targets.ndim + 1 else 0
+        self._sums = self._sums.to(loss.device)
+        self._sums += torch.stack([loss.detach().double() * n, torch.as_tensor(hits).double(), torch.tensor(float(n)).double()]).to(loss.device)  # fmt: skip
+        self.batch += 1
+        self.step += 1
+
+    @property
+    def loss(self) -> float:
+        """Mean loss in this epoch so far."""
+        return float(self._sums[0] / self._sums[2])
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of this epoch's cases so far that were right; 0 where targets are no classes."""
+        return float(self._sums[1] / self._sums[2])
+
+    def end_epoch(self) -> None:
+        """Move the epoch's means to the history."""
+        self.history.append({"loss": self.loss, "accuracy": self.accuracy})
+        self.epoch, self.batch = self.epoch + 1, 0
+        self._sums.zero_()
+
+
+Callback: TypeAlias = Callable[[Progress], None]
+
+
+def train(
+    model: nn.Module,
+    batches: Batches,
+    training: Training,
+    rules: Sequence[Rule] = (),
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Progress:
+    """Train `model` in place.
+
+    Args:
+        model: any module; its parameters that require gradients are trained.
+        batches: pairs (inputs, targets), iterated once an epoch; a DataLoader or a list.
+        training: epochs, optimizer, loss, scheduler, seed.
+        rules: act after each of the optimizer's steps, in this order.
+        callbacks: called with the progress after each step.
+        checkpoint: a file written at each epoch's end and on interruption. If it exists, training goes on from
+            it; a run that it says is finished is not repeated.
+
+    Returns:
+        The progress, with the history of epochs.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, after the current step; the model and the checkpoint hold all that was done.
+    """
+    accelerator = Accelerator()
+    with ExitStack() as stack:
+        optimizer = training.optimizer(p for p in model.parameters() if p.requires_grad)
+        model.to(accelerator.device)
+        attached = [stack.enter_context(attach(rule, model, optimizer)) for rule in rules]
+        scheduler = training.scheduler(optimizer) if training.scheduler else None
+        run = _Run(model, optimizer, scheduler, attached, Progress(model))
+        run.resume(checkpoint)
+        if isinstance(batches, Sized):
+            run.progress.n_steps = training.epochs * len(batches)
+        wrapped, prepared, loader = accelerator.prepare(model, optimizer, batches)
+        wrapped.train()
+        interrupted = stack.enter_context(_interruption())
+        while run.progress.epoch < training.epochs:
+            for inputs, targets in run.batches(loader, training.seed):
+                outputs = wrapped(inputs.to(accelerator.device))
+                loss = training.loss(outputs, targets.to(accelerator.device))
+                prepared.zero_grad()
+                accelerator.backward(loss)
+                prepared.step()
+                run.progress.count(loss, outputs.detach(), targets.to(accelerator.device))
+                for callback in callbacks:
+                    callback(run.progress)
+                if interrupted.is_set():
+                    run.save(checkpoint, accelerator)
+                    raise KeyboardInterrupt
+            run.progress.end_epoch()
+            if scheduler:
+                scheduler.step()
+            run.save(checkpoint, accelerator)
+    return run.progress
+
+
+@dataclass
+class _Run:
+    """All that a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    attached: list[Attached]
+    progress: Progress
+    _random: dict[str, Any] | None = None
+
+    def batches(self, loader: Batches, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The epoch's batches that have not been seen."""
+        set_seed((seed * 1_000_003 + self.progress.epoch) % 2**32)
+        done = self.progress.batch
+        seen = iter(loader)
+        for _ in itertools.islice(seen, done):
+            pass
+        if self._random:
+            set_random_state(self._random)
+            self._random = None
+        return seen
+
+    def save(self, path: str | os.PathLike[str] | None, accelerator: Accelerator) -> None:
+        """Write the checkpoint, on the main process."""
+        if path is None or not accelerator.is_main_process:
+            return
+        progress = self.progress
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "rules": [attached.state_dict() for attached in self.attached],
+            "progress": [progress.epoch, progress.batch, progress.step, progress.history],
+            "sums": progress._sums,
+            "random": random_state() if progress.batch else None,
+        }
+        save_state(path, state)
+
+    def resume(self, path: str | os.PathLike[str] | None) -> None:
+        """Read the checkpoint, if there is one."""
+        if path is None or not Path(path).exists():
+            return
+        state = load_state(path)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler:
+            self.scheduler.load_state_dict(state["scheduler"])
+        for attached, saved in zip(self.attached, state["rules"], strict=True):
+            attached.load_state_dict(saved)
+        progress = self.progress
+        progress.epoch, progress.batch, progress.step, progress.history = state["progress"]
+        progress._sums = state["sums"]
+        self._random = state["random"]
+
+
+@contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that a step is never cut in half; the second one interrupts."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,71 @@
+"""Schedules: how a value, such as the sparsity, grows from step to step.
+
+A schedule is a ramp from `initial` to `final` between the steps `begin` and `end`, along a curve.
+Curves are functions `(initial, final, t) → value` with t in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Curve: TypeAlias = Callable[[float, float, float], float]
+
+
+def one_shot(initial: float, final: float, t: float) -> float:
+    """All at once."""
+    del initial, t
+    return final
+
+
+def linear(initial: float, final: float, t: float) -> float:
+    """The same amount at every step."""
+    return initial + (final - initial) * t
+
+
+def cubic(initial: float, final: float, t: float) -> float:
+    """Fast first, then ever slower: s_f + (s_i − s_f)(1 − t)³ (Zhu & Gupta 2017)."""
+    return final + (initial - final) * (1 - t) ** 3
+
+
+def geometric(initial: float, final: float, t: float) -> float:
+    """The same fraction of what is left at every step: 1 − (1 − s_i)·((1 − s_f)/(1 − s_i))^t."""
+    return 1 - (1 - initial) * ((1 - final) / (1 - initial)) ** t
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A value for each step: `initial` before `begin`, `final` from `end` on, along `curve` between.
+
+    Attributes:
+        final: the value at the end; for a sparsity, a fraction removed in [0, 1].
+        end: the step at which it is reached.
+        curve: `one_shot`, `linear`, `cubic`, `geometric`, or a function like them.
+        initial: the value at the beginning; below 1 for `geometric`.
+        begin: the step at which the ramp begins.
+    """
+
+    final: float
+    end: int
+    curve: Curve = cubic
+    initial: float = 0.0
+    begin: int = 0
+
+    def __post_init__(self) -> None:
+        if self.end < self.begin:
+            raise ValueError(f"schedule: expected end ≥ begin, got {self.end} < {self.begin}")
+        if not (0 <= self.initial <= 1 and 0 <= self.final <= 1):
+            raise ValueError(
+                f"schedule: expected values in [0, 1], got {self.initial}, {self.final}"
+            )
+        if self.curve is geometric and self.initial == 1:
+            raise ValueError("schedule: a geometric ramp cannot begin at 1, where nothing is left")
+
+    def __call__(self, step: int) -> float:
+        """The value at `step`."""
+        if step < self.begin:
+            return self.initial
+        if step >= self.end:
+            return self.final
+        return self.curve(self.initial, self.final, (step - self.begin) / (self.end - self.begin))

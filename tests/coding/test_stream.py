@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from laconic.coding import stream
+from laconic.coding.bits import Cursor
+from laconic.errors import FormatError
+
+INT32 = np.iinfo(np.int32)
+
+matrices = hnp.arrays(
+    np.int32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=40),
+    elements=st.one_of(st.integers(-3, 3), st.integers(INT32.min, INT32.max)),
+)
+
+
+def round_trip(matrix):
+    data = stream.write(matrix.ravel(), len(matrix))
+    back = stream.read(Cursor(data, "here"), matrix.size, len(matrix))
+    assert (back == matrix.ravel()).all()
+    if matrix.size:
+        assert sum(stream.measure(Cursor(data, "here"), len(matrix)).values()) == len(data)
+    return data
+
+
+@given(matrices)
+def test_any_integers_round_trip(matrix):
+    round_trip(matrix)
+
+
+def laplace(scale, shape, seed=0):
+    return np.rint(np.random.default_rng(seed).laplace(0, scale, shape)).astype(np.int32)
+
+
+def entropy_bytes(q):
+    counts = np.unique(q, return_counts=True)[1]
+    return -(counts * np.log2(counts / counts.sum())).sum() / 8
+
+
+CASES = {
+    "zeros": np.zeros((300, 500), np.int32),
+    "constant far from zero": np.full((10, 50), 123_456, np.int32),
+    "fine": laplace(300, (200, 300)),
+    "coarse": laplace(0.3, (200, 300)),
+    "outliers": np.where(laplace(1, (200, 300), 1) > 7, 2_000_000_000, laplace(2, (200, 300))),
+    "rows of different scales": laplace(1, (256, 300)) * 2 ** (np.arange(256)[:, None] % 6),
+    "dead rows": laplace(5, (256, 300)) * (np.arange(256)[:, None] % 4 == 0),
+    "one row": laplace(4, (1, 5000)),
+    "one column": laplace(4, (5000, 1)),
+    "extremes": np.array([[INT32.min, INT32.max, 0]], np.int32),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_round_trip_near_entropy(name):
+    matrix = CASES[name].astype(np.int32)
+    assert len(round_trip(matrix)) <= 1.03 * entropy_bytes(matrix) + 40
+
+
+@pytest.mark.parametrize("name", ["rows of different scales", "dead rows"])
+def test_row_classes_beat_the_entropy_of_all_together(name):
+    matrix = CASES[name].astype(np.int32)
+    assert len(round_trip(matrix)) < 0.8 * entropy_bytes(matrix)
+
+
+def test_every_truncation_and_extension_is_refused():
+    matrix = CASES["outliers"][:20].astype(np.int32)
+    data = stream.write(matrix.ravel(), len(matrix))
+    for end in range(len(data)):
+        with pytest.raises(FormatError):
+            stream.read(Cursor(data[:end], "here"), matrix.size, len(matrix))
+    with pytest.raises(FormatError):
+        stream.read(Cursor(data + b"\0", "here"), matrix.size, len(matrix))
+
+
+def test_nested_classes_of_classes_are_refused():
+    rows = CASES["rows of different scales"].astype(np.int32)
+    data = bytearray(stream.write(rows.ravel(), len(rows)))
+    parts = stream.measure(Cursor(bytes(data), "here"), len(rows))
+    assert parts["classes"] > 0
+    data[parts["code header"] + parts["tables"]] |= 0x10  # the class stream claims two classes
+    with pytest.raises(FormatError, match="header"):
+        stream.read(Cursor(bytes(data), "here"), rows.size, len(rows))
+
+
+def test_overhead_of_a_small_tensor():
+    sparse = np.zeros((100, 200), np.int32)
+    where = np.random.default_rng(0).choice(20_000, 2000, replace=False)
+    sparse.ravel()[where] = laplace(3, 2000)
+    assert len(round_trip(sparse)) - entropy_bytes(sparse) <= 40

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from laconic.quantization import grid
+from laconic.quantization.grid import Grid
+
+floats = st.floats(-(2.0**100), 2.0**100, width=32)
+vectors = hnp.arrays(np.float32, st.integers(1, 60), elements=floats)
+
+
+def on_grid(weights, step):
+    out = np.empty_like(weights)
+    grid.dequantize(grid.quantize(weights, step, float(np.finfo(weights.dtype).max)), step, out)
+    return out
+
+
+@given(vectors, st.sampled_from([0.3, 0.05, 0.001]))
+def test_the_stated_error_is_kept(weights, relative_error):
+    step = Grid(relative_error).step(weights)
+    if step is None:
+        return
+    exact = weights.astype(np.float64)
+    error = np.linalg.norm(on_grid(weights, step).astype(np.float64) - exact)
+    assert error <= relative_error * np.linalg.norm(exact) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("relative_error", [0.3, 0.1, 0.01])
+def test_the_step_is_the_coarsest(relative_error):
+    weights = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
+    step = Grid(relative_error).step(weights)
+    allowed = relative_error**2 * grid.moments(weights)[0]
+    assert grid.squared_error(weights, step) <= allowed < grid.squared_error(weights, step * 1.02)
+
+
+def test_decoded_weights_quantise_to_themselves():
+    weights = np.random.default_rng(0).laplace(size=1000).astype(np.float32)
+    step = Grid(0.02).step(weights)
+    once = on_grid(weights, step)
+    assert (on_grid(once, step) == once).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "step"),
+    [
+        (np.zeros(5, np.float32), 1.0),
+        (np.full(5, 1e-45, np.float32), None),
+        (np.full(5, 1e200), None),
+        (np.array([1e30, 1e-30], np.float32), "any"),
+    ],
+)
+def test_degenerate_weights(weights, step):
+    found = Grid(0.05).step(weights)
+    assert found == step or (step == "any" and found)
+
+
+def test_largest_value_does_not_overflow():
+    weights = np.array([65504.0, 1.0], np.float32)
+    step = grid.as_step(9000.0)
+    assert (abs(grid.quantize(weights, step, 65504.0)) * step <= 65504).all()
+
+
+@pytest.mark.parametrize("bad", [0, 1, -0.1, float("nan")])
+def test_relative_error_is_checked(bad):
+    with pytest.raises(ValueError, match="relative_error"):
+        Grid(bad)
