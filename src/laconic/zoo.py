@@ -1,0 +1,169 @@
+"""The small networks of demos, benchmarks and the papers they are measured against.
+
+LeNet-300-100 and LeNet-5: LeCun et al. (1998), the latter as Caffe's example has it and pruning
+papers since Han et al. (2015) count it. ResNets for CIFAR-10: He et al. (2016), section 4.2, with
+option-A shortcuts, which have no parameters; names are those of the widely used
+``pytorch_resnet_cifar10`` checkpoints.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from laconic.checkpoints import CheckpointError, read_checkpoint
+
+
+def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint's tensors into a model, whose names and shapes they must match exactly.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, or one of another model; in the latter case
+            the tensors that match may have been loaded.
+        OSError: the file cannot be read.
+    """
+    tensors = read_checkpoint(path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        finding = textwrap.shorten(str(error).partition("\n")[2], width=200)
+        kind = type(model).__name__
+        raise CheckpointError(f"{path}: expected the tensors of {kind}, found {finding}") from error
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Fully connected layers fc1, fc2, … of the given sizes, ReLU between; any input is flattened.
+
+    Args:
+        sizes: units of the input, of each hidden layer and of the output.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    n_layers = len(sizes) - 1
+    for i, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
+        layers[f"fc{i}"] = nn.Linear(n_in, n_out)
+        if i < n_layers:
+            layers[f"relu{i}"] = nn.ReLU()
+    return nn.Sequential(layers)
+
+
+def blobs_net() -> nn.Sequential:
+    """A 20-50-3 network for `laconic.datasets.blobs`: weights 0.1·N(0, 1), biases zero."""
+    model = mlp(20, 50, 3)
+    for name, parameter in model.named_parameters():
+        if name.endswith("weight"):
+            nn.init.normal_(parameter, std=0.1)
+        else:
+            nn.init.zeros_(parameter)
+    return model
+
+
+def lenet_300_100(n_inputs: int = 784, n_classes: int = 10) -> nn.Sequential:
+    """LeNet-300-100: two hidden layers of 300 and 100 units; 266 610 parameters for MNIST."""
+    return mlp(n_inputs, 300, 100, n_classes)
+
+
+def lenet5() -> nn.Sequential:
+    """Caffe's LeNet-5 for (cases, 1, 28, 28): 20-50-500 units, one ReLU; 431 080 parameters."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, 20, 5),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(20, 50, 5),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(50 * 4 * 4, 500),
+            relu1=nn.ReLU(),
+            fc2=nn.Linear(500, 10),
+        )
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions of 3 by 3 beside a shortcut that subsamples and pads with zero channels."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int):
+        super().__init__()
+        self.stride, self.n_new = stride, n_out - n_in
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
+        """Images in, images out."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + self._shortcut(x))
+
+    def _shortcut(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
+        if self.stride == 1 and not self.n_new:
+            return x
+        before = self.n_new // 2
+        strided = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(strided, (0, 0, 0, 0, before, self.n_new - before))
+
+
+class ResNet(nn.Module):
+    """He et al.'s ResNet for images of 32 by 32: three stages of 16, 32 and 64 channels.
+
+    Args:
+        depth: layers with weights, 6n + 2 for n blocks a stage.
+        n_classes: units of the output.
+
+    Raises:
+        ValueError: the depth is not 6n + 2.
+    """
+
+    def __init__(self, depth: int, n_classes: int = 10):
+        super().__init__()
+        n_blocks, rest = divmod(depth - 2, 6)
+        if n_blocks < 1 or rest:
+            raise ValueError(f"depth: expected 6n + 2, n at least 1, found {depth}")
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = nn.Sequential(*_blocks(16, 16, 1, n_blocks))
+        self.layer2 = nn.Sequential(*_blocks(16, 32, 2, n_blocks))
+        self.layer3 = nn.Sequential(*_blocks(32, 64, 2, n_blocks))
+        self.linear = nn.Linear(64, n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+        """Normalised images in, logits out."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.layer3(self.layer2(self.layer1(out)))
+        return self.linear(out.mean((2, 3)))
+
+
+def _blocks(n_in: int, n_out: int, stride: int, n_blocks: int) -> Iterator[BasicBlock]:
+    yield BasicBlock(n_in, n_out, stride)
+    for _ in range(n_blocks - 1):
+        yield BasicBlock(n_out, n_out, 1)
+
+
+def resnet20() -> ResNet:
+    """ResNet-20 for CIFAR-10: 269 722 parameters."""
+    return ResNet(20)
+
+
+def resnet32() -> ResNet:
+    """ResNet-32 for CIFAR-10: 464 154 parameters."""
+    return ResNet(32)
+
+
+def resnet44() -> ResNet:
+    """ResNet-44 for CIFAR-10: 658 586 parameters."""
+    return ResNet(44)
+
+
+def resnet56() -> ResNet:
+    """ResNet-56 for CIFAR-10: 853 018 parameters."""
+    return ResNet(56)
