@@ -1,7 +1,7 @@
-"""Which tensors of a model compress: by default the weights of its linear, convolutional and embedding layers.
+"""Which tensors compress: by default the weights of linear, convolutional and embedding layers.
 
-A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from the
-start of parameters' names, or a type of module. A selector that matches nothing is an error, because a
+A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from
+the start of parameters' names, or a type of module. A selector that matches nothing is an error, because a
 misspelt one would silently prune what was to be spared.
 """
 
@@ -50,9 +50,7 @@ def tensors(
     """
     model = unwrap(model)
     owners = _owners(model)
-    chosen = _matching(
-        owners, COMPRESSIBLE if include is None else include, must=include is not None
-    )
+    chosen = _matching(owners, COMPRESSIBLE if include is None else include, must=include is not None)
     spared = _matching(owners, exclude, must=True)
     selected: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
@@ -135,9 +133,7 @@ def _matches(owners: _Owners, selector: Selector) -> Iterator[str]:
 def _no_match(owners: _Owners, selector: Selector) -> str:
     if isinstance(selector, type):
         return f"expected a layer of type {selector.__name__} with weights, found none"
-    known = {
-        ".".join(name.split(".")[:i]) for name in owners for i in range(1, name.count(".") + 2)
-    }
+    known = {".".join(name.split(".")[:i]) for name in owners for i in range(1, name.count(".") + 2)}
     close = difflib.get_close_matches(selector, sorted(known), n=3)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"expected a parameter or module that matches {selector!r}, found none{hint}"

@@ -30,8 +30,8 @@ def describe(
 ) -> Ledger:
     """Count the bits of a network and of the data given it.
 
-    A model is first saved to a temporary file: its bits are that file's, by tensor and part, and the data's are
-    those of the network decoded from it. Two references stand beside them: every number of the state as
+    A model is first saved to a temporary file: its bits are that file's, by tensor and part, and the data's
+    are those of the network decoded from it. Two references stand beside them: every number of the state as
     float32, and one bit for each parameter that is not zero, a common simplification.
 
     Args:
