@@ -28,7 +28,10 @@ def weights(kind):
 
 
 def expected_counts(scope, budget, tensors):
-    return {names: budget.n_kept(sum(tensors[n].numel() for n in names)) for names in map(tuple, scope.contests(tensors))}
+    return {
+        names: budget.n_kept(sum(tensors[n].numel() for n in names))
+        for names in map(tuple, scope.contests(tensors))
+    }
 
 
 @combined
@@ -52,7 +55,9 @@ def test_winners_have_no_lower_score_than_losers(criterion, unit, scope, budget)
         scores = torch.cat([lost[n].flatten() for n in names])
         kept = torch.cat([mask[n].flatten() for n in names])
         order = torch.sort(scores, descending=True, stable=True).indices
-        assert torch.equal(order[: int(kept.sum())].sort().values, kept.nonzero().squeeze(1)), "ties: lower index"
+        assert torch.equal(order[: int(kept.sum())].sort().values, kept.nonzero().squeeze(1)), (
+            "ties: lower index"
+        )
 
 
 @combined

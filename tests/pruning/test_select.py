@@ -66,8 +66,14 @@ def test_apply_refuses_a_foreign_mask_before_touching_the_model():
     model = net()
     before = model[2].weight.clone()
     for foreign, message in [
-        ({"2.weight": torch.zeros(30, 72, dtype=torch.bool), "9.weight": torch.ones(1, dtype=torch.bool)}, "9.weight: the mask has it"),
-        ({"2.weight": torch.zeros(8, 4, dtype=torch.bool)}, r"2.weight: mask is \(8, 4\), tensor is \(30, 72\)"),
+        (
+            {"2.weight": torch.zeros(30, 72, dtype=torch.bool), "9.weight": torch.ones(1, dtype=torch.bool)},
+            "9.weight: the mask has it",
+        ),
+        (
+            {"2.weight": torch.zeros(8, 4, dtype=torch.bool)},
+            r"2.weight: mask is \(8, 4\), tensor is \(30, 72\)",
+        ),
     ]:
         with pytest.raises(MismatchError, match=message):
             laconic.apply_(model, laconic.Mask(foreign))

@@ -165,9 +165,7 @@ def _read_words(source: Cursor, log2_lanes: int) -> tuple[rans.U64, U16]:
     return states, np.frombuffer(source.take(2 * n_words), "<u2").astype(np.uint16, copy=False)
 
 
-def _decode(
-    header: _Header, states: rans.U64, words: U16, escapes: U8, n: int, source: Cursor
-) -> I32:
+def _decode(header: _Header, states: rans.U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
     model = header.model
     symbols = np.empty(n, np.uint16)
     slots = rans.unfold(header.frequencies, model.precision)

@@ -12,13 +12,10 @@ from torch import Tensor, nn
 
 from laconic import codec
 from laconic.description.data_code import CLASS_LABELS, Nats, evaluate
-from laconic.description.ledger import Ledger, Row
+from laconic.description.ledger import BIT_EACH, DENSE, Ledger, Row
 from laconic.file.container import Reader
 from laconic.file.state import DEFAULT, load, save
 from laconic.quantization.grid import Grid
-
-DENSE = "dense float32"
-BIT_EACH = "one bit a parameter"
 
 
 def describe(

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# The references' labels.
+DENSE = "dense float32"
+BIT_EACH = "one bit an active parameter"
+
+
 @dataclass(frozen=True)
 class Row:
     """One entry: `bits` spent on `part` of `tensor` (the empty name: on the file as a whole)."""

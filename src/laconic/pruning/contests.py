@@ -112,9 +112,7 @@ class _Ties:
     left: int
 
 
-def _mark(
-    score: Shaped[torch.Tensor, " n"], threshold: float, ties: _Ties
-) -> Bool[torch.Tensor, " n"]:
+def _mark(score: Shaped[torch.Tensor, " n"], threshold: float, ties: _Ties) -> Bool[torch.Tensor, " n"]:
     kept = torch.empty_like(score, dtype=torch.bool)
     for chunk, out in zip(score.split(CHUNK), kept.split(CHUNK), strict=True):
         torch.gt(chunk, threshold, out=out)
