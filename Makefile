@@ -19,6 +19,11 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/bench.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
 demo: $(VENV)/demo.stamp  ## train, prune, encode and decode a network; show what each step cost in bits
 	$(BIN)/laconic demo
 
@@ -36,8 +41,8 @@ check: $(VENV)/dev.stamp  ## lint and types
 docs: $(VENV)/dev.stamp  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-bench: $(VENV)/dev.stamp  ## every benchmark; each writes its JSON beside itself
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/bench.stamp  ## every benchmark; each writes its JSON beside itself
+	for name in select throughput data_free iterative; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) docs/_build runs report.html

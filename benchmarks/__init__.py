@@ -1,0 +1,1 @@
+"""Every published figure: one script a table, its JSON result beside it."""
