@@ -1,0 +1,122 @@
+"""The account of a compression as one self-contained page, to be read with no network at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from laconic.report.comparison import dense_float32_bits, fewest_bits
+from laconic.report.stage import Stage
+from laconic.report.svg import inline_svg
+
+_WIDE_INCHES = 5.5
+_MANY_TENSORS = 24
+
+
+def render_page(
+    title: str,
+    stages: Sequence[Stage],
+    figures: Mapping[str, Figure],
+    settings: Mapping[str, str],
+    *,
+    notes: Sequence[str] = (),
+) -> str:
+    """The page as HTML; equal inputs give equal text.
+
+    Args:
+        title: the page's heading.
+        stages: the account, from the dense network to the final file.
+        figures: figures by caption.
+        settings: what was chosen, by name.
+        notes: sentences to read before the figures.
+
+    Raises:
+        ValueError: if there is no stage, or the stages describe different data.
+    """
+    if not stages:
+        raise ValueError("stages: expected at least one Stage, found none")
+    environment = Environment(
+        loader=PackageLoader("laconic.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    ledger = stages[-1].ledger
+    by_tensor = ledger.by_tensor()
+    return environment.get_template("template.html").render(
+        title=title,
+        headline=_headline(stages),
+        stages=stages,
+        fewest=fewest_bits(stages),
+        figures=[_framed(at, *item) for at, item in enumerate(figures.items(), start=1)],
+        ledger=ledger,
+        parts=_shares(ledger.by_part().items(), ledger.total_bits),
+        data_share=_share(ledger.data_bits, ledger.total_bits),
+        tensors=_shares(by_tensor.items(), ledger.model_bits),
+        tensors_open=len(by_tensor) <= _MANY_TENSORS,
+        settings=settings,
+        notes=notes,
+    )
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    title: str,
+    stages: Sequence[Stage],
+    figures: Mapping[str, Figure],
+    settings: Mapping[str, str],
+    *,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write `render_page`'s page to `path`: all of it or, if anything fails, nothing."""
+    page = render_page(title, stages, figures, settings, notes=notes)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, as a rename is atomic within one file system only.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _headline(stages: Sequence[Stage]) -> str:
+    first, last = stages[0], stages[-1]
+    words = [f"The final file is {last.file_bytes:,} bytes"]
+    dense = dense_float32_bits(stages)
+    if dense and last.file_bytes:
+        words.append(f", {_times(dense / (8 * last.file_bytes))} than the dense network in float32")
+    words.append(f"; decoded, it gets {100 * last.accuracy:.2f} % of the test cases right")
+    if len(stages) > 1:
+        words.append(f", against {100 * first.accuracy:.2f} % for the dense network")
+    return "".join([*words, "."])
+
+
+def _times(ratio: float) -> str:
+    times, word = (ratio, "smaller") if ratio >= 1 else (1 / ratio, "larger")
+    return f"{times:,.{1 if times < 100 else 0}f} times {word}"
+
+
+def _framed(at: int, caption: str, figure: Figure) -> dict[str, object]:
+    svg = inline_svg(figure, f"figure-{at}", caption)
+    return {
+        "caption": caption,
+        "svg": Markup(svg),  # made by matplotlib, which escapes the names in it
+        "wide": figure.get_figwidth() > _WIDE_INCHES,
+    }
+
+
+def _shares(bits: Iterable[tuple[str, float]], whole: float) -> list[tuple[str, float, str]]:
+    return [(name, n_bits, _share(n_bits, whole)) for name, n_bits in bits]
+
+
+def _share(bits: float, whole: float) -> str:
+    return f"{100 * bits / whole:.1f} %" if whole else "n/a"
