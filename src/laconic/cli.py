@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 WRONG_USE, DAMAGED, INTERRUPTED = 2, 1, 130
-UsageError = typer.BadParameter.__bases__[0]
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # Click's, or Typer's own copy of it
 
 app = typer.Typer(
     name="laconic",
@@ -71,9 +71,7 @@ def demo(
 
 @app.command()
 def compress(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A safetensors file, or a PyTorch checkpoint.")
-    ],
+    checkpoint: Annotated[Path, typer.Argument(help="A safetensors file, or a PyTorch checkpoint.")],
     output: Output,
     relative_error: Annotated[
         float, typer.Option(help="Largest ‖w − ŵ‖ / ‖w‖ of each compressed tensor.")
@@ -145,9 +143,7 @@ def inspect(
 
 
 def _inspection(found: dict[str, Any]) -> Table:
-    title = (
-        f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
-    )
+    title = f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
     table = Table(title=title, show_footer=True)
     table.add_column("tensor", footer="all", overflow="fold")
     table.add_column("shape", footer=f"{found['weights']:,}", overflow="fold")

@@ -216,9 +216,7 @@ def _normalised(
     per_channel = (-1, 1, 1)
     # In place: at CIFAR-10's size every temporary is 614 MB.
     return (
-        inputs.div_(255)
-        .sub_(torch.tensor(mean).view(per_channel))
-        .div_(torch.tensor(std).view(per_channel))
+        inputs.div_(255).sub_(torch.tensor(mean).view(per_channel)).div_(torch.tensor(std).view(per_channel))
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,18 @@ from torch import nn
 
 from laconic import datasets, zoo
 from laconic.datasets import Dataset
+from laconic.description.ledger import DENSE
 from laconic.pruning.mask import Mask
+from laconic.pruning.select import Pruner
 from laconic.quantization.grid import Grid
+from laconic.report.figures import (
+    accuracy_by_active,
+    accuracy_by_sparsity,
+    description_bars,
+    mask_maps,
+    weight_histograms,
+)
 from laconic.report.page import write_page
-from laconic.report.pictures import pictures
 from laconic.report.stage import Stage, measure
 from laconic.tensors import tensors
 from laconic.training.iterative import iterative
@@ -75,39 +84,38 @@ def run(name: str, folder: Path, seed: int, console: Console) -> list[Stage]:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = experiment.network()
-    n_weights = sum(weight.numel() for weight in tensors(model).values())
     console.print(
         f"{name}: {len(data.train):,} training and {len(data.test):,} test cases; "
-        f"a network with {n_weights:,} weights"
+        f"a network of {sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    stages: list[Stage] = []
-    masks: list[Mask] = []
-    for label, mask in _stages(model, experiment, data, console):
-        stages.append(measure(label, model, folder / f"{label}.lac", data, QUANTIZER))
-        masks += [mask] if mask else []
-        if mask is None:
-            dense = copy.deepcopy(model)
+    stages, masks, weights = list[Stage](), list[Mask](), list[dict[str, nn.Parameter]]()
+    for mask in _prune(model, experiment, data, console):
+        label = f"{mask.sparsity:.0%} pruned" if stages else "dense"
+        path = folder / f"{label.replace('% ', '-percent-')}.lac"
+        stages.append(measure(label, model, path, data, QUANTIZER))
+        masks.append(mask)
+        weights.append(tensors(copy.deepcopy(model)))
     console.print(table(stages))
-    _summarise(stages, folder, console)
-    report = write_page(
-        folder / "report.html",
-        f"Laconic on {name}",
-        stages,
-        pictures(stages, dense, model, masks[-1]),
-        _settings(experiment, seed),
-    )
+    _summarise(stages, data, console)
+    figures = {
+        "Accuracy against sparsity": accuracy_by_sparsity(stages),
+        "Accuracy against active parameters": accuracy_by_active(stages),
+        "Bits for the model and for the data given the model": description_bars(stages),
+        "Active weights, dense and at the end": weight_histograms(weights[0], weights[-1]),
+        "Which weights stay": mask_maps(masks[-1]),
+    }
+    settings = _settings(experiment, seed)
+    report = write_page(folder / "report.html", f"Laconic on {name}", stages, figures, settings)
     console.print(f"Report: {report.resolve()}", soft_wrap=True)
     return stages
 
 
-def _stages(
-    model: nn.Module, experiment: Experiment, data: Dataset, console: Console
-) -> Iterator[tuple[str, Mask | None]]:
-    """Train `model` on, one stage at a time; each stage's label, and its mask."""
+def _prune(model: nn.Module, experiment: Experiment, data: Dataset, console: Console) -> Iterator[Mask]:
+    """Train `model` densely, then prune and fine-tune it round by round; the mask after each stage."""
     batches = data.train.batches(experiment.batch_size, shuffle=True)
     with ProgressBar("dense", console) as bar:
         train(model, batches, experiment.dense, callbacks=[bar])
-    yield "dense", None
+    yield Pruner().mask(model, 0)
 
     def fine_tune(model: nn.Module, mask: Mask) -> None:
         with ProgressBar(f"{mask.sparsity:.0%} pruned", console) as bar:
@@ -117,7 +125,7 @@ def _stages(
     rest = Schedule(LAST_SPARSITY, N_ROUNDS, geometric, initial=FIRST_SPARSITY)
     for schedule in (first, rest):
         for done in iterative(model, schedule, fine_tune):
-            yield f"{done.mask.sparsity:.0%} pruned", done.mask
+            yield done.mask
 
 
 def table(stages: list[Stage]) -> Table:
@@ -140,29 +148,27 @@ def table(stages: list[Stage]) -> Table:
     return columns
 
 
-def _summarise(stages: list[Stage], folder: Path, console: Console) -> None:
+def _summarise(stages: list[Stage], data: Dataset, console: Console) -> None:
     dense, last = stages[0], stages[-1]
-    float_bytes = last.ledger.references["dense float32"] / 8
-    change = 100 * (last.accuracy - dense.accuracy)
-    console.print(
-        f"{folder / last.name}.lac has {last.file_bytes:,} bytes, {float_bytes / last.file_bytes:.0f} times "
-        f"fewer than the float32 weights, and scores {change:+.2f} points against the dense file.",
-        soft_wrap=True,
-    )
+    times = last.ledger.references[DENSE] / (8 * last.file_bytes)
     lighter = last.ledger.total_bits < dense.ledger.total_bits
+    uniform_bits = len(data.train) * math.log2(data.n_classes)
     console.print(
+        f"The last file is {times:.0f} times smaller than the float32 weights and scores "
+        f"{100 * (last.accuracy - dense.accuracy):+.2f} points against the dense one. "
         f"Pruning made the whole description {'shorter' if lighter else 'longer'}: "
-        f"{dense.ledger.total_bits:,.0f} → {last.ledger.total_bits:,.0f} bits.",
-        soft_wrap=True,
+        f"{dense.ledger.total_bits:,.0f} → {last.ledger.total_bits:,.0f} bits. "
+        f"(Without any network the {len(data.train):,} labels would take {uniform_bits:,.0f} bits.)"
     )
 
 
 def _settings(experiment: Experiment, seed: int) -> dict[str, str]:
+    rounds = f"{FIRST_SPARSITY:.0%}, then {N_ROUNDS} rounds to {LAST_SPARSITY:.0%}"
     return {
-        "dense training": f"{experiment.dense.epochs} epochs, {_optimizer(experiment.dense)}",
-        "fine-tuning, each round": f"{experiment.fine_tuning.epochs} epochs, {_optimizer(experiment.fine_tuning)}",
+        "dense training": _describe(experiment.dense),
+        "fine-tuning, each round": _describe(experiment.fine_tuning),
         "batch size": str(experiment.batch_size or "all cases"),
-        "pruning": f"global magnitude, {FIRST_SPARSITY:.0%}, then {N_ROUNDS} rounds to {LAST_SPARSITY:.0%}",
+        "pruning": f"global magnitude, {rounds}",
         "grid": f"relative error {QUANTIZER.relative_error} a tensor",
         "data bits": "of the training labels",
         "seed": str(seed),
@@ -170,9 +176,9 @@ def _settings(experiment: Experiment, seed: int) -> dict[str, str]:
     }
 
 
-def _optimizer(training: Training) -> str:
-    chosen = training.optimizer
-    if isinstance(chosen, partial):
-        arguments = ", ".join(f"{key} {value}" for key, value in chosen.keywords.items())
-        return f"{chosen.func.__name__} ({arguments})"
-    return getattr(chosen, "__name__", str(chosen))
+def _describe(training: Training) -> str:
+    optimizer = training.optimizer
+    if isinstance(optimizer, partial):
+        arguments = ", ".join(f"{key} {value}" for key, value in optimizer.keywords.items())
+        return f"{training.epochs} epochs, {optimizer.func.__name__}, {arguments}"
+    return f"{training.epochs} epochs"

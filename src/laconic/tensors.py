@@ -1,7 +1,7 @@
-"""Which tensors of a model compress: by default the weights of its linear, convolutional and embedding layers.
+"""Which tensors compress: by default the weights of linear, convolutional and embedding layers.
 
-A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from the
-start of parameters' names, or a type of module. A selector that matches nothing is an error, because a
+A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from
+the start of parameters' names, or a type of module. A selector that matches nothing is an error, because a
 misspelt one would silently prune what was to be spared.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
@@ -37,31 +37,27 @@ def tensors(
     include: Iterable[Selector] | None = None,
     exclude: Iterable[Selector] = (),
 ) -> dict[str, nn.Parameter]:
-    """The parameters of `model` that compress, by name, in the model's order; a tied one once.
+    """The parameters of `model` that compress, by name, in its order; a tied one once, by its first name.
 
     Args:
         model: any module, also one wrapped by `torch.compile` or data parallelism: names are the inner ones.
         include: selectors of what compresses, instead of the default layer types. A module's name or
             type selects its parameters of two or more dimensions; others are selected by their own names.
-        exclude: selectors of what does not compress after all.
+        exclude: selectors of what does not compress after all, under any of its names.
 
     Raises:
-        MismatchError: a selector matches nothing, or nothing is left.
+        MismatchError: a selector matches nothing, nothing is left, or a lazy layer was never run.
     """
-    model = unwrap(model)
-    owners = _owners(model)
-    chosen = _matching(
-        owners, COMPRESSIBLE if include is None else include, must=include is not None
-    )
-    spared = _matching(owners, exclude, must=True)
-    selected: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if name in chosen and name not in spared and id(parameter) not in seen:
-            if isinstance(parameter, UninitializedParameter):
-                raise MismatchError(f"{name}: not initialised yet; run the model once first")
-            seen.add(id(parameter))
-            selected[name] = parameter
+    owners = _owners(unwrap(model))
+    types = COMPRESSIBLE if include is None else include
+    chosen = _parameters(owners, _matching(owners, types, must=include is not None))
+    spared = _parameters(owners, _matching(owners, exclude, must=True))
+    first_names = {id(parameter): name for name, (_, parameter) in list(owners.items())[::-1]}
+    selected = {
+        name: parameter
+        for name, (_, parameter) in owners.items()
+        if id(parameter) in chosen - spared and name == first_names[id(parameter)]
+    }
     if not selected:
         raise MismatchError("no tensor of this model compresses; name some with include=")
     return selected
@@ -87,9 +83,9 @@ def names_to_quantize(
     """
     exclude = list(exclude)
     if isinstance(source, nn.Module):
-        owners = _owners(source)
         chosen_ids = {id(parameter) for parameter in tensors(source, include, exclude).values()}
-        chosen = {name for name, (_, tensor) in owners.items() if id(tensor) in chosen_ids}
+        owners = _owners(unwrap(source))
+        chosen = {name for name, (_, parameter) in owners.items() if id(parameter) in chosen_ids}
     else:
         owners = {name: (None, tensor) for name, tensor in source.items()}
         matrices = {n for n, t in source.items() if t.ndim > 1 and t.is_floating_point()}
@@ -98,19 +94,27 @@ def names_to_quantize(
     return (chosen | (beside & owners.keys())) - _matching(owners, exclude, must=True)
 
 
-_Owners: TypeAlias = Mapping[str, tuple[nn.Module | None, Tensor]]
+T = TypeVar("T", bound=Tensor)
+_Owners: TypeAlias = Mapping[str, tuple[nn.Module | None, T]]
 
 
-def _owners(model: nn.Module) -> _Owners:
-    """Parameter name → the module that holds it, and the parameter."""
-    return {
-        f"{prefix}.{name}" if prefix else name: (module, parameter)
-        for prefix, module in model.named_modules(remove_duplicate=False)
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
-    }
+def _owners(model: nn.Module) -> _Owners[nn.Parameter]:
+    """Parameter name → the module that holds it, and the parameter; a tied one under all its names."""
+    owners: dict[str, tuple[nn.Module | None, nn.Parameter]] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            full = f"{prefix}.{name}" if prefix else name
+            if isinstance(parameter, UninitializedParameter):
+                raise MismatchError(f"{full}: not initialised yet; run the model once first")
+            owners[full] = (module, parameter)
+    return owners
 
 
-def _matching(owners: _Owners, selectors: Iterable[Selector], must: bool) -> set[str]:
+def _parameters(owners: _Owners[nn.Parameter], names: Iterable[str]) -> set[int]:
+    return {id(owners[name][1]) for name in names}
+
+
+def _matching(owners: _Owners[T], selectors: Iterable[Selector], must: bool) -> set[str]:
     names: set[str] = set()
     for selector in [selectors] if isinstance(selectors, str) else selectors:
         matched = set(_matches(owners, selector))
@@ -120,7 +124,7 @@ def _matching(owners: _Owners, selectors: Iterable[Selector], must: bool) -> set
     return names
 
 
-def _matches(owners: _Owners, selector: Selector) -> Iterator[str]:
+def _matches(owners: _Owners[T], selector: Selector) -> Iterator[str]:
     for name, (module, parameter) in owners.items():
         if isinstance(selector, type):
             if isinstance(module, selector) and parameter.ndim > 1:
@@ -132,12 +136,10 @@ def _matches(owners: _Owners, selector: Selector) -> Iterator[str]:
             yield name
 
 
-def _no_match(owners: _Owners, selector: Selector) -> str:
+def _no_match(owners: _Owners[T], selector: Selector) -> str:
     if isinstance(selector, type):
         return f"expected a layer of type {selector.__name__} with weights, found none"
-    known = {
-        ".".join(name.split(".")[:i]) for name in owners for i in range(1, name.count(".") + 2)
-    }
+    known = {".".join(name.split(".")[:i]) for name in owners for i in range(1, name.count(".") + 2)}
     close = difflib.get_close_matches(selector, sorted(known), n=3)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"expected a parameter or module that matches {selector!r}, found none{hint}"

@@ -98,8 +98,7 @@ def test_mutated_files_are_refused_or_unchanged(originals, tmp_path):
 def test_mutated_files_with_honest_checksums_decode_or_are_refused(originals, tmp_path):
     rng = random.Random(1)
     outcomes = [
-        check(tmp_path / "mutant", reseal(mutate(originals[i % 3][0], rng)))
-        for i in range(N_MUTANTS)
+        check(tmp_path / "mutant", reseal(mutate(originals[i % 3][0], rng))) for i in range(N_MUTANTS)
     ]
     assert outcomes.count("decoded") > 100, "some mutants must get past the checksums"
     assert outcomes.count("refused") > 100
@@ -113,9 +112,7 @@ def seal(directory, chunks=b"", version=1):
 def entry(name=b"w", form=0, shape=(2,), chunk=b"", shared=0):
     shape = varint(len(shape)) + b"".join(map(varint, shape))
     crc = zlib.crc32(chunk).to_bytes(4, "little")
-    return (
-        varint(shared) + varint(len(name)) + name + bytes([form]) + shape + varint(len(chunk)) + crc
-    )
+    return varint(shared) + varint(len(name)) + name + bytes([form]) + shape + varint(len(chunk)) + crc
 
 
 EIGHT = bytes(8)

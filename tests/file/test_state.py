@@ -22,9 +22,7 @@ def small_net():
 def same_bits(a, b):
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    return not a.numel() or torch.equal(
-        a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)
-    )
+    return not a.numel() or torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
 @pytest.fixture
@@ -39,9 +37,7 @@ def path(tmp_path):
     error=st.sampled_from([0.5, 0.05, 0.002]),
     seed=st.integers(0, 99),
 )
-def test_floats_of_any_shape_keep_the_stated_error(
-    tmp_path_factory, shape, dtype, kind, error, seed
-):
+def test_floats_of_any_shape_keep_the_stated_error(tmp_path_factory, shape, dtype, kind, error, seed):
     torch.manual_seed(seed)
     values = {
         "normal": torch.randn(shape, dtype=torch.float64),

@@ -54,9 +54,7 @@ def test_active_parameters_run_from_many_to_few():
 
 
 def test_an_empty_network_has_a_place_on_the_log_axis():
-    accuracy_by_active([*STAGES, stage("nothing", 1.0, 0.1, (8, 9e4))]).savefig(
-        io.BytesIO(), format="svg"
-    )
+    accuracy_by_active([*STAGES, stage("nothing", 1.0, 0.1, (8, 9e4))]).savefig(io.BytesIO(), format="svg")
 
 
 def test_bars_add_up_and_the_shortest_is_marked_and_magnified():

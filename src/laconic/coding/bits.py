@@ -20,7 +20,7 @@ MOST_ZEROS = 34  # of an Exp-Golomb code, with its order: enough for two 32-bit 
 
 
 def zigzag(value: int) -> int:
-    """0, −1, 1, −2, … → 0, 1, 2, 3, …"""
+    """Map 0, −1, 1, −2 and so on to 0, 1, 2, 3."""
     return value * 2 if value >= 0 else -value * 2 - 1
 
 

@@ -108,18 +108,14 @@ def _better(a: _Candidate | None, b: _Candidate) -> _Candidate:
 def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -> _Candidate:
     first, last = span
     inside = counts[:, first:last]
-    outside = counts.sum(1) - inside.sum(1)
-    trimmed = np.concatenate([inside, outside[:, None]], axis=1)
+    outside: I64 = counts.sum(1) - inside.sum(1)
+    trimmed: I64 = np.concatenate((inside, outside[:, None]), axis=1)
     levels = np.zeros_like(trimmed)
-    bits = sum(
-        levels_and_bits(row, resolution, precision, levels[c]) for c, row in enumerate(trimmed)
-    )
+    bits = sum(levels_and_bits(row, resolution, precision, levels[c]) for c, row in enumerate(trimmed))
     codes = StaticModel(0, levels, resolution, precision, np.zeros(1, np.uint8)).table_codes()
     table_bits = rice_bits(codes, best_rice_order(codes))
     # An escape's own bits: about twice the logarithm of how far outside it lies.
-    distance = np.concatenate(
-        [np.arange(first, 0, -1), np.arange(1, counts.shape[1] - 1 - last + 1)]
-    )
+    distance = np.concatenate([np.arange(first, 0, -1), np.arange(1, counts.shape[1] - 1 - last + 1)])
     seen = np.concatenate([counts[:, :first].sum(0), counts[:, last:-1].sum(0)])
     far = 2 * np.log2(WIDEST_TABLE) * counts[:, -1].sum()
     escape_bits = float((seen * (2 * np.log2(distance) + 2)).sum() + far)
@@ -170,9 +166,7 @@ def _cluster(q: I32, n_rows: int) -> tuple[U8, int]:
 def _k_means(profiles: NDArray[np.float64], row_class: I64, n_classes: int) -> tuple[float, I64]:
     bits = np.inf
     for _ in range(N_ROUNDS):
-        sums = np.stack(
-            [np.bincount(row_class, profiles[:, b], n_classes) for b in range(N_BUCKETS)], axis=1
-        )
+        sums = np.stack([np.bincount(row_class, profiles[:, b], n_classes) for b in range(N_BUCKETS)], axis=1)
         shares = (sums + 0.05) / (sums + 0.05).sum(1, keepdims=True)
         labels = np.bincount(row_class, minlength=n_classes) + 0.5
         costs = profiles @ -np.log2(shares).T - np.log2(labels / labels.sum())

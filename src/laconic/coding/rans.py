@@ -23,7 +23,9 @@ U64 = NDArray[np.uint64]
 
 
 @kernel
-def encode(symbols: U16, row_class: NDArray[np.uint8], frequencies: I64, log2_lanes: int, precision: int) -> tuple[U64, U16]:  # fmt: skip
+def encode(
+    symbols: U16, row_class: NDArray[np.uint8], frequencies: I64, log2_lanes: int, precision: int
+) -> tuple[U64, U16]:
     """Return the lanes' final states and the words, in the order the decoder reads them.
 
     Args:
@@ -56,7 +58,8 @@ def encode(symbols: U16, row_class: NDArray[np.uint8], frequencies: I64, log2_la
                 words[at] = np.uint16(x & np.uint64(0xFFFF))
                 x >>= np.uint64(16)
             quotient = np.uint64(np.uint32(x) // np.uint32(f))
-            states[i & lane_mask] = (quotient << np.uint64(precision)) + (x - quotient * f) + np.uint64(start[s])  # fmt: skip
+            rest = x - quotient * f + np.uint64(start[s])
+            states[i & lane_mask] = (quotient << np.uint64(precision)) + rest
     return states, words[at:].copy()
 
 
@@ -98,7 +101,8 @@ def decode(states: U64, words: U16, row_class: NDArray[np.uint8], slots: U64, sy
         for _ in range(n_columns):
             x = states[i & lane_mask]
             entry = table[x & slot_mask]
-            x = (entry >> np.uint64(32)) * (x >> precision) + ((entry >> np.uint64(16)) & np.uint64(0xFFFF))  # fmt: skip
+            frequency, bias = entry >> np.uint64(32), (entry >> np.uint64(16)) & np.uint64(0xFFFF)
+            x = frequency * (x >> precision) + bias
             if x < np.uint64(1 << 16):
                 if at >= words.size:
                     return False

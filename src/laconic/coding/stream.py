@@ -165,7 +165,7 @@ def _read_words(source: Cursor, log2_lanes: int) -> tuple[rans.U64, U16]:
     return states, np.frombuffer(source.take(2 * n_words), "<u2").astype(np.uint16, copy=False)
 
 
-def _decode(header: _Header, states: rans.U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:  # fmt: skip
+def _decode(header: _Header, states: rans.U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
     model = header.model
     symbols = np.empty(n, np.uint16)
     slots = rans.unfold(header.frequencies, model.precision)
@@ -191,13 +191,7 @@ def _read_header(
     lanes, shape, orders = source.take(3)
     n_classes, precision, resolution = (lanes >> 4) + 1, shape & 15, RESOLUTIONS[shape >> 4 & 3]
     lo, width = bits.unzigzag(source.varint()), source.varint() + 1
-    if (
-        n_classes > most_classes
-        or lanes & 15 > 8
-        or precision < 8
-        or shape >> 6
-        or width >= 1 << precision
-    ):
+    if n_classes > most_classes or lanes & 15 > 8 or precision < 8 or shape >> 6 or width >= 1 << precision:
         raise source.error("a stream header", "values out of range")
     if not INT32.min <= lo <= INT32.max - width + 1:
         raise source.error("a table of 32-bit integers", f"one from {lo}, {width} wide")
@@ -222,9 +216,7 @@ def _read_tables(source: Cursor, shape: tuple[int, int], resolution: int, rice_o
     rest = np.frombuffer(source.data[source.at :], np.uint8)
     n_bits = bits.read_rice(rest, rice_order, 64 * resolution + 4, codes)
     if n_bits < 0 or not bits.padding_is_zero(rest[: (n_bits + 7) // 8], n_bits):
-        raise source.error(
-            "tables of Rice codes", "a code that is cut, too long, or padded with ones"
-        )
+        raise source.error("tables of Rice codes", "a code that is cut, too long, or padded with ones")
     source.take((n_bits + 7) // 8)
     levels = levels_from_codes(codes, shape[0], resolution)
     if levels.min() < 0 or levels.max() > 16 * resolution + 1:

@@ -63,7 +63,7 @@ class StaticModel:
 
 
 def zigzagged(values: I64) -> I64:
-    """0, −1, 1, −2, … → 0, 1, 2, 3, … element by element."""
+    """Map 0, −1, 1, −2 and so on to 0, 1, 2, 3, element by element."""
     return np.where(values >= 0, 2 * values, -2 * values - 1)
 
 
@@ -163,15 +163,13 @@ def to_symbols(q: I32, lo: int, width: int) -> NDArray[np.uint16]:
 
 
 @kernel
-def ideal_bits(
-    symbols: NDArray[np.uint16], row_class: U8, frequencies: I64, precision: int
-) -> float:
+def ideal_bits(symbols: NDArray[np.uint16], row_class: U8, frequencies: I64, precision: int) -> float:
     """Σ −log2 p of the symbols under the tables: what no coder with these tables can beat."""
     cost = precision - np.log2(np.maximum(frequencies, 1).astype(np.float64))
     n_columns = symbols.size // row_class.size
-    total = 0.0
+    total = np.float64(0)
     for row in range(row_class.size):
         mine = cost[row_class[row]]
         for i in range(row * n_columns, (row + 1) * n_columns):
             total += mine[symbols[i]]
-    return total
+    return float(total)

@@ -50,7 +50,7 @@ def evaluate(
     Args:
         model: on its own device; inputs are moved there.
         batches: pairs (inputs, targets).
-        nats: a function from outputs (as float64) and targets to Σ −ln p, by default for class labels and logits.
+        nats: from outputs (as float64) and targets, Σ −ln p; by default for logits and class labels.
     """
     was_training = model.training
     model.eval()

@@ -12,13 +12,10 @@ from torch import Tensor, nn
 
 from laconic import codec
 from laconic.description.data_code import CLASS_LABELS, Nats, evaluate
-from laconic.description.ledger import Ledger, Row
+from laconic.description.ledger import BIT_EACH, DENSE, Ledger, Row
 from laconic.file.container import Reader
 from laconic.file.state import DEFAULT, load, save
 from laconic.quantization.grid import Grid
-
-DENSE = "dense float32"
-BIT_EACH = "one bit a parameter"
 
 
 def describe(
@@ -30,8 +27,8 @@ def describe(
 ) -> Ledger:
     """Count the bits of a network and of the data given it.
 
-    A model is first saved to a temporary file: its bits are that file's, by tensor and part, and the data's are
-    those of the network decoded from it. Two references stand beside them: every number of the state as
+    A model is first saved to a temporary file: its bits are that file's, by tensor and part, and the data's
+    are those of the network decoded from it. Two references stand beside them: every number of the state as
     float32, and one bit for each parameter that is not zero, a common simplification.
 
     Args:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# The references' labels.
+DENSE = "dense float32"
+BIT_EACH = "one bit an active parameter"
+
+
 @dataclass(frozen=True)
 class Row:
     """One entry: `bits` spent on `part` of `tensor` (the empty name: on the file as a whole)."""
@@ -62,7 +67,7 @@ class Ledger:
         return self._sums(lambda row: row.tensor)
 
     def by_part(self) -> dict[str, float]:
-        """Measured bits by part: header, directory, tables, classes, weights, escapes, …"""
+        """Measured bits by part: header, directory, tables, classes, weights, escapes and others."""
         return self._sums(lambda row: row.part)
 
     def _sums(self, key: Any) -> dict[str, float]:
@@ -95,9 +100,7 @@ class Ledger:
             table.add_row(f"model: {part}", f"{bits:,.0f}", self._share(bits), "measured")
         if self.n_cases:
             label = f"data: {self.n_cases:,} cases"
-            table.add_row(
-                label, f"{self.data_bits:,.0f}", self._share(self.data_bits), "ideal code"
-            )
+            table.add_row(label, f"{self.data_bits:,.0f}", self._share(self.data_bits), "ideal code")
         table.add_section()
         for label, bits in self.references.items():
             table.add_row(label, f"{bits:,.0f}", "", "for reference")

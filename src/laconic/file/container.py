@@ -6,6 +6,7 @@ contents, and the memory that decoding needs against a limit before anything is 
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import zlib
@@ -55,7 +56,8 @@ def write(
     path: str | os.PathLike[str], tensors: Iterable[tuple[Form, bytes]], tied: Mapping[str, str]
 ) -> int:
     """Write tensors with their chunks, then `tied` (name → earlier name), atomically; the file's length."""
-    directory, chunks, index = bytearray(), [], {}
+    directory, index = bytearray(), dict[str, int]()
+    chunks: list[bytes] = []
     previous = b""
     for form, chunk in tensors:
         name = form.name.encode()
@@ -81,7 +83,8 @@ def write(
 def _name(name: bytes, previous: bytes) -> bytes:
     if not 0 < len(name) <= LONGEST_NAME:
         raise UnsupportedError(f"name of {len(name)} bytes: a file's are 1 to {LONGEST_NAME}")
-    shared = len(os.path.commonprefix([name, previous]))
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, previous, strict=False))
+    shared = len(list(same))
     return varint(shared) + varint(len(name) - shared) + name[shared:]
 
 
@@ -142,16 +145,12 @@ class Reader:
         begin = len(head) + outer.at
         end = begin + n_directory + N_CHECKSUM_BYTES
         if end > self.n_bytes:
-            raise FormatError(
-                f"{self.path}: truncated: {end:,} bytes of directory, {self.n_bytes:,} in all"
-            )
+            raise FormatError(f"{self.path}: truncated: {end:,} bytes of directory, {self.n_bytes:,} in all")
         self._file.seek(begin)
         directory = self._file.read(n_directory)
         checksum = int.from_bytes(self._file.read(N_CHECKSUM_BYTES), "little")
         if zlib.crc32(head + length[: outer.at] + directory) != checksum:
-            raise FormatError(
-                f"{self.path}: the directory's checksum does not match: the file is damaged"
-            )
+            raise FormatError(f"{self.path}: the directory's checksum does not match: the file is damaged")
         return _entries(Cursor(directory, f"{self.path}: directory"), end, self.n_bytes)
 
     def close(self) -> None:
@@ -187,9 +186,7 @@ def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]
     if len(source):
         raise source.error("the directory's end", f"{len(source)} more bytes")
     if offset != n_file_bytes:
-        raise FormatError(
-            f"{source.place}: describes {offset:,} bytes, the file has {n_file_bytes:,}"
-        )
+        raise FormatError(f"{source.place}: describes {offset:,} bytes, the file has {n_file_bytes:,}")
     return entries
 
 

@@ -10,7 +10,7 @@ from laconic.file.container import Entry, Reader
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes of chunk and directory.
+    """Describe the file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes.
 
     Tensors are decoded one at a time to count their zeros. Totals: weights, sparsity, bits per weight, bytes.
 

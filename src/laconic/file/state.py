@@ -73,7 +73,9 @@ def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 @overload
-def load(path: str | os.PathLike[str], *, names: Iterable[str] | None = None, max_bytes: int | None = None) -> dict[str, Tensor]: ...  # fmt: skip
+def load(
+    path: str | os.PathLike[str], *, names: Iterable[str] | None = None, max_bytes: int | None = None
+) -> dict[str, Tensor]: ...
 @overload
 def load(path: str | os.PathLike[str], into: M) -> M: ...
 

@@ -1,7 +1,7 @@
 """Contests: who competes with whom (scopes), and how many win (budgets).
 
-Finding the k best of n does not need sorting: a radix selection reads the scores' bits as
-integers, counts the leading 16 bits, then the next 16 of those at the boundary, and so knows the k-th score exactly.
+Finding the k best of n does not need sorting: a radix selection reads the scores' bits as integers, counts
+the leading 16 bits, then the next 16 of those at the boundary, and so knows the k-th score exactly.
 For float32 that is three passes in chunks, whatever n, with no copy of the scores.
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Shaped
 
 from laconic.errors import NonFiniteError
 
@@ -19,6 +20,7 @@ CHUNK = 1 << 20  # elements looked at together: small enough for a cache
 DIGIT_BITS = 16
 
 
+@runtime_checkable
 class Scope(Protocol):
     """Who competes: a partition of the tensors into contests."""
 
@@ -27,6 +29,7 @@ class Scope(Protocol):
         ...
 
 
+@runtime_checkable
 class Budget(Protocol):
     """Who wins a contest."""
 
@@ -73,9 +76,7 @@ class Density:
         return n - round((1 - self.fraction) * n)
 
 
-def winners(
-    scope: Scope, budget: Budget, lost: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def winners(scope: Scope, budget: Budget, lost: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Booleans of the shapes of `lost`: in each contest, exactly as many as the budget says, the highest.
 
     Of equal scores the one with the lower index stays, and of tensors the earlier one, so reruns agree.
@@ -111,7 +112,7 @@ class _Ties:
     left: int
 
 
-def _mark(score: torch.Tensor, threshold: float, ties: _Ties) -> torch.Tensor:
+def _mark(score: Shaped[torch.Tensor, " n"], threshold: float, ties: _Ties) -> Bool[torch.Tensor, " n"]:
     kept = torch.empty_like(score, dtype=torch.bool)
     for chunk, out in zip(score.split(CHUNK), kept.split(CHUNK), strict=True):
         torch.gt(chunk, threshold, out=out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError
@@ -70,8 +71,8 @@ class Mask(Mapping[str, Tensor]):
         return ((parameters[n], k.to(parameters[n].device)) for n, k in self._kept.items())
 
 
-def masked(weight: Tensor, kept: Tensor) -> Tensor:
-    """`weight` with zeros where `kept` (same shape) is False, NaN and infinity included."""
+def masked(weight: Float[Tensor, " *shape"], kept: Bool[Tensor, " *shape"]) -> Float[Tensor, " *shape"]:
+    """`weight` with zeros where `kept` is False, NaN and infinity included."""
     return weight.masked_fill(~kept, 0)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 
+@runtime_checkable
 class Unit(Protocol):
     """A pair of functions between weights and what lives and dies together."""
 
@@ -20,9 +21,7 @@ class Unit(Protocol):
         """What is lost with each member, from what is lost with each weight."""
         ...
 
-    def spread(
-        self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
+    def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Which weights stay, in the shapes of `like`, from which members stay."""
         ...
 
@@ -35,8 +34,6 @@ class Weight:
         """`lost` itself."""
         return lost
 
-    def spread(
-        self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
+    def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """`kept` itself."""
         return kept

@@ -76,7 +76,8 @@ def moments(weights: Floats) -> tuple[float, int, float]:
     for w in weights:
         x = abs(np.float64(w))
         energy += x * x
-        n_nonzero += x > 0
+        if x > 0:
+            n_nonzero += 1
         largest = max(largest, x)
     return energy, n_nonzero, largest
 

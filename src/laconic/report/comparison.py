@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from laconic.description.ledger import DENSE
 from laconic.report.stage import Stage
 
 
@@ -21,8 +22,4 @@ def fewest_bits(stages: Sequence[Stage]) -> int:
 
 def dense_float32_bits(stages: Sequence[Stage]) -> float | None:
     """What the dense network takes in float32, if a ledger's references name it."""
-    for stage in reversed(stages):
-        for label, bits in stage.ledger.references.items():
-            if {"dense", "float32"} <= set(label.lower().replace(",", " ").split()):
-                return bits
-    return None
+    return stages[-1].ledger.references.get(DENSE)

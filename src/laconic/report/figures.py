@@ -116,9 +116,7 @@ def _accuracy_curve(ax: Axes, stages: Sequence[Stage], xs: Sequence[float]) -> N
     _name_points(ax, stages, xs, ys)
 
 
-def _name_points(
-    ax: Axes, stages: Sequence[Stage], xs: Sequence[float], ys: Sequence[float]
-) -> None:
+def _name_points(ax: Axes, stages: Sequence[Stage], xs: Sequence[float], ys: Sequence[float]) -> None:
     """Write stages' names over their points: the ends first, the others where there is room."""
     to_axes = ax.transData - ax.transAxes
     spots = to_axes.transform(np.column_stack([xs, ys]))

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from laconic.file.atomic import atomic
 from laconic.report.comparison import dense_float32_bits, fewest_bits
 from laconic.report.stage import Stage
 from laconic.report.svg import inline_svg
@@ -76,16 +77,9 @@ def write_page(
 ) -> Path:
     """Write `render_page`'s page to `path`: all of it or, if anything fails, nothing."""
     page = render_page(title, stages, figures, settings, notes=notes)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, as a rename is atomic within one file system only.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    with atomic(path) as file:
+        file.write(page.encode())
+    return Path(path)
 
 
 def _headline(stages: Sequence[Stage]) -> str:

@@ -24,9 +24,7 @@ _N_BINS = 60
 
 
 @rc_context(STYLE)
-def weight_histograms(
-    before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]
-) -> Figure:
+def weight_histograms(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> Figure:
     """Histograms of the active (non-zero) weights of each tensor in `after`, over those `before`.
 
     Raises:

@@ -1,8 +1,8 @@
 """One plain training loop, on whatever devices Accelerate finds.
 
 Each epoch is seeded by (seed, epoch), so its batches come in the same order whenever it runs: a run that is
-interrupted in the middle of an epoch goes on from its checkpoint with the same batches, and on a CPU ends with the
-same weights, bit for bit, as one that was not.
+interrupted in the middle of an epoch goes on from its checkpoint with the same batches, and on a CPU ends
+with the same weights, bit for bit, as one that was not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from laconic.training.checkpoint import load_state, random_state, save_state, set_random_state
 from laconic.training.rules import Attached, Rule, attach
 
+ADAM = partial(torch.optim.Adam, lr=1e-3)
 Batches: TypeAlias = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -45,7 +46,7 @@ class Training:
     """
 
     epochs: int
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = partial(torch.optim.Adam, lr=1e-3)
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = ADAM
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     scheduler: Callable[[Optimizer], LRScheduler] | None = None
     seed: int = 0
@@ -75,8 +76,9 @@ class Progress:
         """Add a batch to the epoch's means."""
         n = len(targets)
         hits = (outputs.argmax(1) == targets).sum() if outputs.ndim == targets.ndim + 1 else 0
-        self._sums = self._sums.to(loss.device)
-        self._sums += torch.stack([loss.detach().double() * n, torch.as_tensor(hits).double(), torch.tensor(float(n)).double()]).to(loss.device)  # fmt: skip
+        batch = (loss.detach() * n, hits, n)
+        sums = [torch.as_tensor(value, dtype=torch.float64, device=loss.device) for value in batch]
+        self._sums = self._sums.to(loss.device) + torch.stack(sums)
         self.batch += 1
         self.step += 1
 
@@ -116,14 +118,14 @@ def train(
         training: epochs, optimizer, loss, scheduler, seed.
         rules: act after each of the optimizer's steps, in this order.
         callbacks: called with the progress after each step.
-        checkpoint: a file written at each epoch's end and on interruption. If it exists, training goes on from
-            it; a run that it says is finished is not repeated.
+        checkpoint: a file written at each epoch's end and on interruption. If it exists, training goes on
+            from it; a run that it says is finished is not repeated.
 
     Returns:
         The progress, with the history of epochs.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, after the current step; the model and the checkpoint hold all that was done.
+        KeyboardInterrupt: on Ctrl-C, after the current step; model and checkpoint hold all that was done.
     """
     accelerator = Accelerator()
     with ExitStack() as stack:
@@ -215,8 +217,8 @@ class _Run:
 
 
 @contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is never cut in half; the second one interrupts."""
+def _interruption() -> Generator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that no step is cut in half; the second one interrupts."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from rich import get_console
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,6 +38,7 @@ class ProgressBar:
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
+            disable=not (console or get_console()).is_terminal,
         )
         self._task = self._bar.add_task(label, total=None, loss=0.0, accuracy=0.0, sparsity=0.0)
 

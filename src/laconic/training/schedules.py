@@ -56,9 +56,7 @@ class Schedule:
         if self.end < self.begin:
             raise ValueError(f"schedule: expected end ≥ begin, got {self.end} < {self.begin}")
         if not (0 <= self.initial <= 1 and 0 <= self.final <= 1):
-            raise ValueError(
-                f"schedule: expected values in [0, 1], got {self.initial}, {self.final}"
-            )
+            raise ValueError(f"schedule: expected values in [0, 1], got {self.initial}, {self.final}")
         if self.curve is geometric and self.initial == 1:
             raise ValueError("schedule: a geometric ramp cannot begin at 1, where nothing is left")
 

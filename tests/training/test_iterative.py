@@ -1,0 +1,23 @@
+import pytest
+from torch import nn
+
+import laconic
+from laconic import Schedule, geometric
+
+
+def test_rounds_reach_the_schedule_and_nest():
+    model = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 10))
+    tuned = []
+    rounds = list(
+        laconic.iterative(
+            model,
+            Schedule(0.95, 5, geometric, initial=0.5),
+            lambda net, mask: tuned.append((net is model, mask.sparsity)),
+        )
+    )
+    assert [done.number for done in rounds] == [1, 2, 3, 4, 5]
+    assert [done.mask.sparsity for done in rounds] == pytest.approx([done.sparsity for done in rounds], abs=1e-3)
+    assert rounds[-1].sparsity == 0.95
+    assert tuned == [(True, done.mask.sparsity) for done in rounds]
+    for before, after in zip(rounds, rounds[1:], strict=False):
+        assert all(not (after.mask[n] & ~before.mask[n]).any() for n in after.mask)

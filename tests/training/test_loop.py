@@ -1,0 +1,134 @@
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+import laconic
+from laconic import Hold, Training, train
+from laconic.datasets import blobs
+from laconic.errors import FormatError
+from laconic.training.checkpoint import load_state, save_state
+
+
+def net():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(20, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Dropout(0.3), nn.Linear(30, 3))
+
+
+def batches():
+    return blobs().train.batches(100, shuffle=True)
+
+
+def cosine(optimizer):
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
+
+
+CHOICES = {
+    "adam": {},
+    "momentum": {"optimizer": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=1e-3)},
+    "scheduled": {"scheduler": cosine},
+}
+
+
+def run(checkpoint=None, callbacks=(), rules=(), **choices):
+    model = net()
+    progress = train(model, batches(), Training(epochs=6, **choices), rules, callbacks, checkpoint)
+    return model, progress
+
+
+def interrupt_at(step):
+    def callback(progress):
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return callback
+
+
+def test_it_learns_and_keeps_count():
+    model, progress = run()
+    assert progress.history[-1]["accuracy"] > 0.95
+    assert progress.history[-1]["loss"] < progress.history[0]["loss"]
+    assert (progress.epoch, progress.batch, progress.step, progress.n_steps) == (6, 0, 60, 60)
+    assert laconic.evaluate(model, blobs().test.batches()).accuracy > 0.95
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("step", [1, 17, 20, 59])
+def test_an_interrupted_run_resumes_to_the_same_bits(choice, step, tmp_path):
+    whole, history = run(**CHOICES[choice])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "c", [interrupt_at(step)], **CHOICES[choice])
+    resumed, progress = run(tmp_path / "c", **CHOICES[choice])
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert progress.history == history.history
+    assert progress.step == 60
+
+
+def test_a_finished_run_is_not_repeated(tmp_path):
+    first, _ = run(tmp_path / "c")
+    steps = []
+    again, _ = run(tmp_path / "c", [steps.append])
+    assert not steps
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_rules_resume_with_the_run(tmp_path):
+    rule = laconic.Gradual(laconic.Schedule(0.8, end=40), every=10)
+    whole, _ = run(rules=[rule])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "c", [interrupt_at(25)], [rule])
+    resumed, _ = run(tmp_path / "c", rules=[rule])
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    weights = laconic.tensors(whole).values()
+    assert 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights) == pytest.approx(0.8, abs=0.01)
+
+
+def test_held_weights_stay_zero():
+    model = net()
+    mask = laconic.prune_(model, 0.9)
+    train(model, batches(), Training(epochs=1), [Hold(mask)])
+    assert all(not p[~mask[n]].any() for n, p in laconic.tensors(model).items())
+
+
+def test_frozen_parameters_do_not_move():
+    model = net()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    train(model, batches(), Training(epochs=1))
+    assert torch.equal(before, model[0].weight)
+
+
+def test_any_iterable_of_batches_and_a_loss_without_classes():
+    model = nn.Linear(4, 1)
+    data = [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(3)]
+    progress = train(model, data, Training(2, loss=nn.functional.mse_loss))
+    assert progress.history[-1]["accuracy"] == 0
+    assert progress.history[-1]["loss"] < progress.history[0]["loss"]
+
+
+def test_the_bar_draws_on_a_terminal(capsys):
+    from rich.console import Console
+
+    console = Console(force_terminal=True, width=100)
+    with laconic.ProgressBar("dense", console) as bar:
+        train(net(), batches(), Training(epochs=2), callbacks=[bar])
+    drawn = capsys.readouterr().out
+    assert all(word in drawn for word in ("dense", "20/20", "loss", "acc", "sparsity"))
+
+
+def test_checkpoints_hold_nested_state_and_nothing_else(tmp_path):
+    state = {"a": [1, 2.5, None, True, "x"], "t": {0: torch.arange(3), "b": torch.ones(2).bool()}}
+    save_state(tmp_path / "s", state)
+    back = load_state(tmp_path / "s")
+    assert back["a"] == state["a"]
+    assert torch.equal(back["t"][0], state["t"][0])
+    assert torch.equal(back["t"]["b"], state["t"]["b"])
+    with pytest.raises(TypeError, match="found object"):
+        save_state(tmp_path / "s", {"a": object()})
+    assert load_state(tmp_path / "s")["a"] == state["a"]
+    (tmp_path / "s").write_bytes(b"not a checkpoint")
+    with pytest.raises(FormatError, match="expected a training checkpoint"):
+        load_state(tmp_path / "s")

@@ -1,0 +1,132 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import laconic
+from laconic.errors import MismatchError
+
+
+def net():
+    return nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3))
+
+
+def lbfgs(parameters):
+    return torch.optim.LBFGS(parameters, lr=0.1)
+
+
+def with_momentum(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
+
+
+OPTIMIZERS = [
+    with_momentum,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.NAdam,
+    lbfgs,
+]
+
+
+def steps(model, optimizer, n=5):
+    for _ in range(n):
+        inputs, targets = torch.randn(16, 6), torch.randint(0, 3, (16,))
+
+        def closure(inputs=inputs, targets=targets):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), targets)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+
+def holds(model, mask):
+    return all(not p[~mask[n]].any() for n, p in laconic.tensors(model).items())
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=lambda make: make.__name__)
+def test_the_mask_survives_any_optimizer(make):
+    model = net()
+    optimizer = make(model.parameters())
+    steps(model, optimizer)  # momentum that would move what is pruned next
+    mask = laconic.prune_(model, 0.8, laconic.Pruner(scope=laconic.Tensor()))
+    before = {n: p.clone() for n, p in laconic.tensors(model).items()}
+    attached = laconic.hold(mask, model, optimizer)
+    steps(model, optimizer)
+    assert holds(model, mask)
+    assert attached.step == 5
+    assert all((before[n] != p)[mask[n]].any() for n, p in laconic.tensors(model).items())
+    attached.remove()
+    steps(model, optimizer)
+    assert not holds(model, mask), "without the rule this optimizer moves pruned weights"
+
+
+def test_the_model_stays_as_it_was():
+    model = net()
+    keys = set(model.state_dict())
+    with laconic.hold(laconic.prune_(model, 0.5), model, torch.optim.Adam(model.parameters())):
+        assert set(model.state_dict()) == keys
+        clone = copy.deepcopy(model)
+        assert holds(clone, laconic.Pruner().mask(model, 0.5))
+        net().load_state_dict(model.state_dict())
+
+
+def test_it_holds_through_torch_compile():
+    model = net()
+    mask = laconic.prune_(model, 0.7)
+    compiled = torch.compile(model, backend="eager")
+    optimizer = torch.optim.AdamW(compiled.parameters())
+    with laconic.hold(mask, compiled, optimizer):
+        steps(compiled, optimizer)
+    assert holds(model, mask)
+
+
+def test_a_foreign_mask_is_refused_before_training():
+    model, other = net(), nn.Linear(4, 4)
+    mask = laconic.prune_(other, 0.5)
+    with pytest.raises(MismatchError, match="weight: the mask has it"):
+        laconic.hold(mask, model, torch.optim.Adam(model.parameters()))
+
+
+def test_gradual_pruning_follows_its_schedule_and_never_regrows():
+    model = net()
+    optimizer = with_momentum(model.parameters())
+    rule = laconic.Gradual(laconic.Schedule(0.9, end=20), every=5)
+    sparsities, before = [], None
+    with laconic.attach(rule, model, optimizer) as attached:
+        for _ in range(25):
+            steps(model, optimizer, 1)
+            mask = attached.state
+            assert holds(model, mask)
+            assert before is None or all(not (mask[n] & ~before[n]).any() for n in mask)
+            before = mask
+            sparsities.append(mask.sparsity)
+    expected = [rule.schedule(5 * (step // 5)) if step < 20 else 0.9 for step in range(1, 26)]
+    assert sparsities == pytest.approx(expected, abs=0.01)
+
+
+def test_rules_resume():
+    torch.manual_seed(1)
+    model = net()
+    optimizer = with_momentum(model.parameters())
+    rule = laconic.Gradual(laconic.Schedule(0.9, end=20), every=5)
+    attached = laconic.attach(rule, model, optimizer)
+    steps(model, optimizer, 7)
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict(), attached.state_dict()))
+    rng = torch.get_rng_state()
+    steps(model, optimizer, 8)
+    other = net()
+    again = with_momentum(other.parameters())
+    resumed = laconic.attach(rule, other, again)
+    other.load_state_dict(saved[0])
+    again.load_state_dict(saved[1])
+    resumed.load_state_dict(saved[2])
+    torch.set_rng_state(rng)
+    steps(other, again, 8)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+    assert resumed.step == attached.step == 15

@@ -1,0 +1,39 @@
+import itertools
+
+import pytest
+
+from laconic import Schedule, cubic, geometric, linear, one_shot
+
+CURVES = [one_shot, linear, cubic, geometric]
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_ends_order_and_bounds(curve):
+    schedule = Schedule(0.9, end=30, curve=curve, initial=0.2, begin=10)
+    values = [schedule(step) for step in range(50)]
+    assert values[:10] == [0.2] * 10
+    assert values[30:] == [0.9] * 20
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(values))
+
+
+@pytest.mark.parametrize(
+    ("curve", "middle"),
+    [(one_shot, 0.9), (linear, 0.45), (cubic, 0.9 - 0.9 * 0.125), (geometric, 1 - 0.1**0.5)],
+)
+def test_known_middles(curve, middle):
+    assert Schedule(0.9, end=10, curve=curve)(5) == pytest.approx(middle)
+
+
+def test_geometric_removes_the_same_share_each_round():
+    schedule = Schedule(0.95, end=5, curve=geometric, initial=0.5)
+    left = [1 - schedule(step) for step in range(6)]
+    assert [b / a for a, b in itertools.pairwise(left)] == pytest.approx([0.1**0.2] * 5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"end": 1, "begin": 2}, {"end": 1, "initial": -0.1}, {"end": 1, "curve": geometric, "initial": 1.0}],
+)
+def test_impossible_schedules_are_refused(arguments):
+    with pytest.raises(ValueError, match="schedule"):
+        Schedule(0.9, **arguments)
