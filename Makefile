@@ -40,4 +40,4 @@ bench: $(VENV)/dev.stamp  ## every benchmark; each writes its JSON beside itself
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) docs/_build runs report.html
+	rm -rf $(VENV) docs/_build docs/examples runs report.html
