@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -74,8 +75,8 @@ def compress(
     checkpoint: Annotated[Path, typer.Argument(help="A safetensors file, or a PyTorch checkpoint.")],
     output: Output,
     relative_error: Annotated[
-        float, typer.Option(help="Largest ‖w − ŵ‖ / ‖w‖ of each compressed tensor.")
-    ] = 0.05,
+        float, typer.Option(help="Largest ‖w − ŵ‖ / ‖w‖ of a tensor; smaller tensors get less.")
+    ] = 0.1,
     include: Annotated[
         list[str] | None,
         typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN."),
@@ -86,7 +87,7 @@ def compress(
     """Code a checkpoint's weights on grids, without data, at a stated relative error."""
     _refuse_overwrite(output, force)
     if not 0 < relative_error < 1:
-        raise typer.BadParameter(f"--relative-error: expected within (0, 1), got {relative_error}")
+        raise UsageError(f"--relative-error: expected within (0, 1), got {relative_error}")
     from laconic.checkpoints import read_checkpoint
     from laconic.file.state import save
     from laconic.quantization.grid import Grid
@@ -144,7 +145,7 @@ def inspect(
 
 def _inspection(found: dict[str, Any]) -> Table:
     title = f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
-    table = Table(title=title, show_footer=True)
+    table = Table(title=title, show_footer=True, box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("tensor", footer="all", overflow="fold")
     table.add_column("shape", footer=f"{found['weights']:,}", overflow="fold")
     table.add_column("type", footer="")
@@ -166,9 +167,9 @@ def _inspection(found: dict[str, Any]) -> Table:
 
 def _refuse_overwrite(output: Path, force: bool) -> None:
     if output.is_dir() or not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{output}: expected a file in a folder that exists")
+        raise UsageError(f"{output}: expected a file in a folder that exists")
     if output.exists() and not force:
-        raise typer.BadParameter(f"{output} exists; add --force to replace it")
+        raise UsageError(f"{output} exists; add --force to replace it")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -185,7 +186,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(error.format_message(), WRONG_USE)  # pyright: ignore[reportAttributeAccessIssue]
     except (FormatError, LimitError, UnsupportedError) as error:
         return _complain(error, DAMAGED)
-    except (LaconicError, OSError, ValueError, ImportError) as error:
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else error, WRONG_USE)
+    except (LaconicError, ValueError, ImportError) as error:
         return _complain(error, WRONG_USE)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted; what was finished is kept", INTERRUPTED)

@@ -37,7 +37,7 @@ from laconic.training.rules import Hold
 from laconic.training.schedules import Schedule, geometric
 
 FIRST_SPARSITY, LAST_SPARSITY, N_ROUNDS = 0.5, 0.95, 5
-QUANTIZER = Grid(0.1)
+QUANTIZER = Grid(0.2)
 
 
 @dataclass(frozen=True)

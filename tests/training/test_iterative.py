@@ -16,7 +16,9 @@ def test_rounds_reach_the_schedule_and_nest():
         )
     )
     assert [done.number for done in rounds] == [1, 2, 3, 4, 5]
-    assert [done.mask.sparsity for done in rounds] == pytest.approx([done.sparsity for done in rounds], abs=1e-3)
+    assert [done.mask.sparsity for done in rounds] == pytest.approx(
+        [done.sparsity for done in rounds], abs=1e-3
+    )
     assert rounds[-1].sparsity == 0.95
     assert tuned == [(True, done.mask.sparsity) for done in rounds]
     for before, after in zip(rounds, rounds[1:], strict=False):

@@ -50,12 +50,16 @@ def save(
         if not isinstance(value, Tensor):
             raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
     quantized = names_to_quantize(model, include, exclude)
+    largest = max((state[name].numel() for name in quantized), default=0)
+
+    def grid(name: str, tensor: Tensor) -> Grid | None:
+        if quantizer is None or name not in quantized or not tensor.numel():
+            return None
+        return quantizer.share(tensor.numel(), largest)
+
     tied = _tied(state)
-    chunks = [
-        codec.encode(name, tensor, quantizer if name in quantized else None)
-        for name, tensor in state.items()
-        if name not in tied
-    ]
+    own = {name: tensor for name, tensor in state.items() if name not in tied}
+    chunks = [codec.encode(name, tensor, grid(name, tensor)) for name, tensor in own.items()]
     return container.write(path, chunks, tied)
 
 

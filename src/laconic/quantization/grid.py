@@ -3,6 +3,9 @@
 Steps are bfloat16 numbers: two bytes in a file, and q·Δ is exact in float32 for |q| < 2^16, so that
 decoded weights quantise to themselves. On a fine grid ‖w − ŵ‖² ≈ n·Δ²/12; on a coarse one and
 for peaked weights it is less, so the step for a stated distortion is searched for, not computed.
+
+Over several tensors, relative errors ε_l that act on the network's output alike add up as Σ ε_l², and cost
+−Σ n_l log2 ε_l bits: the sum of bits is least where ε_l is proportional to √n_l.
 """
 
 from __future__ import annotations
@@ -22,17 +25,22 @@ LARGEST_Q = 2**31 - 2
 
 @dataclass(frozen=True)
 class Grid:
-    """A uniform grid whose distortion is stated relative to each tensor.
+    """Uniform grids whose distortion is stated relative to each tensor.
 
     Attributes:
-        relative_error: the largest allowed ‖w − ŵ‖ / ‖w‖ (Frobenius norms).
+        relative_error: the largest allowed ‖w − ŵ‖ / ‖w‖ (Frobenius norms), within (0, 1): that of a
+            file's largest tensor. Smaller ones get less, see `share`.
     """
 
-    relative_error: float = 0.05
+    relative_error: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 < self.relative_error < 1:
             raise ValueError(f"relative_error: expected within (0, 1), got {self.relative_error}")
+
+    def share(self, n: int, n_largest: int) -> Grid:
+        """The grid for a tensor of `n` elements in a file whose largest quantised one has `n_largest`."""
+        return Grid(self.relative_error * math.sqrt(n / n_largest))
 
     def step(self, weights: Floats) -> float | None:
         """The coarsest step, to within 1 %, that keeps `weights` (flat, finite) within the error.
