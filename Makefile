@@ -45,4 +45,4 @@ bench: $(VENV)/bench.stamp  ## every benchmark; each writes its JSON beside itse
 	for name in select throughput data_free iterative; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) docs/_build runs report.html
+	rm -rf $(VENV) docs/_build docs/examples runs report.html

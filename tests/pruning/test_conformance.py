@@ -18,7 +18,14 @@ UNITS = [Weight()]
 SCOPES = [Model(), Tensor()]
 BUDGETS = [Density(fraction) for fraction in (0, 0.037, 0.5, 0.9, 1)]
 COMBINATIONS = list(itertools.product(CRITERIA, UNITS, SCOPES, BUDGETS))
-combined = pytest.mark.parametrize(("criterion", "unit", "scope", "budget"), COMBINATIONS, ids=str)
+
+
+def label(value):
+    """Without a function's address, by which workers would disagree on the tests' names."""
+    return getattr(value, "__name__", str(value))
+
+
+combined = pytest.mark.parametrize(("criterion", "unit", "scope", "budget"), COMBINATIONS, ids=label)
 
 
 def weights(kind):

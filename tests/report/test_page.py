@@ -114,7 +114,7 @@ def test_a_page_of_nothing_says_what_is_expected():
 
 
 def test_write_page_replaces_the_page_whole(tmp_path):
-    path = tmp_path / "run" / "report.html"
+    path = tmp_path / "report.html"
     assert page(render=write_page, path=path) == path
     assert path.read_text(encoding="utf-8") == page()
     assert list(path.parent.iterdir()) == [path]

@@ -15,5 +15,5 @@ Criterion: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 def magnitude(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """|w| (Han et al. 2015): it ranks weights, and is not in bits."""
+    """`|w|` (Han et al. 2015): it ranks weights, and is not in bits."""
     return {name: weight.detach().abs() for name, weight in weights.items()}

@@ -38,7 +38,8 @@ class Mask(Mapping[str, Tensor]):
         return len(self._kept)
 
     def __repr__(self) -> str:
-        return f"Mask({self.n_kept:,} of {self.numel:,} kept, in {len(self)} tensors)"
+        tensors = "tensor" if len(self) == 1 else "tensors"
+        return f"Mask({self.n_kept:,} of {self.numel:,} kept, in {len(self)} {tensors})"
 
     @property
     def n_kept(self) -> int:

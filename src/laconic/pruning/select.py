@@ -81,7 +81,7 @@ def prune_(model: nn.Module, amount: float, pruner: Pruner = BY_MAGNITUDE) -> Ma
         pruner: another criterion, scope, unit or choice of tensors.
 
     Returns:
-        The mask: pass it to `hold` to keep the weights at zero in further training.
+        The mask. Pass it to `hold` to keep the weights at zero in further training.
 
     Raises:
         ValueError: `amount` lies outside [0, 1].

@@ -105,6 +105,7 @@ def _accuracy_curve(ax: Axes, stages: Sequence[Stage], xs: Sequence[float]) -> N
     ys = [100 * stage.accuracy for stage in stages]
     pad = max(0.5, 0.15 * (max(ys) - min(ys)))
     ax.set_ylim(min(ys) - pad, max(ys) + pad)
+    ax.yaxis.set_major_formatter(lambda at, _: f"{at:g}" if at <= 100 else "")
     ax.set_ylabel("accuracy of the decoded file (%)", rotation_mode="anchor")
     dashed = {"color": INK, "alpha": 0.6, "lw": 1, "ls": (0, (5, 4))}
     ax.axhline(ys[0], label=f"dense network: {ys[0]:.1f} %", **dashed)

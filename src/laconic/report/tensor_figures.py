@@ -40,7 +40,7 @@ def weight_histograms(before: Mapping[str, torch.Tensor], after: Mapping[str, to
         ax.set_title(_title(name, f"{new.size:,} of {after[name].numel():,} active"), loc="left")
         ax.set_xlabel("weight", fontsize=7)
         _histograms(ax, old, new)
-    figure.supylabel("weights per bin (log scale)", fontsize=8, rotation_mode="anchor", va="top")
+    figure.supylabel("weights per bin (log scale)", fontsize=8, rotation_mode="anchor", ha="center", va="top")
     key(figure, {"active before": GREY, "active after": BLUE})
     return figure
 
