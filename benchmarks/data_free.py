@@ -9,9 +9,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import write_result
-
 import laconic
+from benchmarks.common import write_result
 from laconic import cli, datasets, zoo
 
 CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet32": "resnet32-d509ac18.th"}

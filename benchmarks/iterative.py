@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from benchmarks.common import spread, write_result
 from torch import nn
 
 import laconic
-from laconic import Schedule, Training, geometric
+from benchmarks.common import spread, write_result
+from laconic import Schedule, geometric
 from laconic.datasets import Dataset
 from laconic.demo import EXPERIMENTS
 
@@ -38,11 +39,11 @@ def run(name: str, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     model = experiment.network()
     batches = data.train.batches(experiment.batch_size, shuffle=True)
-    laconic.train(model, batches, Training(experiment.dense.epochs, experiment.dense.optimizer, seed=seed))
+    laconic.train(model, batches, replace(experiment.dense, seed=seed))
     dense, _ = decoded_accuracy(model, data, None)
 
     def fine_tune(model: nn.Module, mask: laconic.Mask) -> None:
-        tuning = Training(experiment.fine_tuning.epochs, experiment.fine_tuning.optimizer, seed=seed + 100)
+        tuning = replace(experiment.fine_tuning, seed=seed + 100)
         laconic.train(model, batches, tuning, [laconic.Hold(mask)])
 
     *_, last = laconic.iterative(model, Schedule(SPARSITY, ROUNDS, geometric), fine_tune)

@@ -14,9 +14,10 @@ import sys
 import time
 
 import torch
-from benchmarks.common import write_result
 from torch import nn
 from torch.nn.utils import prune
+
+from benchmarks.common import write_result
 
 N_LAYERS, SIDE = 4, 5000
 AMOUNT = 0.9

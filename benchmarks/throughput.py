@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from benchmarks.common import write_result
 
 import laconic
+from benchmarks.common import write_result
 from laconic.checkpoints import read_checkpoint
 
 REPEATS = 5
@@ -38,7 +38,8 @@ def main() -> None:
             encode.append(n_weights / (middle - start))
             decode.append(n_weights / (end - middle))
         if "--profile" in sys.argv:
-            cProfile.runctx("laconic.save(tensors, path); laconic.load(path)", globals(), locals(), sort="tottime")
+            both = "laconic.save(tensors, path); laconic.load(path)"
+            cProfile.runctx(both, globals(), locals(), sort="tottime")
             return
     results = {
         "weights": n_weights,

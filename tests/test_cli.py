@@ -44,7 +44,9 @@ def test_a_checkpoint_goes_there_and_back(checkpoint, capsys, name):
 def test_include_and_exclude(checkpoint, capsys):
     packed = checkpoint / "m.lac"
     run(capsys, "compress", checkpoint / "model.pt", "-o", packed, "--exclude", r"re:1\.")
-    methods = {t["name"]: t["method"] for t in json.loads(run(capsys, "inspect", packed, "--json")[1])["tensors"]}
+    methods = {
+        t["name"]: t["method"] for t in json.loads(run(capsys, "inspect", packed, "--json")[1])["tensors"]
+    }
     assert methods == {"0.weight": "grid", "0.bias": "grid", "1.weight": "exact", "1.bias": "exact"}
 
 

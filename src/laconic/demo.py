@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from laconic import datasets, zoo
 from laconic.datasets import Dataset
@@ -63,8 +64,8 @@ EXPERIMENTS = {
     "mnist": Experiment(
         datasets.mnist,
         zoo.lenet_300_100,
-        Training(epochs=8, optimizer=_adam),
-        Training(epochs=4, optimizer=_adam),
+        Training(epochs=10, optimizer=_adam, scheduler=partial(CosineAnnealingLR, T_max=10)),
+        Training(epochs=4, optimizer=_adam, scheduler=partial(CosineAnnealingLR, T_max=4)),
         batch_size=128,
     ),
     "blobs": Experiment(

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from torch import nn
 
@@ -21,5 +23,5 @@ def test_rounds_reach_the_schedule_and_nest():
     )
     assert rounds[-1].sparsity == 0.95
     assert tuned == [(True, done.mask.sparsity) for done in rounds]
-    for before, after in zip(rounds, rounds[1:], strict=False):
+    for before, after in itertools.pairwise(rounds):
         assert all(not (after.mask[n] & ~before.mask[n]).any() for n in after.mask)

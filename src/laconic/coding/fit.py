@@ -108,8 +108,9 @@ def _better(a: _Candidate | None, b: _Candidate) -> _Candidate:
 def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -> _Candidate:
     first, last = span
     inside = counts[:, first:last]
-    outside: I64 = counts.sum(1) - inside.sum(1)
-    trimmed: I64 = np.concatenate((inside, outside[:, None]), axis=1)
+    trimmed = np.empty((len(counts), last - first + 1), np.int64)
+    trimmed[:, :-1] = inside
+    trimmed[:, -1] = counts.sum(1) - inside.sum(1)
     levels = np.zeros_like(trimmed)
     bits = sum(levels_and_bits(row, resolution, precision, levels[c]) for c, row in enumerate(trimmed))
     codes = StaticModel(0, levels, resolution, precision, np.zeros(1, np.uint8)).table_codes()
