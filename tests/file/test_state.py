@@ -86,7 +86,7 @@ def test_a_model_comes_back_whole(path):
         if name.startswith("1."):
             assert same_bits(back, tensor), "norms and statistics are exact"
         else:
-            assert (back - tensor).norm() <= 0.0501 * tensor.norm()
+            assert (back - tensor).norm() <= 0.1001 * tensor.norm()
     assert other[3].weight.count_nonzero() <= model[3].weight.count_nonzero()
 
 
