@@ -1,3 +1,4 @@
+from . import datasets, zoo
 from .description.data_code import DataCode, evaluate
 from .description.describe import describe
 from .description.ledger import Ledger, Row
@@ -56,6 +57,7 @@ __all__ = [
     "apply_",
     "attach",
     "cubic",
+    "datasets",
     "describe",
     "evaluate",
     "geometric",
@@ -72,4 +74,5 @@ __all__ = [
     "tensors",
     "train",
     "winners",
+    "zoo",
 ]
