@@ -116,9 +116,11 @@ def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -
     codes = StaticModel(0, levels, resolution, precision, np.zeros(1, np.uint8)).table_codes()
     table_bits = rice_bits(codes, best_rice_order(codes))
     # An escape's own bits: about twice the logarithm of how far outside it lies.
-    distance = np.concatenate([np.arange(first, 0, -1), np.arange(1, counts.shape[1] - 1 - last + 1)])
-    seen = np.concatenate([counts[:, :first].sum(0), counts[:, last:-1].sum(0)])
-    far = 2 * np.log2(WIDEST_TABLE) * counts[:, -1].sum()
+    below, above = range(first, 0, -1), range(1, counts.shape[1] - last)
+    distance = np.array([*below, *above], np.int64)
+    total: I64 = counts.sum(0)
+    seen = np.concatenate([total[:first], total[last:-1]])
+    far = 2 * np.log2(WIDEST_TABLE) * total[-1]
     escape_bits = float((seen * (2 * np.log2(distance) + 2)).sum() + far)
     return _Candidate(first, levels, resolution, precision, bits + table_bits + escape_bits)
 

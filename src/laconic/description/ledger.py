@@ -8,6 +8,7 @@ parts of a file and add up to its length exactly; the data's row is an ideal cod
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,6 +88,14 @@ class Ledger:
             "references": dict(self.references),
             "rows": [vars(row) for row in self.rows],
         }
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=80, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
 
     def __rich__(self) -> Table:
         from rich.table import Table

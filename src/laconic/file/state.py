@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar, overload
 
@@ -50,17 +51,24 @@ def save(
         if not isinstance(value, Tensor):
             raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
     quantized = names_to_quantize(model, include, exclude)
-    largest = max((state[name].numel() for name in quantized), default=0)
-
-    def grid(name: str, tensor: Tensor) -> Grid | None:
-        if quantizer is None or name not in quantized or not tensor.numel():
-            return None
-        return quantizer.share(tensor.numel(), largest)
-
+    grids = {} if quantizer is None else _grids(quantizer, {name: state[name] for name in quantized})
     tied = _tied(state)
     own = {name: tensor for name, tensor in state.items() if name not in tied}
-    chunks = [codec.encode(name, tensor, grid(name, tensor)) for name, tensor in own.items()]
+    chunks = [codec.encode(name, tensor, grids.get(name)) for name, tensor in own.items()]
     return container.write(path, chunks, tied)
+
+
+def _grids(quantizer: Grid, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
+    """Each tensor's grid: its share goes by its layer's size, so a bias has the error of its weight."""
+    sizes: Counter[str] = Counter()
+    for name, tensor in tensors.items():
+        sizes[_layer(name)] += tensor.numel()
+    largest = max(sizes.values(), default=0)
+    return {name: quantizer.share(sizes[_layer(name)], largest) for name, t in tensors.items() if t.numel()}
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:

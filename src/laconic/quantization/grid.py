@@ -29,7 +29,7 @@ class Grid:
 
     Attributes:
         relative_error: the largest allowed ‖w − ŵ‖ / ‖w‖ (Frobenius norms), within (0, 1): that of a
-            file's largest tensor. Smaller ones get less, see `share`.
+            file's largest layer. Smaller ones get less, see `share`.
     """
 
     relative_error: float = 0.1
@@ -39,7 +39,7 @@ class Grid:
             raise ValueError(f"relative_error: expected within (0, 1), got {self.relative_error}")
 
     def share(self, n: int, n_largest: int) -> Grid:
-        """The grid for a tensor of `n` elements in a file whose largest quantised one has `n_largest`."""
+        """The grid for a layer of `n` elements in a file whose largest has `n_largest`."""
         return Grid(self.relative_error * math.sqrt(n / n_largest))
 
     def step(self, weights: Floats) -> float | None:
