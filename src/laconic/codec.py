@@ -104,10 +104,10 @@ def decode(form: Form, chunk: bytes) -> Tensor:
         return torch.empty(form.shape, dtype=form.dtype)
     step = _read_step(form, source)
     q = stream.read(source, form.numel, form.n_rows)
-    tensor = _on_grid(q, step, form.dtype)
-    if not torch.isfinite(tensor).all():
-        raise source.error("finite values", "q × step beyond the type's range")
-    return tensor.reshape(form.shape)
+    largest = torch.finfo(form.dtype).max
+    if max(-int(q.min()), int(q.max())) * step > largest:
+        raise source.error(f"values up to {largest:.5g}", "a larger q × step")
+    return _on_grid(q, step, form.dtype).reshape(form.shape)
 
 
 def parts(form: Form, chunk: bytes) -> Mapping[str, int]:

@@ -115,14 +115,22 @@ def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -
     bits = sum(levels_and_bits(row, resolution, precision, levels[c]) for c, row in enumerate(trimmed))
     codes = StaticModel(0, levels, resolution, precision, np.zeros(1, np.uint8)).table_codes()
     table_bits = rice_bits(codes, best_rice_order(codes))
-    # An escape's own bits: about twice the logarithm of how far outside it lies.
-    below, above = range(first, 0, -1), range(1, counts.shape[1] - last)
-    distance = np.array([*below, *above], np.int64)
-    total: I64 = counts.sum(0)
-    seen = np.concatenate([total[:first], total[last:-1]])
-    far = 2 * np.log2(WIDEST_TABLE) * total[-1]
-    escape_bits = float((seen * (2 * np.log2(distance) + 2)).sum() + far)
+    escape_bits = _escape_bits(counts, first, last)
     return _Candidate(first, levels, resolution, precision, bits + table_bits + escape_bits)
+
+
+@kernel
+def _escape_bits(counts: I64, first: int, last: int) -> float:
+    """What escapes' own codes take, about: twice the logarithm of how far outside the range they lie."""
+    total = 0.0
+    width = counts.shape[1] - 1
+    for c in range(counts.shape[0]):
+        for i in range(first):
+            total += counts[c, i] * (2 * np.log2(first - i) + 2)
+        for i in range(last, width):
+            total += counts[c, i] * (2 * np.log2(i - last + 1) + 2)
+        total += counts[c, width] * 2 * np.log2(WIDEST_TABLE)
+    return total
 
 
 @kernel
@@ -169,7 +177,7 @@ def _cluster(q: I32, n_rows: int) -> tuple[U8, int]:
 def _k_means(profiles: NDArray[np.float64], row_class: I64, n_classes: int) -> tuple[float, I64]:
     bits = np.inf
     for _ in range(N_ROUNDS):
-        sums = np.stack([np.bincount(row_class, profiles[:, b], n_classes) for b in range(N_BUCKETS)], axis=1)
+        sums = np.eye(n_classes)[row_class].T @ profiles
         shares = (sums + 0.05) / (sums + 0.05).sum(1, keepdims=True)
         labels = np.bincount(row_class, minlength=n_classes) + 0.5
         costs = profiles @ -np.log2(shares).T - np.log2(labels / labels.sum())

@@ -1,0 +1,84 @@
+"""Golden files: what version 1 wrote stays readable, and is still what is written.
+
+To add a file: add its tensors to CASES, run `python tests/file/test_golden.py`, and commit what it wrote.
+A file that is there never changes; the encoder may learn to write shorter ones, under new names.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import laconic
+from laconic import Grid
+
+FOLDER = Path(__file__).parent / "golden"
+
+
+def noise(*shape, scale=1.0, seed=1):
+    """Heavy-tailed numbers that are the same everywhere: integer arithmetic, then one division."""
+    state, out = seed, np.empty(int(np.prod(shape)), np.float64)
+    for i in range(out.size):
+        total = 0
+        for _ in range(3):
+            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+            total += (state >> 40) - 2**23
+        out[i] = total**3 / 2**69
+    return torch.from_numpy(out.reshape(shape) * scale)
+
+
+SPARSE = noise(40, 30) * (noise(40, 30, seed=2) > 1)
+TIED = noise(6, 5).float()
+CASES = {
+    "one-table": ({"fc.weight": noise(20, 30).float(), "fc.bias": noise(20, seed=3).float()}, Grid(0.1)),
+    "sparse": ({"fc.weight": SPARSE.float()}, Grid(0.05)),
+    "row-classes": ({"w": (noise(60, 50) * (1 + 40 * (torch.arange(60) % 3)[:, None])).float()}, Grid(0.02)),
+    "outliers": ({"w": torch.where(noise(30, 30) > 4, noise(30, 30) * 1e6, noise(30, 30)).float()}, Grid(1e-6)),
+    "types": ({"h": noise(9, 9).half(), "b": noise(9, 9).bfloat16(), "d": noise(9, 9)}, Grid(0.1)),
+    "exact": ({"i": torch.arange(-3, 4), "t": torch.tensor([True, False]), "f": noise(3).float()}, None),
+    "odd-shapes": ({"e": torch.zeros(0, 4), "s": torch.tensor(1.5), "z": torch.zeros(50, 60)}, Grid(0.1)),
+    "tied": ({"a.weight": TIED, "b.weight": TIED}, Grid(0.1)),
+    "many-lanes": ({"w": noise(300, 200).float()}, Grid(0.002)),
+}
+
+
+def digest(tensors):
+    sha = hashlib.sha256()
+    for name, tensor in tensors.items():
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def digests():
+    return json.loads((FOLDER / "digests.json").read_text())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_files_decode_to_the_same_bits(name):
+    assert digest(laconic.load(FOLDER / f"{name}.lac")) == digests()[name]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_files_are_what_is_written(name, tmp_path):
+    tensors, quantizer = CASES[name]
+    laconic.save(tensors, tmp_path / "new.lac", quantizer)
+    assert (tmp_path / "new.lac").read_bytes() == (FOLDER / f"{name}.lac").read_bytes()
+
+
+def test_together_they_use_every_part_of_a_stream():
+    parts = set().union(*(laconic.describe(FOLDER / f"{name}.lac").by_part() for name in CASES))
+    assert {"tables", "classes", "weights", "escapes", "step", "exact values"} <= parts
+
+
+if __name__ == "__main__":
+    found = digests() if (FOLDER / "digests.json").exists() else {}
+    for case, (state, grid) in CASES.items():
+        if case not in found:
+            laconic.save(state, FOLDER / f"{case}.lac", grid)
+            found[case] = digest(laconic.load(FOLDER / f"{case}.lac"))
+    (FOLDER / "digests.json").write_text(json.dumps(found, indent=2) + "\n")
