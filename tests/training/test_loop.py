@@ -111,6 +111,12 @@ def test_any_iterable_of_batches_and_a_loss_without_classes():
     assert progress.history[-1]["loss"] < progress.history[0]["loss"]
 
 
+def test_a_generator_that_has_run_is_refused():
+    once = iter([(torch.randn(8, 20), torch.randint(0, 3, (8,)))])
+    with pytest.raises(ValueError, match="runs only once"):
+        train(net(), once, Training(epochs=2))
+
+
 def test_the_bar_draws_on_a_terminal(capsys):
     from rich.console import Console
 

@@ -116,10 +116,10 @@ def _mark(score: Shaped[torch.Tensor, " n"], threshold: float, ties: _Ties) -> B
     kept = torch.empty_like(score, dtype=torch.bool)
     for chunk, out in zip(score.split(CHUNK), kept.split(CHUNK), strict=True):
         torch.gt(chunk, threshold, out=out)
-        if ties.left:
-            equal = (chunk == threshold).nonzero().squeeze(1)[: ties.left]
-            out[equal] = True
-            ties.left -= len(equal)
+        if ties.left and (equal := chunk == threshold).any():
+            first = equal.nonzero().squeeze(1)[: ties.left]
+            out[first] = True
+            ties.left -= len(first)
     return kept
 
 
@@ -152,9 +152,13 @@ def _kth_largest(chunks: Sequence[torch.Tensor], k: int) -> tuple[float, _Ties]:
 
 def _ordered(values: torch.Tensor, wide: int) -> torch.Tensor:
     """Signed integers of `wide` bits in the order of the floats; −0 is 0."""
-    floats = values.to(torch.float64 if wide == 64 else torch.float32) + 0.0
-    bits = floats.view(torch.int64 if wide == 64 else torch.int32)
-    return bits ^ ((bits >> (wide - 1)) & ((1 << (wide - 1)) - 1))
+    floats = values.to(torch.float64 if wide == 64 else torch.float32)
+    magnitude = (1 << (wide - 1)) - 1
+    integer = torch.int64 if wide == 64 else torch.int32
+    if not floats.numel() or floats.min() >= 0:  # most criteria are not negative: one operation instead of five
+        return floats.view(integer) & magnitude
+    bits = (floats + 0.0).view(integer)
+    return bits ^ ((bits >> (wide - 1)) & magnitude)
 
 
 def _value(key: int, wide: int) -> float:

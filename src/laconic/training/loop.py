@@ -125,6 +125,7 @@ def train(
         The progress, with the history of epochs.
 
     Raises:
+        ValueError: an epoch has no batches.
         KeyboardInterrupt: on Ctrl-C, after the current step; model and checkpoint hold all that was done.
     """
     accelerator = Accelerator()
@@ -153,6 +154,8 @@ def train(
                 if interrupted.is_set():
                     run.save(checkpoint, accelerator)
                     raise KeyboardInterrupt
+            if not run.progress.batch:
+                raise ValueError("batches: expected some each epoch, found none; a generator runs only once")
             run.progress.end_epoch()
             if scheduler:
                 scheduler.step()

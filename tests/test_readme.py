@@ -1,0 +1,69 @@
+"""The README's commands run, and its figures are those of the committed results."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_commands_run_one_after_another(tmp_path):
+    for language, block in BLOCKS:
+        if language == "python":
+            subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+        for line in block.splitlines() if language == "sh" else []:
+            command = shlex.split(line, comments=True)
+            if command[0] == "laconic":
+                module = [sys.executable, "-m", "laconic.cli", *command[1:]]
+                subprocess.run(module, cwd=tmp_path, check=True, capture_output=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.lac", "checkpoint.pt", "model.safetensors"}
+
+
+def test_make_has_the_targets_and_ci_runs_the_test_command():
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"help", "demo", "test", "test-slow", "check", "docs", "bench"} <= set(targets)
+    named = set(re.findall(r"make ([a-z-]+)", README))
+    assert named <= set(targets)
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+FIGURES = [
+    ("iterative", "digits.dense_accuracy.mean", "{:.2%}"),
+    ("iterative", "digits.pruned_accuracy.mean", "{:.2%}"),
+    ("iterative", "digits.quantised_accuracy.mean", "{:.2%}"),
+    ("iterative", "digits.file_bytes.mean", "{:,.0f}"),
+    ("iterative", "digits.times_smaller_than_float32.mean", "{:.0f}×"),
+    ("iterative", "mnist.dense_accuracy.mean", "{:.2%}"),
+    ("iterative", "mnist.pruned_accuracy.mean", "{:.2%}"),
+    ("iterative", "mnist.quantised_accuracy.mean", "{:.2%}"),
+    ("iterative", "mnist.quantised_accuracy.sd", "± {:.2%}"),
+    ("iterative", "mnist.file_bytes.mean", "{:,.0f}"),
+    ("iterative", "mnist.times_smaller_than_float32.mean", "{:.0f}×"),
+    ("data_free", "resnet20.dense_accuracy", "{:.2%}"),
+    ("data_free", "resnet20.decoded_accuracy", "{:.2%}"),
+    ("data_free", "resnet20.file_bytes", "{:,.0f}"),
+    ("data_free", "resnet20.times_smaller", "{:.1f}×"),
+    ("data_free", "resnet32.dense_accuracy", "{:.2%}"),
+    ("data_free", "resnet32.decoded_accuracy", "{:.2%}"),
+    ("data_free", "resnet32.file_bytes", "{:,.0f}"),
+    ("data_free", "resnet32.times_smaller", "{:.1f}×"),
+    ("throughput", "encode_weights_per_second", "{:.0f} M"),
+    ("throughput", "decode_weights_per_second", "{:.0f} M"),
+    ("select", "times_faster", "{:.0f} times faster"),
+    ("select", "share_of_extra_memory", "{:.0%}"),
+]
+
+
+@pytest.mark.parametrize(("script", "path", "form"), FIGURES)
+def test_figures_are_the_committed_results(script, path, form):
+    value = json.loads((ROOT / "benchmarks" / f"{script}.json").read_text())["results"]
+    for key in path.split("."):
+        value = value[key]
+    assert form.format(value / 1e6 if "M" in form else value) in README
