@@ -117,7 +117,7 @@ def decompress(
     _refuse_overwrite(output, force)
     from safetensors.torch import save as to_bytes
 
-    from laconic.file.atomic import atomic
+    from laconic.atomic import atomic
     from laconic.file.state import load
 
     tensors = load(file, max_bytes=max_bytes)

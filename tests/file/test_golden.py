@@ -36,7 +36,10 @@ CASES = {
     "one-table": ({"fc.weight": noise(20, 30).float(), "fc.bias": noise(20, seed=3).float()}, Grid(0.1)),
     "sparse": ({"fc.weight": SPARSE.float()}, Grid(0.05)),
     "row-classes": ({"w": (noise(60, 50) * (1 + 40 * (torch.arange(60) % 3)[:, None])).float()}, Grid(0.02)),
-    "outliers": ({"w": torch.where(noise(30, 30) > 4, noise(30, 30) * 1e6, noise(30, 30)).float()}, Grid(1e-6)),
+    "outliers": (
+        {"w": torch.where(noise(30, 30) > 4, noise(30, 30) * 1e6, noise(30, 30)).float()},
+        Grid(1e-6),
+    ),
     "types": ({"h": noise(9, 9).half(), "b": noise(9, 9).bfloat16(), "d": noise(9, 9)}, Grid(0.1)),
     "exact": ({"i": torch.arange(-3, 4), "t": torch.tensor([True, False]), "f": noise(3).float()}, None),
     "odd-shapes": ({"e": torch.zeros(0, 4), "s": torch.tensor(1.5), "z": torch.zeros(50, 60)}, Grid(0.1)),

@@ -13,12 +13,11 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
+from laconic.atomic import atomic
 from laconic.codec import DTYPES, Form, Method
 from laconic.coding.bits import Cursor, varint
 from laconic.errors import FormatError, LimitError, UnsupportedError
-from laconic.file.atomic import atomic
 
 MAGIC = b"\x89LAC"
 VERSION = 1
@@ -160,12 +159,7 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

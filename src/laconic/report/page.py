@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from laconic.file.atomic import atomic
+from laconic.atomic import atomic
 from laconic.report.comparison import dense_float32_bits, fewest_bits
 from laconic.report.stage import Stage
 from laconic.report.svg import inline_svg

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from laconic.atomic import atomic
 from laconic.errors import FormatError
-from laconic.file.atomic import atomic
 
 KEY = "__tensor__"
 
