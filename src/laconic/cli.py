@@ -75,7 +75,7 @@ def compress(
     checkpoint: Annotated[Path, typer.Argument(help="A safetensors file, or a PyTorch checkpoint.")],
     output: Output,
     relative_error: Annotated[
-        float, typer.Option(help="Largest ‖w − ŵ‖ / ‖w‖ of a tensor; smaller tensors get less.")
+        float, typer.Option(help="Largest ‖w − ŵ‖ / ‖w‖ of a layer; smaller layers get less.")
     ] = 0.1,
     include: Annotated[
         list[str] | None,
