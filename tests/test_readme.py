@@ -23,7 +23,8 @@ def test_the_commands_run_one_after_another(tmp_path):
             if command[0] == "laconic":
                 module = [sys.executable, "-m", "laconic.cli", *command[1:]]
                 subprocess.run(module, cwd=tmp_path, check=True, capture_output=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"model.lac", "checkpoint.pt", "model.safetensors"}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors"}
 
 
 def test_make_has_the_targets_and_ci_runs_the_test_command():
