@@ -49,14 +49,12 @@ def tensors(
         MismatchError: a selector matches nothing, nothing is left, or a lazy layer was never run.
     """
     owners = _owners(unwrap(model))
-    types = COMPRESSIBLE if include is None else include
-    chosen = _parameters(owners, _matching(owners, types, must=include is not None))
-    spared = _parameters(owners, _matching(owners, exclude, must=True))
+    chosen = _chosen(owners, include, exclude)
     first_names = {id(parameter): name for name, (_, parameter) in list(owners.items())[::-1]}
     selected = {
         name: parameter
         for name, (_, parameter) in owners.items()
-        if id(parameter) in chosen - spared and name == first_names[id(parameter)]
+        if id(parameter) in chosen and name == first_names[id(parameter)]
     }
     if not selected:
         raise MismatchError("no tensor of this model compresses; name some with include=")
@@ -83,8 +81,8 @@ def names_to_quantize(
     """
     exclude = list(exclude)
     if isinstance(source, nn.Module):
-        chosen_ids = {id(parameter) for parameter in tensors(source, include, exclude).values()}
         owners = _owners(unwrap(source))
+        chosen_ids = _chosen(owners, include, exclude)
         chosen = {name for name, (_, parameter) in owners.items() if id(parameter) in chosen_ids}
     else:
         owners = {name: (None, tensor) for name, tensor in source.items()}
@@ -110,8 +108,13 @@ def _owners(model: nn.Module) -> _Owners[nn.Parameter]:
     return owners
 
 
-def _parameters(owners: _Owners[nn.Parameter], names: Iterable[str]) -> set[int]:
-    return {id(owners[name][1]) for name in names}
+def _chosen(
+    owners: _Owners[nn.Parameter], include: Iterable[Selector] | None, exclude: Iterable[Selector]
+) -> set[int]:
+    """The identities of the parameters that compress."""
+    wanted = _matching(owners, COMPRESSIBLE if include is None else include, must=include is not None)
+    spared = _matching(owners, exclude, must=True)
+    return {id(owners[name][1]) for name in wanted} - {id(owners[name][1]) for name in spared}
 
 
 def _matching(owners: _Owners[T], selectors: Iterable[Selector], must: bool) -> set[str]:

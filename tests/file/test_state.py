@@ -111,6 +111,21 @@ def test_tied_tensors_are_stored_once_and_stay_tied(path):
     assert list(only) == ["b.weight"]
 
 
+def test_wrapped_models_have_the_names_of_the_inner_one(path):
+    model = small_net()
+    n_bytes = laconic.save(model, path)
+    compiled = torch.compile(model, backend="eager")
+    assert laconic.save(compiled, path) == n_bytes
+    assert laconic.load(path, into=compiled) is compiled
+    assert set(laconic.load(path)) == set(model.state_dict())
+
+
+def test_a_model_without_compressible_layers_is_stored_exactly(path):
+    model = nn.Sequential(nn.LayerNorm(7), nn.PReLU())
+    laconic.save(model, path)
+    assert all(same_bits(t, model.state_dict()[n]) for n, t in laconic.load(path).items())
+
+
 def test_mismatches_leave_the_model_alone(path):
     laconic.save(nn.Linear(3, 4), path)
     for model, message in [

@@ -15,7 +15,7 @@ from laconic.errors import MismatchError, UnsupportedError
 from laconic.file import container
 from laconic.file.container import Entry, Reader
 from laconic.quantization.grid import Grid
-from laconic.tensors import Selector, names_to_quantize
+from laconic.tensors import Selector, names_to_quantize, unwrap
 
 DEFAULT = Grid()
 M = TypeVar("M", bound=nn.Module)
@@ -46,7 +46,7 @@ def save(
         UnsupportedError: a tensor's type has no place in a file.
         MismatchError: a selector matches nothing.
     """
-    state = model.state_dict() if isinstance(model, nn.Module) else dict(model)
+    state = unwrap(model).state_dict() if isinstance(model, nn.Module) else dict(model)
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
@@ -118,8 +118,9 @@ def load(
     """
     with Reader(path) as reader:
         if into is not None:
-            _check(reader, into.state_dict())
-            into.load_state_dict(_decode(reader, reader.entries))
+            inner = unwrap(into)
+            _check(reader, inner.state_dict())
+            inner.load_state_dict(_decode(reader, reader.entries))
             return into
         wanted = list(reader.entries if names is None else names)
         unknown = [name for name in wanted if name not in reader.entries]
