@@ -111,6 +111,16 @@ def test_damaged_input_is_one_line_and_1(checkpoint, capsys, monkeypatch, comman
         assert not (checkpoint / "x.safetensors").exists()
 
 
+def test_ctrl_c_is_one_line_and_130(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("laconic.demo.run", interrupted)
+    code, _, err = run(capsys, "demo")
+    assert code == 130
+    assert "what was finished is kept" in err
+
+
 def test_pickled_objects_are_not_run(tmp_path, capsys):
     torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
     code, _, err = run(capsys, "compress", tmp_path / "whole.pt", "-o", tmp_path / "x.lac")

@@ -181,7 +181,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     from laconic.errors import FormatError, LaconicError, LimitError, UnsupportedError
 
     try:
-        return app(arguments, standalone_mode=False) or 0
+        code = app(arguments, standalone_mode=False) or 0
+        if code == INTERRUPTED:  # some versions of Typer turn Ctrl-C into this code, without a word
+            raise KeyboardInterrupt
+        return code
     except UsageError as error:
         return _complain(error.format_message(), WRONG_USE)  # pyright: ignore[reportAttributeAccessIssue]
     except (FormatError, LimitError, UnsupportedError) as error:
