@@ -97,7 +97,8 @@ def run(name: str, folder: Path, seed: int, console: Console) -> list[Stage]:
         masks.append(mask)
         weights.append(tensors(copy.deepcopy(model)))
     console.print(table(stages))
-    _summarise(stages, data, console)
+    summary = _summary(stages, data)
+    console.print(" ".join(summary))
     figures = {
         "Accuracy against sparsity": accuracy_by_sparsity(stages),
         "Accuracy against active parameters": accuracy_by_active(stages),
@@ -106,7 +107,9 @@ def run(name: str, folder: Path, seed: int, console: Console) -> list[Stage]:
         "Which weights stay": mask_maps(masks[-1]),
     }
     settings = _settings(experiment, seed)
-    report = write_page(folder / "report.html", f"Laconic on {name}", stages, figures, settings)
+    report = write_page(
+        folder / "report.html", f"Laconic on {name}", stages, figures, settings, notes=summary[1:]
+    )
     console.print(f"Report: {report.resolve()}", soft_wrap=True)
     return stages
 
@@ -149,18 +152,21 @@ def table(stages: list[Stage]) -> Table:
     return columns
 
 
-def _summarise(stages: list[Stage], data: Dataset, console: Console) -> None:
+def _summary(stages: list[Stage], data: Dataset) -> list[str]:
     dense, last = stages[0], stages[-1]
     times = last.ledger.references[DENSE] / (8 * last.file_bytes)
     lighter = last.ledger.total_bits < dense.ledger.total_bits
     uniform_bits = len(data.train) * math.log2(data.n_classes)
-    console.print(
+    shortest = min(stage.ledger.total_bits for stage in stages)
+    return [
         f"The last file is {times:.0f} times smaller than the float32 weights and scores "
-        f"{100 * (last.accuracy - dense.accuracy):+.2f} points against the dense one. "
+        f"{100 * (last.accuracy - dense.accuracy):+.2f} points against the dense one.",
         f"Pruning made the whole description {'shorter' if lighter else 'longer'}: "
-        f"{dense.ledger.total_bits:,.0f} → {last.ledger.total_bits:,.0f} bits. "
-        f"(Without any network the {len(data.train):,} labels would take {uniform_bits:,.0f} bits.)"
-    )
+        f"{dense.ledger.total_bits:,.0f} → {last.ledger.total_bits:,.0f} bits.",
+        f"Without any network the {len(data.train):,} training labels would take {uniform_bits:,.0f} bits, "
+        f"so as a code for them alone the best network "
+        f"{'pays' if shortest < uniform_bits else 'does not pay'}.",
+    ]
 
 
 def _settings(experiment: Experiment, seed: int) -> dict[str, str]:
