@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,17 +33,16 @@ def decoded_accuracy(model: nn.Module, data: Dataset, quantizer: laconic.Grid | 
 
 
 def run(name: str, seed: int) -> dict[str, float]:
-    experiment = EXPERIMENTS[name]
+    experiment = EXPERIMENTS[name].seeded(seed)
     data = experiment.data()
     torch.manual_seed(seed)
     model = experiment.network()
     batches = data.train.batches(experiment.batch_size, shuffle=True)
-    laconic.train(model, batches, replace(experiment.dense, seed=seed))
+    laconic.train(model, batches, experiment.dense)
     dense, _ = decoded_accuracy(model, data, None)
 
     def fine_tune(model: nn.Module, mask: laconic.Mask) -> None:
-        tuning = replace(experiment.fine_tuning, seed=seed + 100)
-        laconic.train(model, batches, tuning, [laconic.Hold(mask)])
+        laconic.train(model, batches, experiment.fine_tuning, [laconic.Hold(mask)])
 
     *_, last = laconic.iterative(model, Schedule(SPARSITY, ROUNDS, geometric), fine_tune)
     pruned, _ = decoded_accuracy(model, data, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +51,11 @@ class Experiment:
     fine_tuning: Training
     batch_size: int | None = 64
 
+    def seeded(self, seed: int) -> Experiment:
+        """The same experiment with another order of training."""
+        dense, tuning = replace(self.dense, seed=seed), replace(self.fine_tuning, seed=seed + 1)
+        return replace(self, dense=dense, fine_tuning=tuning)
+
 
 _adam, _sgd = partial(torch.optim.Adam, lr=1e-3), torch.optim.SGD
 
@@ -80,7 +85,7 @@ EXPERIMENTS = {
 
 def run(name: str, folder: Path, seed: int, console: Console) -> list[Stage]:
     """Run the experiment `name`, write its files and report into `folder`, and print the table."""
-    experiment = EXPERIMENTS[name]
+    experiment = EXPERIMENTS[name].seeded(seed)
     data = experiment.data()
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)

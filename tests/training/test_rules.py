@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 
@@ -83,6 +84,17 @@ def test_it_holds_through_torch_compile():
     optimizer = torch.optim.AdamW(compiled.parameters())
     with laconic.hold(mask, compiled, optimizer):
         steps(compiled, optimizer)
+    assert holds(model, mask)
+
+
+def test_it_holds_in_a_loop_of_accelerate():
+    model = net()
+    mask = laconic.prune_(model, 0.7)
+    accelerator = Accelerator(cpu=True)
+    prepared, optimizer = accelerator.prepare(model, with_momentum(model.parameters()))
+    with laconic.hold(mask, prepared, optimizer) as attached:
+        steps(prepared, optimizer)
+    assert attached.step == 5
     assert holds(model, mask)
 
 

@@ -32,7 +32,7 @@ U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
 
 LANE_OVERHEAD = 1000  # a lane's four bytes for at least this many times as many bytes of words
-MOST_LOG2_LANES = 3  # more do not decode faster: LOG.md
+MOST_LOG2_LANES = 2  # more decode no faster, see LOG.md
 INT32 = np.iinfo(np.int32)
 
 

@@ -96,8 +96,11 @@ class Attached:
     def __init__(self, rule: Rule, model: nn.Module, optimizer: Optimizer) -> None:
         self.rule, self.model, self.step = rule, model, 0
         self.state = rule.init(model)
-        # Accelerate's wrapper calls the wrapped optimizer's step, where the hooks run.
-        inner = getattr(optimizer, "optimizer", optimizer)
+        # Accelerate's wrapper runs no hooks; the optimizer inside does. Wrappers that move weights after
+        # the inner step (Lookahead, SAM) must be hooked themselves, so no other is opened.
+        inner: Any = optimizer
+        if type(optimizer).__name__ == "AcceleratedOptimizer":
+            inner = inner.optimizer
         self._handle = inner.register_step_post_hook(self._after_step)
 
     @torch.no_grad()
