@@ -132,12 +132,15 @@ def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None
             "exclude the tensor from compression to store it exactly"
         )
     largest = torch.finfo(tensor.dtype).max
-    for margin in (1.0, 0.97, 0.9):  # rounding to 16 bits adds to the grid's error
+    peak = max(-float(weights.min()), float(weights.max()))
+    for margin in (1.0, 0.97, 0.9):
         step = Grid(quantizer.relative_error * margin).step(weights)
         if step is None:
             return None
         q = grid.quantize(weights, step, largest)
-        if tensor.dtype in (torch.float32, torch.float64) or _keeps(q, step, tensor, quantizer):
+        # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
+        as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
+        if as_measured or _keeps(q, step, tensor, quantizer):
             header = np.float32(step).view(np.uint32) >> np.uint32(16)
             return header.astype("<u2").tobytes() + stream.write(q, form.n_rows)
     return None

@@ -33,7 +33,7 @@ def path(tmp_path):
 @given(
     shape=st.lists(st.integers(0, 9), max_size=4),
     dtype=st.sampled_from(GRID_DTYPES),
-    kind=st.sampled_from(["normal", "zero", "constant", "sparse", "tiny", "huge"]),
+    kind=st.sampled_from(["normal", "zero", "constant", "sparse", "tiny", "huge", "largest"]),
     error=st.sampled_from([0.5, 0.05, 0.002]),
     seed=st.integers(0, 99),
 )
@@ -46,6 +46,7 @@ def test_floats_of_any_shape_keep_the_stated_error(tmp_path_factory, shape, dtyp
         "sparse": torch.randn(shape, dtype=torch.float64) * (torch.rand(shape) < 0.1),
         "tiny": torch.randn(shape, dtype=torch.float64) * 1e-7,
         "huge": torch.randn(shape, dtype=torch.float64) * 1e4,
+        "largest": torch.full(shape, torch.finfo(dtype).max, dtype=torch.float64),
     }[kind].to(dtype)
     path = tmp_path_factory.mktemp("f") / "t.lac"
     laconic.save({"w": values}, path, laconic.Grid(error), include=["w"])

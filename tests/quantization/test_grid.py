@@ -48,6 +48,7 @@ def test_decoded_weights_quantise_to_themselves():
         (np.zeros(5, np.float32), 1.0),
         (np.full(5, 1e-45, np.float32), None),
         (np.full(5, 1e200), None),
+        (np.full(5, 3.4e38, np.float32), "any"),
         (np.array([1e30, 1e-30], np.float32), "any"),
     ],
 )

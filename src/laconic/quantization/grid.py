@@ -21,6 +21,7 @@ from laconic.coding.jit import kernel
 
 Floats = NDArray[Any]  # flat, float32 or float64
 LARGEST_Q = 2**31 - 2
+LARGEST_STEP = 2.0**127
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Grid:
             low, high = as_step(low / 1.5), low
         if low == 0 or largest / low > LARGEST_Q:
             return None
-        while low == high:  # ends: beyond 2·largest all is zero, and the error the whole energy
+        while low == high < LARGEST_STEP:  # beyond 2·largest all is zero, and the error the whole energy
             high = as_step(1.5 * low)
             if squared_error(weights, high) <= allowed:
                 low = high
@@ -73,7 +74,7 @@ class Grid:
 
 def as_step(value: float) -> float:
     """`value` ≥ 0 rounded down to a bfloat16, the form in which files hold steps."""
-    bits = np.float32(min(value, 3.38e38)).view(np.uint32)
+    bits = np.float32(min(value, LARGEST_STEP)).view(np.uint32)
     return float((bits & np.uint32(0xFFFF0000)).view(np.float32))
 
 
