@@ -17,6 +17,7 @@ from torch import Tensor
 
 from laconic.coding import stream
 from laconic.coding.bits import Cursor
+from laconic.coding.jit import I32
 from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid
@@ -146,13 +147,13 @@ def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None
     return None
 
 
-def _keeps(q: stream.I32, step: float, tensor: Tensor, quantizer: Grid) -> bool:
+def _keeps(q: I32, step: float, tensor: Tensor, quantizer: Grid) -> bool:
     exact = tensor.reshape(-1).double()
     error = (_on_grid(q, step, tensor.dtype).double() - exact).square().sum()
     return bool(error <= quantizer.relative_error**2 * exact.square().sum())
 
 
-def _on_grid(q: stream.I32, step: float, dtype: torch.dtype) -> Tensor:
+def _on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:
     weights = np.empty(q.size, np.float64 if dtype == torch.float64 else np.float32)
     grid.dequantize(q, step, weights)
     return torch.from_numpy(weights).to(dtype)

@@ -6,14 +6,8 @@ no valid code is found; readers of bytes raise `FormatError`.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from laconic.coding.jit import kernel
+from laconic.coding.jit import I64, U8, kernel
 from laconic.errors import FormatError
-
-Bytes = NDArray[np.uint8]
-I64 = NDArray[np.int64]
 
 LONGEST_VARINT = 9
 MOST_ZEROS = 34  # of an Exp-Golomb code, with its order: enough for two 32-bit integers' difference
@@ -77,7 +71,7 @@ class Cursor:
 
 
 @kernel
-def _put(out: Bytes, at: int, value: int, n_bits: int) -> int:
+def _put(out: U8, at: int, value: int, n_bits: int) -> int:
     for i in range(n_bits - 1, -1, -1):
         out[at >> 3] |= ((value >> i) & 1) << (7 - (at & 7))
         at += 1
@@ -85,7 +79,7 @@ def _put(out: Bytes, at: int, value: int, n_bits: int) -> int:
 
 
 @kernel
-def _get(data: Bytes, at: int) -> int:
+def _get(data: U8, at: int) -> int:
     if at >> 3 >= data.size:
         return -1
     return (data[at >> 3] >> (7 - (at & 7))) & 1
@@ -101,7 +95,7 @@ def rice_bits(values: I64, order: int) -> int:
 
 
 @kernel
-def write_rice(values: I64, order: int, out: Bytes) -> None:
+def write_rice(values: I64, order: int, out: U8) -> None:
     """Write `values` ≥ 0 into `out`, which is zero and long enough (see `rice_bits`)."""
     at = 0
     for v in values:
@@ -112,7 +106,7 @@ def write_rice(values: I64, order: int, out: Bytes) -> None:
 
 
 @kernel
-def read_rice(data: Bytes, order: int, limit: int, values: I64) -> int:
+def read_rice(data: U8, order: int, limit: int, values: I64) -> int:
     """Fill `values` from `data`; the number of bits read, or −1 if one exceeds `limit`."""
     at = 0
     for i in range(values.size):
@@ -148,7 +142,7 @@ def golomb_bits(values: I64, order: int) -> int:
 
 
 @kernel
-def write_golomb(values: I64, order: int, out: Bytes) -> None:
+def write_golomb(values: I64, order: int, out: U8) -> None:
     """Write `values` ≥ 0 into `out`, which is zero and long enough (see `golomb_bits`)."""
     at = 0
     for value in values:
@@ -159,7 +153,7 @@ def write_golomb(values: I64, order: int, out: Bytes) -> None:
 
 
 @kernel
-def read_golomb(data: Bytes, order: int, values: I64) -> int:
+def read_golomb(data: U8, order: int, values: I64) -> int:
     """Fill `values` from `data`; the number of bits read, or −1 if a code is cut or too long."""
     at = 0
     for i in range(values.size):
@@ -181,7 +175,7 @@ def read_golomb(data: Bytes, order: int, values: I64) -> int:
     return at
 
 
-def padding_is_zero(data: Bytes, n_bits: int) -> bool:
+def padding_is_zero(data: U8, n_bits: int) -> bool:
     """Whether `data` ends in the byte of bit `n_bits` − 1 and its bits from there on are zero."""
     if data.size != (n_bits + 7) // 8:
         return False

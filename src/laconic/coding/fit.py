@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laconic.coding.bits import rice_bits
-from laconic.coding.jit import kernel
+from laconic.coding.jit import I32, I64, U8, kernel
 from laconic.coding.symbol_models import (
     MOST_CLASSES,
     PRECISIONS,
@@ -23,10 +23,6 @@ from laconic.coding.symbol_models import (
     class_histograms,
     levels_and_bits,
 )
-
-I64 = NDArray[np.int64]
-I32 = NDArray[np.int32]
-U8 = NDArray[np.uint8]
 
 WIDEST_TABLE = 2048
 N_BUCKETS = 24

@@ -1,4 +1,4 @@
-"""Numba, in one place: kernels are compiled at first use and cached on disk."""
+"""Numba, in one place: kernels are compiled at first use and cached on disk; and the arrays they take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+U16 = NDArray[np.uint16]
+U64 = NDArray[np.uint64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

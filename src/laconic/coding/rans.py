@@ -11,21 +11,14 @@ symbol by slot, so it unfolds each table into M packed entries `frequency, slot 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from laconic.coding.jit import kernel
+from laconic.coding.jit import I64, U8, U16, U64, kernel
 
 LOWEST_STATE = 1 << 16
 
-I64 = NDArray[np.int64]
-U16 = NDArray[np.uint16]
-U64 = NDArray[np.uint64]
-
 
 @kernel
-def encode(
-    symbols: U16, row_class: NDArray[np.uint8], frequencies: I64, log2_lanes: int, precision: int
-) -> tuple[U64, U16]:
+def encode(symbols: U16, row_class: U8, frequencies: I64, log2_lanes: int, precision: int) -> tuple[U64, U16]:
     """Return the lanes' final states and the words, in the order the decoder reads them.
 
     Args:
@@ -78,7 +71,7 @@ def unfold(frequencies: I64, precision: int) -> U64:
 
 
 @kernel
-def decode(states: U64, words: U16, row_class: NDArray[np.uint8], slots: U64, symbols: U16) -> bool:
+def decode(states: U64, words: U16, row_class: U8, slots: U64, symbols: U16) -> bool:
     """Fill `symbols`; False if the words do not fit: too few, left over, or an end state is wrong.
 
     Args:

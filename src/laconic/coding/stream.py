@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from laconic.coding import bits, rans
 from laconic.coding.bits import Cursor, varint
 from laconic.coding.fit import fit
+from laconic.coding.jit import I32, I64, U8, U16, U64
 from laconic.coding.symbol_models import (
     MOST_CLASSES,
     RESOLUTIONS,
@@ -25,11 +25,6 @@ from laconic.coding.symbol_models import (
     levels_from_codes,
     to_symbols,
 )
-
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-U8 = NDArray[np.uint8]
-U16 = NDArray[np.uint16]
 
 LANE_OVERHEAD = 1000  # a lane's four bytes for at least this many times as many bytes of words
 MOST_LOG2_LANES = 2  # more decode no faster, see LOG.md
@@ -140,7 +135,7 @@ def read(source: Cursor, n: int, n_rows: int) -> I32:
     return _decode(header, states, words, escapes, n, source)
 
 
-def _sections(source: Cursor, n_rows: int) -> tuple[tuple[_Header, rans.U64, U16, U8], Parts]:
+def _sections(source: Cursor, n_rows: int) -> tuple[tuple[_Header, U64, U16, U8], Parts]:
     begin = source.at
     header, marks = _read_header(source, n_rows)
     before = source.at
@@ -157,7 +152,7 @@ def _sections(source: Cursor, n_rows: int) -> tuple[tuple[_Header, rans.U64, U16
     return (header, states, words, escapes), parts
 
 
-def _read_words(source: Cursor, log2_lanes: int) -> tuple[rans.U64, U16]:
+def _read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
     n_words = source.varint()
     states = np.frombuffer(source.take(4 << log2_lanes), "<u4").astype(np.uint64)
     if states.min() < rans.LOWEST_STATE:
@@ -165,7 +160,7 @@ def _read_words(source: Cursor, log2_lanes: int) -> tuple[rans.U64, U16]:
     return states, np.frombuffer(source.take(2 * n_words), "<u2").astype(np.uint16, copy=False)
 
 
-def _decode(header: _Header, states: rans.U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
+def _decode(header: _Header, states: U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
     model = header.model
     symbols = np.empty(n, np.uint16)
     slots = rans.unfold(header.frequencies, model.precision)

@@ -12,14 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from laconic.coding.bits import golomb_bits, rice_bits
-from laconic.coding.jit import kernel
-
-I64 = NDArray[np.int64]
-I32 = NDArray[np.int32]
-U8 = NDArray[np.uint8]
+from laconic.coding.jit import I32, I64, U8, U16, kernel
 
 EIGHTH_OCTAVES = np.array([65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194], np.int64)
 RESOLUTIONS = (1, 2, 4, 8)
@@ -153,7 +148,7 @@ def levels_and_bits(counts: I64, resolution: int, precision: int, levels: I64) -
 
 
 @kernel
-def to_symbols(q: I32, lo: int, width: int) -> NDArray[np.uint16]:
+def to_symbols(q: I32, lo: int, width: int) -> U16:
     """0 … width − 1 for integers in the tables' range, `width` (the escape) for others."""
     symbols = np.empty(q.size, np.uint16)
     for i in range(q.size):
@@ -163,7 +158,7 @@ def to_symbols(q: I32, lo: int, width: int) -> NDArray[np.uint16]:
 
 
 @kernel
-def ideal_bits(symbols: NDArray[np.uint16], row_class: U8, frequencies: I64, precision: int) -> float:
+def ideal_bits(symbols: U16, row_class: U8, frequencies: I64, precision: int) -> float:
     """Σ −log2 p of the symbols under the tables: what no coder with these tables can beat."""
     cost = precision - np.log2(np.maximum(frequencies, 1).astype(np.float64))
     n_columns = symbols.size // row_class.size
