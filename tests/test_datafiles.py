@@ -20,7 +20,7 @@ from laconic.datafiles import (
 )
 
 IDX = bytes([0, 0, 8, 2]) + bytes([0, 0, 0, 3]) + bytes([0, 0, 0, 2]) + bytes(range(6))
-WHOLE = gzip.compress(IDX)
+WHOLE = gzip.compress(IDX, mtime=0)
 
 
 def test_idx_reads_what_numpy_would(tmp_path):
@@ -35,14 +35,14 @@ def test_idx_reads_what_numpy_would(tmp_path):
         (IDX, "expected a whole gzip file"),
         (WHOLE[:-9], "expected a whole gzip file"),
         (WHOLE[:12] + b"\xff\xff" + WHOLE[14:], "expected a whole gzip file"),
-        (gzip.compress(b""), "expected magic 00000802, found $"),
-        (gzip.compress(bytes([0, 0, 13, 2]) + IDX[4:]), "expected magic 00000802, found 00000d02"),
-        (gzip.compress(bytes([0, 0, 8, 1]) + IDX[4:]), "expected magic 00000802, found 00000801"),
-        (gzip.compress(IDX[:9]), "expected a header of 12 bytes, found 9"),
-        (gzip.compress(IDX[:11] + b"\3" + IDX[12:]), r"cases of shape \(2,\), found \(3,\)"),
-        (gzip.compress(IDX[:-1]), r"expected 6 bytes for \(3, 2\), found 5"),
-        (gzip.compress(IDX + b"\0"), r"expected 6 bytes for \(3, 2\), found 7"),
-        (gzip.compress(IDX[:4] + b"\xff" * 4 + IDX[8:]), r"expected 8589934590 bytes"),
+        (gzip.compress(b"", mtime=0), "expected magic 00000802, found $"),
+        (gzip.compress(bytes([0, 0, 13, 2]) + IDX[4:], mtime=0), "expected magic 00000802, found 00000d02"),
+        (gzip.compress(bytes([0, 0, 8, 1]) + IDX[4:], mtime=0), "expected magic 00000802, found 00000801"),
+        (gzip.compress(IDX[:9], mtime=0), "expected a header of 12 bytes, found 9"),
+        (gzip.compress(IDX[:11] + b"\3" + IDX[12:], mtime=0), r"cases of shape \(2,\), found \(3,\)"),
+        (gzip.compress(IDX[:-1], mtime=0), r"expected 6 bytes for \(3, 2\), found 5"),
+        (gzip.compress(IDX + b"\0", mtime=0), r"expected 6 bytes for \(3, 2\), found 7"),
+        (gzip.compress(IDX[:4] + b"\xff" * 4 + IDX[8:], mtime=0), r"expected 8589934590 bytes"),
     ],
 )
 def test_idx_refuses_malformed_files_by_name(tmp_path, content, finding):
