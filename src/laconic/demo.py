@@ -21,6 +21,7 @@ from laconic.description.ledger import DENSE
 from laconic.pruning.mask import Mask
 from laconic.pruning.select import Pruner
 from laconic.quantization.grid import Grid
+from laconic.report.comparison import fewest_bits
 from laconic.report.figures import (
     accuracy_by_active,
     accuracy_by_sparsity,
@@ -139,7 +140,7 @@ def _prune(model: nn.Module, experiment: Experiment, data: Dataset, console: Con
 
 def table(stages: list[Stage]) -> Table:
     """Accuracy and bits of every stage; the lowest total is marked."""
-    shortest = min(stages, key=lambda stage: stage.ledger.total_bits)
+    shortest = stages[fewest_bits(stages)]
     columns = Table(caption="Accuracy and bits are the decoded file's. ← fewest bits in all")
     for heading in ("", "accuracy", "active", "file", "model", "data", "total"):
         columns.add_column(heading, justify="right" if heading else "left", no_wrap=True)
@@ -159,10 +160,10 @@ def table(stages: list[Stage]) -> Table:
 
 def _summary(stages: list[Stage], data: Dataset) -> list[str]:
     dense, last = stages[0], stages[-1]
-    times = last.ledger.references[DENSE] / (8 * last.file_bytes)
+    times = last.ledger.references[DENSE] / last.ledger.model_bits
     lighter = last.ledger.total_bits < dense.ledger.total_bits
     uniform_bits = len(data.train) * math.log2(data.n_classes)
-    shortest = min(stage.ledger.total_bits for stage in stages)
+    shortest = stages[fewest_bits(stages)].ledger.total_bits
     return [
         f"The last file is {times:.0f} times smaller than the float32 weights and scores "
         f"{100 * (last.accuracy - dense.accuracy):+.2f} points against the dense one.",

@@ -61,6 +61,12 @@ def tensors(
     return selected
 
 
+def sparsity(model: nn.Module) -> float:
+    """The fraction of the compressible weights of `model` that are zero."""
+    weights = tensors(model).values()
+    return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside `torch.compile`'s and (distributed) data parallelism's wrappers."""
     inner = getattr(model, "_orig_mod", None)

@@ -43,8 +43,8 @@ class Parts:
 
 
 def write(q: I32, n_rows: int) -> bytes:
-    """Code the flat integers `q`, in `n_rows` rows of equal length, under the model that fits them best."""
-    return _write(q, fit(q, n_rows)) if q.size else b""
+    """Code the flat integers `q` (one at least), in `n_rows` equal rows, under the model that fits best."""
+    return _write(q, fit(q, n_rows))
 
 
 def _write(q: I32, model: StaticModel) -> bytes:
@@ -123,14 +123,12 @@ def measure(source: Cursor, n_rows: int) -> Mapping[str, int]:
 
 
 def read(source: Cursor, n: int, n_rows: int) -> I32:
-    """Decode the `n` integers of the stream that fills `source` to its end.
+    """Decode the `n` ≥ 1 integers of the stream that fills `source` to its end.
 
     Raises:
         FormatError: the stream violates the specification; nothing larger than the
             output is allocated.
     """
-    if n == 0:
-        return np.zeros(0, np.int32)
     (header, states, words, escapes), _ = _sections(source, n_rows)
     return _decode(header, states, words, escapes, n, source)
 

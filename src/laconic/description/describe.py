@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -57,16 +58,9 @@ def describe(
     if into is None:
         raise ValueError("describe: to code data with a file's network, pass a model as into=")
     decoded = load(model_or_path, into=copy.deepcopy(into))
-    code = evaluate(decoded, _chain(first, batches), nats)
+    code = evaluate(decoded, itertools.chain([first], batches), nats)
     rows.append(Row("", "targets given the network", code.bits, measured=False))
     return Ledger(tuple(rows), references, code.n_cases)
-
-
-def _chain(
-    first: tuple[Tensor, Tensor], rest: Iterable[tuple[Tensor, Tensor]]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    yield first
-    yield from rest
 
 
 def _model_rows(reader: Reader) -> Iterator[Row]:

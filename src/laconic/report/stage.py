@@ -14,7 +14,7 @@ from laconic.description.describe import describe
 from laconic.description.ledger import Ledger
 from laconic.file.state import load, save
 from laconic.quantization.grid import Grid
-from laconic.tensors import tensors
+from laconic.tensors import sparsity
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,9 @@ def measure(
     file_bytes = save(model, path, quantizer)
     ledger = describe(path, data.train.batches(4096), into=model)
     decoded = load(path, into=copy.deepcopy(model))
-    weights = tensors(model).values()
-    n_zero = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
     return Stage(
         name,
-        n_zero / sum(weight.numel() for weight in weights),
+        sparsity(model),
         sum(int(parameter.count_nonzero()) for parameter in model.parameters()),
         evaluate(decoded, data.test.batches(4096)).accuracy,
         file_bytes,

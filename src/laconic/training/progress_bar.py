@@ -12,7 +12,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from laconic.tensors import tensors
+from laconic.tensors import sparsity
 from laconic.training.loop import Progress
 
 STEPS_BETWEEN_COUNTS = 50
@@ -42,12 +42,12 @@ class ProgressBar:
 
     def __call__(self, progress: Progress) -> None:
         """Show where training stands."""
+        if self._bar.disable:
+            return
         fields = {}
         if progress.step % STEPS_BETWEEN_COUNTS == 1 or progress.batch == 1:
-            weights = tensors(progress.model).values()
-            active = sum(int(w.count_nonzero()) for w in weights)
-            fields["sparsity"] = 1 - active / sum(w.numel() for w in weights)
-        if not self._bar.live.is_started or progress.step % 5 == 1:
+            fields["sparsity"] = sparsity(progress.model)
+        if progress.step % 5 == 1:
             fields |= {"loss": progress.loss, "accuracy": progress.accuracy}
         self._bar.update(self._task, completed=progress.step, total=progress.n_steps, **fields)
 
