@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from laconic.pruning.mask import Mask
-from laconic.pruning.select import BY_MAGNITUDE, Pruner, prune_
+from laconic.pruning.pruner import BY_MAGNITUDE, Pruner, prune_
 from laconic.training.schedules import Schedule
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from laconic.pruning.mask import Mask, apply_
-from laconic.pruning.select import BY_MAGNITUDE, Pruner
+from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.training.schedules import Schedule
 
 State: TypeAlias = Mapping[str, Tensor]
