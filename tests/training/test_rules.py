@@ -113,7 +113,7 @@ def test_gradual_pruning_follows_its_schedule_and_never_regrows():
     with laconic.attach(rule, model, optimizer) as attached:
         for _ in range(25):
             steps(model, optimizer, 1)
-            mask = attached.state
+            mask = attached.mask
             assert holds(model, mask)
             assert before is None or all(not (mask[n] & ~before[n]).any() for n in mask)
             before = mask

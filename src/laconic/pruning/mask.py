@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from laconic.errors import MismatchError
 from laconic.tensors import unwrap
@@ -86,3 +86,20 @@ def apply_(model: nn.Module, mask: Mask) -> None:
     """
     for parameter, kept in mask.of(model):
         parameter.masked_fill_(~kept, 0)
+
+
+def agreed(mask: Mask) -> Mask:
+    """The mask of rank 0, on every rank; outside distributed runs, `mask` itself.
+
+    A mask decided from a rank's own data would let the ranks' weights drift apart. Every rank must call this,
+    with masks of the same names and shapes.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return mask
+    # NCCL sends only what lies on its device, other backends what lies anywhere; one message for all tensors.
+    nccl = distributed.get_backend() == "nccl"
+    flat = [kept.reshape(-1).to("cuda" if nccl else "cpu", torch.uint8) for kept in mask.values()]
+    sent = torch.cat(flat)
+    distributed.broadcast(sent, src=0)
+    parts = sent.bool().split([kept.numel() for kept in flat])
+    return Mask({n: part.view_as(mask[n]).to(mask[n].device) for n, part in zip(mask, parts, strict=True)})
