@@ -11,18 +11,18 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 
-def spawn(work, *arguments):
-    """Run `work(rank, *arguments)` in two processes of one gloo group; what each returns, by rank."""
+def spawn(work):
+    """Run `work(rank)` in two processes of one gloo group; what each returns, by rank."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_run, (folder, sys.path, work, arguments), nprocs=2)
+        torch.multiprocessing.spawn(_run, (folder, sys.path, work), nprocs=2)
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-def _run(rank, folder, path, work, arguments):
+def _run(rank, folder, path, work):
     sys.path[:] = path
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(work(rank, *arguments), Path(folder) / f"{rank}.pt")
+    torch.save(work(rank), Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -36,25 +36,32 @@ def masks_that_differ(rank):
     return dict(mine), dict(agreed(mine))
 
 
-def training(rank, name):
-    """Train under a rule with data, and first masks, of each rank's own; the state and the mask at the end."""
+def trainings(rank):
+    """Train under rules with data, and first masks, of each rank's own: by rule, the state and mask at the end."""
     import laconic
-    from laconic import attach
 
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 4))
-    draw = torch.Generator().manual_seed(rank)
-    inputs = torch.randn(30, 32, 10, generator=draw)
-    observe = partial(
-        laconic.observe, batches=[(inputs[0], inputs[0, :, :4].argmax(1))], needs=[laconic.Statistic.FISHER]
-    )
-    mask = laconic.Pruner(laconic.random(rank)).mask(model, 0.5)
-    rule = {
+    inputs = torch.randn(30, 32, 10, generator=torch.Generator().manual_seed(rank))
+    seen = [(inputs[0], inputs[0, :, :4].argmax(1))]
+    observe = partial(laconic.observe, batches=seen, needs=[laconic.Statistic.FISHER])
+    mask = laconic.Pruner(laconic.random(rank)).mask(_network(), 0.5)
+    rules = {
         "hold": laconic.Hold(mask),
         "gradual": laconic.Gradual(laconic.Schedule(0.7, end=20), 5, laconic.Pruner(laconic.fisher), observe),
         "RigL": laconic.DropAndGrow(mask, laconic.Schedule(0.3, end=25), every=3),
         "gates": laconic.Gates(1.0, 1000),
-    }[name]
+    }
+    return {name: _trained(rule, inputs) for name, rule in rules.items()}
+
+
+def _network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 4))
+
+
+def _trained(rule, inputs):
+    from laconic import attach
+
+    model = _network()
     wrapped = DistributedDataParallel(model)
     optimizer = torch.optim.Adam(wrapped.parameters(), lr=1e-2)
     with attach(rule, wrapped, optimizer) as attached:

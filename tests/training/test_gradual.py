@@ -4,7 +4,7 @@ from torch import nn
 
 import laconic
 from laconic import Count, Evidence, Gradual, Pruner, Schedule, attach, one_shot
-from laconic.training.gradual import among
+from laconic.training.gradual import only_left
 
 
 def stepped(model, optimizer, n, inputs=None):
@@ -86,6 +86,6 @@ def test_what_is_gone_comes_last_also_among_negative_scores(unit):
     members = unit.pool(weights)
     kept = {name: torch.arange(m.numel()).view(m.shape) % 2 == 0 for name, m in members.items()}
     left = laconic.Mask(unit.spread(kept, weights))
-    lost = unit.pool(among(Pruner(negative, unit=unit), left).criterion(weights, Evidence()))
+    lost = unit.pool(only_left(Pruner(negative, unit=unit), left).criterion(weights, Evidence()))
     worst = min(float(lost[name][kept[name]].min()) for name in lost)
     assert all((lost[name][~kept[name]] < worst).all() for name in lost)

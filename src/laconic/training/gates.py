@@ -56,7 +56,7 @@ class Gates(Noisy):
         price: of a weight that stays, in nats.
         n_cases: of the training set.
         unit: what shares a gate; ``Block(1, None)`` for neurons and filters, ``Block(None, 1)`` for inputs.
-        dropped: the fraction of gates closed at first, in (0, 1): P(log-odds > 0) of the unstretched s.
+        dropped: 1 − σ(log α) at first, in (0, 1): the chance that s is below one half.
     """
 
     price: float

@@ -91,13 +91,13 @@ class Gradual(Rule):
     def _decided(self, now: Moment, left: Mask | None, evidence: Evidence | None = None) -> Mask:
         if evidence is None:
             evidence = self.observe(now.model) if self.observe else NOTHING
-        pruner = self.pruner if left is None else among(self.pruner, left)
+        pruner = self.pruner if left is None else only_left(self.pruner, left)
         mask = agreed(pruner.mask(now.model, self.schedule(now.step), evidence))
         apply_(now.model, mask)
         return mask
 
 
-def among(pruner: Pruner, left: Mask) -> Pruner:
+def only_left(pruner: Pruner, left: Mask) -> Pruner:
     """`pruner`, in whose contests what `left` has removed comes last: nothing grows again."""
     return replace(pruner, criterion=_Left(pruner.criterion, left))
 

@@ -18,7 +18,7 @@ from laconic.evidence import NOTHING, Evidence
 from laconic.pruning.mask import Mask, agreed, apply_
 from laconic.pruning.select import BY_MAGNITUDE, Pruner
 from laconic.training.checkpoint import first_rank, load_state, save_state
-from laconic.training.gradual import among
+from laconic.training.gradual import only_left
 from laconic.training.schedules import Schedule
 
 
@@ -65,7 +65,7 @@ def iterative(
             mask = Mask(saved["mask"])
         else:
             evidence = observe(model) if observe else NOTHING
-            chosen = pruner if mask is None else among(pruner, mask)
+            chosen = pruner if mask is None else only_left(pruner, mask)
             mask = agreed(chosen.mask(model, schedule(number), evidence))
             if rewind is not None:
                 model.load_state_dict(rewind)
