@@ -63,7 +63,9 @@ RULES = {
     "gradual by Fisher": lambda _: Gradual(
         RAMP, 5, Pruner(laconic.fisher), partial(observe, laconic.fisher.needs)
     ),
-    "gradual 2:4": lambda _: Gradual(Schedule(0.5, end=20), 5, Pruner(scope=laconic.Run(4), budget=Count(2))),
+    "gradual 2:4": lambda _: Gradual(
+        Schedule(0.5, end=20), 5, Pruner(scope=laconic.Run(4), budget=lambda _: Count(2))
+    ),
     "SET": lambda model: DropAndGrow(sparse(model), GROW, AtRandom(), every=4),
     "RigL": lambda model: DropAndGrow(sparse(model), GROW, ByGradient(), every=4),
     "gates": lambda _: Gates(1.0, 1000, lr=0.1),

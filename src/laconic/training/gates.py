@@ -8,12 +8,14 @@ P(z ≠ 0) = σ(log α − β log(−γ/ζ)). At test time z = clip(σ(log α)(�
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from laconic.pruning.units import Unit, Weight
+from laconic.tensors import unwrap
 from laconic.training.noise import Named, Noisy
 from laconic.training.randomness import generator
 
@@ -67,6 +69,10 @@ class Gates(Noisy):
     def __post_init__(self) -> None:
         if not 0 < self.dropped < 1:
             raise ValueError(f"dropped: expected a fraction within (0, 1), found {self.dropped}")
+
+    def chosen(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """The tensors that the unit's members have weights in."""
+        return self.unit.reach(super().chosen(model), unwrap(model))
 
     def start(self, means: Named) -> Named:
         """The same log α for all."""

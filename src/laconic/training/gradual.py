@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from laconic.errors import UnsupportedError
 from laconic.evidence import GRADIENT, MOVEMENT, NOTHING, Evidence, Statistic
 from laconic.pruning.criteria import Criterion
-from laconic.pruning.mask import Mask, agreed, apply_
-from laconic.pruning.select import BY_MAGNITUDE, Pruner
+from laconic.pruning.mask import Mask, agreed, apply_, of_rank_0
+from laconic.pruning.pruner import BY_MAGNITUDE, CUT, Pruner
+from laconic.tensors import unwrap
 from laconic.training.regrow import gradient
 from laconic.training.rules import Moment, Rule, State, mask_of
 from laconic.training.schedules import Schedule
@@ -59,7 +60,7 @@ class Gradual(Rule):
             raise UnsupportedError(
                 f"gradual: the criterion needs {kinds}, more than gradients; give observe="
             )
-        weights = self.pruner.weights(now.model)
+        weights = self._weights(now.model)
         mask = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()})
         moving = weights if MOVEMENT in self.pruner.needs else {}
         return {"mask": mask, "movement": {name: torch.zeros_like(w) for name, w in moving.items()}}
@@ -68,8 +69,8 @@ class Gradual(Rule):
         """With evidence from gradients: add up movement, and every so often decide the mask."""
         if not self.needs_gradients:
             return state
-        gradients = {n: gradient(n, w) for n, w in self.pruner.weights(now.model).items()}
-        weights = self.pruner.weights(now.model)
+        weights = self._weights(now.model)
+        gradients = {name: gradient(name, weight) for name, weight in weights.items()}
         moved = {n: total - weights[n] * gradients[n] for n, total in state["movement"].items()}
         state = {**state, "movement": moved}
         if not self._due(now.step):
@@ -91,19 +92,30 @@ class Gradual(Rule):
     def _decided(self, now: Moment, left: Mask | None, evidence: Evidence | None = None) -> Mask:
         if evidence is None:
             evidence = self.observe(now.model) if self.observe else NOTHING
-        pruner = self.pruner if left is None else only_left(self.pruner, left)
-        mask = agreed(pruner.mask(now.model, self.schedule(now.step), evidence))
-        apply_(now.model, mask)
-        return mask
+        return prune_what_is_left_(now.model, self.schedule(now.step), self.pruner, evidence, left)
+
+    def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
+        return self.pruner.unit.reach(self.pruner.among(model), unwrap(model))
 
 
-def only_left(pruner: Pruner, left: Mask) -> Pruner:
-    """`pruner`, in whose contests what `left` has removed comes last: nothing grows again."""
-    return replace(pruner, criterion=_Left(pruner.criterion, left))
+def prune_what_is_left_(
+    model: nn.Module, amount: float, pruner: Pruner, evidence: Evidence, left: Mask | None
+) -> Mask:
+    """As `prune_`, on all ranks as on rank 0; what `left` has removed comes last in every contest."""
+    if left is not None:
+        pruner = replace(pruner, criterion=WhatIsLeft(pruner.criterion, left))
+    weights, mask = pruner.solve(model, amount, evidence)
+    if pruner.solver != CUT:
+        parameters = dict(unwrap(model).named_parameters())
+        for name, weight in of_rank_0(weights).items():
+            parameters[name].copy_(weight)
+    mask = agreed(mask)
+    apply_(model, mask)
+    return mask
 
 
 @dataclass(frozen=True)
-class _Left:
+class WhatIsLeft:
     """A criterion by which removed weights lose least; by a hair, so means over some of them make sense."""
 
     criterion: Criterion
@@ -111,13 +123,16 @@ class _Left:
 
     @property
     def needs(self) -> frozenset[Statistic]:
+        """As the criterion inside."""
         return self.criterion.needs
 
     @property
     def in_bits(self) -> bool:
+        """As the criterion inside."""
         return self.criterion.in_bits
 
     def __call__(self, weights: Mapping[str, Tensor], evidence: Evidence = NOTHING, /) -> dict[str, Tensor]:
+        """Its scores, and one below all of them where nothing is left."""
         lost = self.criterion(weights, evidence)
         lowest = min(0.0, *(float(score.min()) for score in lost.values() if score.numel()))
         below = lowest - max(HAIR * abs(lowest), SMALLEST)

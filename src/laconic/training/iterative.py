@@ -15,10 +15,10 @@ from typing import Any
 from torch import nn
 
 from laconic.evidence import NOTHING, Evidence
-from laconic.pruning.mask import Mask, agreed, apply_
-from laconic.pruning.select import BY_MAGNITUDE, Pruner
+from laconic.pruning.mask import Mask, apply_
+from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.training.checkpoint import first_rank, load_state, save_state
-from laconic.training.gradual import only_left
+from laconic.training.gradual import prune_what_is_left_
 from laconic.training.schedules import Schedule
 
 
@@ -65,11 +65,10 @@ def iterative(
             mask = Mask(saved["mask"])
         else:
             evidence = observe(model) if observe else NOTHING
-            chosen = pruner if mask is None else only_left(pruner, mask)
-            mask = agreed(chosen.mask(model, schedule(number), evidence))
+            mask = prune_what_is_left_(model, schedule(number), pruner, evidence, mask)
             if rewind is not None:
                 model.load_state_dict(rewind)
-            apply_(model, mask)
+                apply_(model, mask)
             fine_tune(model, mask)
             if path is not None and first_rank():
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from laconic.pruning.pruner import Among
 from laconic.tensors import tensors
 from laconic.training.rules import Moment, Rule, State
 
@@ -31,10 +32,12 @@ class Noisy(Rule):
     Attributes:
         lr: the learning rate of φ; by default the optimizer's.
         seed: with the step, it decides the noise.
+        among: which parameters of a model are random; ``partial(tensors, exclude=["conv1"])`` spares some.
     """
 
     lr: float | None = None
     seed: int = 0
+    among: Among = tensors
 
     @property
     def needs_gradients(self) -> bool:
@@ -57,9 +60,9 @@ class Noisy(Rule):
     def settled(self, means: Named, trained: Named) -> Named:
         """The deterministic weights."""
 
-    def chosen(self, model: nn.Module) -> dict[str, nn.Parameter]:
+    def chosen(self, model: nn.Module) -> Mapping[str, Tensor]:
         """The parameters that are random."""
-        return tensors(model)
+        return self.among(model)
 
     def init(self, now: Moment) -> State:
         """Give φ to the optimizer, and draw the first sample."""

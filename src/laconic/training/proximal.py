@@ -7,14 +7,15 @@ single weights this is soft thresholding: sign(w)·max(0, |w| − ηλ), for λ�
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from laconic.errors import MismatchError
+from laconic.pruning.pruner import Among
 from laconic.pruning.units import Unit, Weight
-from laconic.tensors import tensors
+from laconic.tensors import tensors, unwrap
 from laconic.training.rules import Moment, Rule, State
 
 EACH_WEIGHT = Weight()
@@ -30,10 +31,12 @@ class Proximal(Rule):
     Attributes:
         penalty: λ of the mean loss + λ‖w‖₁; a number, or a function of the step, such as a `Schedule`.
         unit: what shrinks together, such as ``Block(1, None)`` for neurons and filters.
+        among: which tensors of a model shrink; ``partial(tensors, exclude=["conv1"])`` spares some.
     """
 
     penalty: float | Callable[[int], float]
     unit: Unit = EACH_WEIGHT
+    among: Among = tensors
 
     def init(self, now: Moment) -> State:
         """Check that the optimizer has the tensors.
@@ -41,12 +44,12 @@ class Proximal(Rule):
         Raises:
             MismatchError: it lacks one.
         """
-        _learning_rates(now, tensors(now.model))
+        _learning_rates(now, self._weights(now.model))
         return {}
 
     def update(self, state: State, now: Moment) -> State:
         """Shrink the weights."""
-        weights = tensors(now.model)
+        weights = self._weights(now.model)
         rates = _learning_rates(now, weights)
         penalty = self.penalty(now.step) if callable(self.penalty) else self.penalty
         mean_squares = self.unit.pool({name: weight.square() for name, weight in weights.items()})
@@ -56,8 +59,11 @@ class Proximal(Rule):
             weight.mul_((1 - rates[name] * penalty / rms[name]).nan_to_num(0).clamp_(min=0))
         return state
 
+    def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
+        return self.unit.reach(self.among(model), unwrap(model))
 
-def _learning_rates(now: Moment, weights: dict[str, nn.Parameter]) -> dict[str, float]:
+
+def _learning_rates(now: Moment, weights: Mapping[str, Tensor]) -> dict[str, float]:
     rates = {id(p): float(group["lr"]) for group in now.optimizer.param_groups for p in group["params"]}
     for name, weight in weights.items():
         if id(weight) not in rates:

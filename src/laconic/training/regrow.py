@@ -69,7 +69,7 @@ class ByGradient:
         return {name: gradient(name, parameter).abs() for name, parameter in parameters.items()}
 
 
-def gradient(name: str, parameter: nn.Parameter) -> Tensor:
+def gradient(name: str, parameter: Tensor) -> Tensor:
     """A parameter's gradient, which must be there."""
     if parameter.grad is None:
         raise MismatchError(f"{name}: expected a gradient before the step, found none")
