@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from laconic import ranks
 from laconic.errors import MismatchError
 from laconic.tensors import unwrap
 
@@ -94,23 +95,7 @@ def agreed(mask: Mask) -> Mask:
     A mask decided from a rank's own data would let the ranks' weights drift apart. Every rank must call this,
     with masks of the same names and shapes.
     """
-    sent = of_rank_0({name: kept.to(torch.uint8) for name, kept in mask.items()})
-    return Mask({name: kept.bool() for name, kept in sent.items()}) if ranks() > 1 else mask
-
-
-def of_rank_0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of rank 0's tensors, on every rank; outside distributed runs, those given."""
-    if ranks() == 1:
-        return dict(tensors)
-    # NCCL sends only what lies on its device, other backends what lies anywhere.
-    nccl = distributed.get_backend() == "nccl"
-    copies = {name: t.detach().to("cuda" if nccl else "cpu", copy=True) for name, t in tensors.items()}
-    for copy in copies.values():
-        distributed.broadcast(copy, src=0)
-    return {name: copy.to(tensors[name].device) for name, copy in copies.items()}
-
-
-def ranks() -> int:
-    """How many processes train together."""
-    on = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if on else 1
+    if ranks.n_ranks() == 1:
+        return mask
+    sent = ranks.of_first({name: kept.to(torch.uint8) for name, kept in mask.items()})
+    return Mask({name: kept.bool() for name, kept in sent.items()})

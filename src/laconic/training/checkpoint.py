@@ -11,7 +11,7 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import save as to_bytes
-from torch import Tensor, distributed
+from torch import Tensor
 
 from laconic.atomic import atomic
 from laconic.errors import FormatError
@@ -69,11 +69,6 @@ def _restore(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tensors[value[KEY]]
         return {key: _restore(item, tensors) for key, item in value["pairs"]}
     return value
-
-
-def first_rank() -> bool:
-    """Whether this process is the one of a distributed run that writes files; alone, it is."""
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def random_state() -> dict[str, Any]:

@@ -100,4 +100,4 @@ class Gates(Noisy):
 
     def _gated(self, means: Named, gates: Named) -> Named:
         spread = self.unit.spread(gates, means)
-        return {name: mean * spread[name] for name, mean in means.items()}
+        return {name: mean * spread[name] + 0.0 for name, mean in means.items()}  # no −0

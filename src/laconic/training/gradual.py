@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from laconic import ranks
 from laconic.errors import UnsupportedError
 from laconic.evidence import GRADIENT, MOVEMENT, NOTHING, Evidence, Statistic
 from laconic.pruning.criteria import Criterion
-from laconic.pruning.mask import Mask, agreed, apply_, of_rank_0
+from laconic.pruning.mask import Mask, agreed, apply_
 from laconic.pruning.pruner import BY_MAGNITUDE, CUT, Pruner
 from laconic.tensors import unwrap
 from laconic.training.regrow import gradient
@@ -33,7 +34,8 @@ class Gradual(Rule):
     Attributes:
         schedule: sparsity by step, a fraction removed.
         every: steps between two prunings, until the schedule's end.
-        pruner: criterion, scope, unit, budget and choice of tensors.
+        pruner: criterion, scope, unit, budget and choice of tensors. With the scope ``Run(4)`` and the budget
+            ``lambda density: Count(round(4 * density))`` the pattern goes from 4:4 by 3:4 to 2:4.
         observe: gathers the criterion's evidence from the model, at each pruning; see `laconic.observe`.
     """
 
@@ -57,9 +59,7 @@ class Gradual(Rule):
             return {"mask": self._decided(now, None)}
         if lacking := self.pruner.needs - AT_HAND:
             kinds = ", ".join(sorted(statistic.name for statistic in lacking))
-            raise UnsupportedError(
-                f"gradual: the criterion needs {kinds}, more than gradients; give observe="
-            )
+            raise UnsupportedError(f"gradual: the pruner needs {kinds}, more than gradients: pass observe=")
         weights = self._weights(now.model)
         mask = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()})
         moving = weights if MOVEMENT in self.pruner.needs else {}
@@ -98,6 +98,7 @@ class Gradual(Rule):
         return self.pruner.unit.reach(self.pruner.among(model), unwrap(model))
 
 
+@torch.no_grad()
 def prune_what_is_left_(
     model: nn.Module, amount: float, pruner: Pruner, evidence: Evidence, left: Mask | None
 ) -> Mask:
@@ -107,7 +108,7 @@ def prune_what_is_left_(
     weights, mask = pruner.solve(model, amount, evidence)
     if pruner.solver != CUT:
         parameters = dict(unwrap(model).named_parameters())
-        for name, weight in of_rank_0(weights).items():
+        for name, weight in ranks.of_first(weights).items():
             parameters[name].copy_(weight)
     mask = agreed(mask)
     apply_(model, mask)
@@ -134,7 +135,7 @@ class WhatIsLeft:
     def __call__(self, weights: Mapping[str, Tensor], evidence: Evidence = NOTHING, /) -> dict[str, Tensor]:
         """Its scores, and one below all of them where nothing is left."""
         lost = self.criterion(weights, evidence)
-        lowest = min(0.0, *(float(score.min()) for score in lost.values() if score.numel()))
+        lowest = min([0.0, *(float(score.min()) for score in lost.values() if score.numel())])
         below = lowest - max(HAIR * abs(lowest), SMALLEST)
         stays = {name: self.left[name] if name in self.left else torch.tensor(True) for name in lost}
         return {name: score.masked_fill(~stays[name].to(score.device), below) for name, score in lost.items()}

@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import nn
 
+from laconic import ranks
 from laconic.evidence import NOTHING, Evidence
 from laconic.pruning.mask import Mask, apply_
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
-from laconic.training.checkpoint import first_rank, load_state, save_state
+from laconic.training.checkpoint import load_state, save_state
 from laconic.training.gradual import prune_what_is_left_
 from laconic.training.schedules import Schedule
 
@@ -51,7 +52,8 @@ def iterative(
         observe: gathers the criterion's evidence, at the beginning of each round; see `laconic.observe`.
         rewind: a `state_dict` to which the model returns in each round, after the mask is decided and before
             training.
-        folder: of files that each hold a finished round. A round that is there is loaded, not repeated.
+        folder: of this run's files, one for each finished round. A round that is there is loaded, not
+            repeated.
 
     Raises:
         FormatError: a round's file is damaged.
@@ -70,7 +72,7 @@ def iterative(
                 model.load_state_dict(rewind)
                 apply_(model, mask)
             fine_tune(model, mask)
-            if path is not None and first_rank():
+            if path is not None and ranks.is_first():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_state(path, {"model": model.state_dict(), "mask": mask})
         yield Round(number, schedule(number), mask)

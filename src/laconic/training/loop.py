@@ -126,7 +126,7 @@ def train(
         model: any module; its parameters that require gradients are trained.
         batches: pairs (inputs, targets), iterated once an epoch; a DataLoader or a list.
         training: epochs, optimizer, loss, scheduler, seed.
-        rules: act around each of the optimizer's steps, in this order.
+        rules: act around each of the optimizer's steps, in this order, and finish at the end.
         callbacks: called with the progress after each step.
         checkpoint: a file written at each epoch's end and on interruption. If it exists, training goes on
             from it; a run that it says is finished is not repeated.

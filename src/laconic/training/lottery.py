@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from laconic import ranks
 from laconic.errors import UnsupportedError
 from laconic.pruning.mask import Mask
 from laconic.tensors import unwrap
-from laconic.training.checkpoint import first_rank, load_state, save_state
+from laconic.training.checkpoint import load_state, save_state
 from laconic.training.loop import Progress
 from laconic.training.randomness import generator
 
@@ -43,7 +44,7 @@ class Snapshot:
 
     def __call__(self, progress: Progress) -> None:
         """Write the state, on rank 0, if this is the step."""
-        if progress.step == self.step and first_rank():
+        if progress.step == self.step and ranks.is_first():
             save_state(self.path, progress.model.state_dict())
 
     @property

@@ -55,8 +55,8 @@ class Proximal(Rule):
         mean_squares = self.unit.pool({name: weight.square() for name, weight in weights.items()})
         rms = self.unit.spread({name: square.sqrt() for name, square in mean_squares.items()}, weights)
         for name, weight in weights.items():
-            # 0/0 is a group that is zero already, with no penalty on it.
-            weight.mul_((1 - rates[name] * penalty / rms[name]).nan_to_num(0).clamp_(min=0))
+            # 0/0 is a group that is zero already, with no penalty on it; + 0 makes a zero of −0.
+            weight.mul_((1 - rates[name] * penalty / rms[name]).nan_to_num(0).clamp_(min=0)).add_(0.0)
         return state
 
     def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:

@@ -36,7 +36,7 @@ def log_alphas(means: Named, log_variances: Named) -> dict[str, Tensor]:
 class VariationalDropout(Noisy):
     """Train a variance with each weight, and remove the weights that became noise.
 
-    The mean loss gains `weight(step)`/`n_cases`·Σ KL, so that at weight 1 it is the variational bound a case.
+    The mean loss gains `kl_weight(step)`/`n_cases`·Σ KL, so that at 1 it is the variational bound a case.
 
     There is one sample of noise for a whole batch, because forward stays as it is (the paper's local
     reparametrisation draws one for each case). Pairs of steps share a draw with opposite signs, which takes
@@ -44,13 +44,13 @@ class VariationalDropout(Noisy):
 
     Attributes:
         n_cases: of the training set.
-        weight: of the divergence, by step: a warm-up such as ``Schedule(1, end, linear)``.
+        kl_weight: of the divergence, by step: a warm-up such as ``Schedule(1, end, linear)``.
         threshold: weights above this log α go.
         initial: the first log σ².
     """
 
     n_cases: int
-    weight: Callable[[int], float]
+    kl_weight: Callable[[int], float]
     threshold: float = 3.0
     initial: float = -10.0
 
@@ -71,7 +71,7 @@ class VariationalDropout(Noisy):
     def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
         """The divergence in nats, for each training case."""
         nats = torch.stack([kl_nats(a).sum() for a in log_alphas(means, trained).values()]).sum()
-        return self.weight(step) / self.n_cases * nats
+        return self.kl_weight(step) / self.n_cases * nats
 
     def settled(self, means: Named, trained: Named) -> Named:
         """θ where log α does not exceed the threshold."""
