@@ -1,7 +1,7 @@
 from . import datasets, zoo
 from .description.data_code import DataCode, evaluate
 from .description.describe import describe
-from .description.ledger import Ledger, Row
+from .description.ledger import Ledger, LedgerRow
 from .errors import (
     FormatError,
     LaconicError,
@@ -10,13 +10,32 @@ from .errors import (
     NonFiniteError,
     UnsupportedError,
 )
+from .evidence import Evidence, Statistic, observe, sampled_labels
 from .file.container import Reader
 from .file.state import load, save
-from .pruning.contests import Density, Model, Tensor, winners
-from .pruning.criteria import magnitude
+from .pruning.budgets import Count, Density, Erk, Price, Rates, Total
+from .pruning.contests import Budget, Model, Row, Run, Scope, Tensor
+from .pruning.criteria import (
+    Criterion,
+    criterion,
+    fisher,
+    lamp,
+    magnitude,
+    movement,
+    norm_scale,
+    obs,
+    output_error,
+    random,
+    snip,
+    squared_magnitude,
+    taylor,
+    wanda,
+)
 from .pruning.mask import Mask, agreed, apply_, masked
-from .pruning.select import Pruner, prune_, select
-from .pruning.units import Weight
+from .pruning.pruner import Pruner, prune_
+from .pruning.select import select
+from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
+from .pruning.units import Block, Coupled, Unit, Weight
 from .quantization.grid import Grid
 from .tensors import tensors
 from .training.gates import Gates
@@ -37,10 +56,18 @@ __version__: str
 __all__ = [
     "AtRandom",
     "Attached",
+    "Block",
+    "Budget",
     "ByGradient",
+    "Count",
+    "Coupled",
+    "Criterion",
+    "Cut",
     "DataCode",
     "Density",
     "DropAndGrow",
+    "Erk",
+    "Evidence",
     "FormatError",
     "Gates",
     "Gradual",
@@ -48,7 +75,9 @@ __all__ = [
     "Growth",
     "Hold",
     "LaconicError",
+    "LeastSquares",
     "Ledger",
+    "LedgerRow",
     "LimitError",
     "Mask",
     "MismatchError",
@@ -56,18 +85,28 @@ __all__ = [
     "Moment",
     "Noisy",
     "NonFiniteError",
+    "Pick",
+    "Price",
     "Progress",
     "ProgressBar",
     "Proximal",
     "Pruner",
+    "Rates",
     "Reader",
     "Round",
     "Row",
     "Rule",
+    "Run",
     "Schedule",
+    "Scope",
     "Snapshot",
+    "Solver",
+    "SparseGpt",
+    "Statistic",
     "Tensor",
+    "Total",
     "Training",
+    "Unit",
     "UnsupportedError",
     "VariationalDropout",
     "Weight",
@@ -75,25 +114,39 @@ __all__ = [
     "apply_",
     "attach",
     "cosine",
+    "criterion",
     "cubic",
     "datasets",
     "describe",
     "evaluate",
+    "fisher",
     "geometric",
     "hold",
     "iterative",
+    "lamp",
     "linear",
     "load",
     "magnitude",
     "masked",
+    "movement",
+    "norm_scale",
+    "obs",
+    "observe",
     "one_shot",
+    "output_error",
     "prune_",
+    "random",
+    "reestimate_batch_norm_",
     "reinitialise_",
+    "sampled_labels",
     "save",
     "select",
     "shuffled",
+    "snip",
+    "squared_magnitude",
+    "taylor",
     "tensors",
     "train",
-    "winners",
+    "wanda",
     "zoo",
 ]

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from laconic.coding import stream
 from laconic.coding.bits import Cursor
-from laconic.coding.jit import I32
 from laconic.errors import NonFiniteError, UnsupportedError
+from laconic.jit import I32
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid
 

@@ -19,7 +19,7 @@ from laconic import datasets, zoo
 from laconic.datasets import Dataset
 from laconic.description.ledger import DENSE
 from laconic.pruning.mask import Mask
-from laconic.pruning.select import Pruner
+from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
 from laconic.report.comparison import fewest_bits
 from laconic.report.figures import (

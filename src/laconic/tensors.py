@@ -75,6 +75,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     return unwrap(inner) if isinstance(inner, nn.Module) else model
 
 
+def matches(selector: str, name: str) -> bool:
+    """Whether a selector means the parameter `name`: by its name, its module's, or a pattern ``re:…``."""
+    if selector.startswith("re:"):
+        return re.match(selector[3:], name) is not None
+    return name == selector or name.startswith(f"{selector}.")
+
+
 def names_to_quantize(
     source: nn.Module | Mapping[str, Tensor],
     include: Iterable[Selector] | None,
@@ -138,10 +145,9 @@ def _matches(owners: _Owners[T], selector: Selector) -> Iterator[str]:
         if isinstance(selector, type):
             if isinstance(module, selector) and parameter.ndim > 1:
                 yield name
-        elif selector.startswith("re:"):
-            if re.match(selector[3:], name):
-                yield name
-        elif name == selector or (name.startswith(f"{selector}.") and parameter.ndim > 1):
+        elif matches(selector, name) and (
+            parameter.ndim > 1 or name == selector or selector.startswith("re:")
+        ):
             yield name
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from laconic.description.ledger import Ledger, Row
+from laconic.description.ledger import Ledger, LedgerRow
 from laconic.report.figures import (
     accuracy_by_active,
     accuracy_by_sparsity,
@@ -19,7 +19,7 @@ from laconic.report.tensor_figures import block_means
 
 def stage(name, sparsity, accuracy, bits, *, n_cases=100, references=None):
     model_bits, data_bits = bits
-    rows = (Row("w", "weights", model_bits), Row("", "data", data_bits, measured=False))
+    rows = (LedgerRow("w", "weights", model_bits), LedgerRow("", "data", data_bits, measured=False))
     ledger = Ledger(rows, references or {}, n_cases)
     n_active = round(50_000 * (1 - sparsity))
     return Stage(name, sparsity, n_active, accuracy, model_bits // 8, ledger)

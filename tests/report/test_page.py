@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from laconic.description.ledger import Ledger, Row
+from laconic.description.ledger import Ledger, LedgerRow
 from laconic.report.figures import accuracy_by_sparsity, mask_maps, weight_histograms
 from laconic.report.page import render_page, write_page
 from laconic.report.stage import Stage
@@ -17,9 +17,9 @@ HOSTILE = '<script>alert("1")</script> $\\frac{$'
 
 def ledger(name="fc.weight"):
     rows = (
-        Row("", "header", 96),
-        Row(name, "weights", 704),
-        Row("", "data", 250.5, measured=False),
+        LedgerRow("", "header", 96),
+        LedgerRow(name, "weights", 704),
+        LedgerRow("", "data", 250.5, measured=False),
     )
     return Ledger(rows, {"dense float32": 32_000.0}, n_cases=100)
 

@@ -6,8 +6,8 @@ no valid code is found; readers of bytes raise `FormatError`.
 
 from __future__ import annotations
 
-from laconic.coding.jit import I64, U8, kernel
 from laconic.errors import FormatError
+from laconic.jit import I64, U8, kernel
 
 LONGEST_VARINT = 9
 MOST_ZEROS = 34  # of an Exp-Golomb code, with its order: enough for two 32-bit integers' difference

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laconic.coding.bits import rice_bits
-from laconic.coding.jit import I32, I64, U8, kernel
 from laconic.coding.symbol_models import (
     MOST_CLASSES,
     PRECISIONS,
@@ -23,6 +22,7 @@ from laconic.coding.symbol_models import (
     class_histograms,
     levels_and_bits,
 )
+from laconic.jit import I32, I64, U8, kernel
 
 WIDEST_TABLE = 2048
 N_BUCKETS = 24

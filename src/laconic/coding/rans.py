@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from laconic.coding.jit import I64, U8, U16, U64, kernel
+from laconic.jit import I64, U8, U16, U64, kernel
 
 LOWEST_STATE = 1 << 16
 

@@ -14,7 +14,6 @@ import numpy as np
 from laconic.coding import bits, rans
 from laconic.coding.bits import Cursor, varint
 from laconic.coding.fit import fit
-from laconic.coding.jit import I32, I64, U8, U16, U64
 from laconic.coding.symbol_models import (
     MOST_CLASSES,
     RESOLUTIONS,
@@ -25,6 +24,7 @@ from laconic.coding.symbol_models import (
     levels_from_codes,
     to_symbols,
 )
+from laconic.jit import I32, I64, U8, U16, U64
 
 LANE_OVERHEAD = 1000  # a lane's four bytes for at least this many times as many bytes of words
 MOST_LOG2_LANES = 2  # more decode no faster, see LOG.md

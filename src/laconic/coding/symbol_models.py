@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from laconic.coding.bits import golomb_bits, rice_bits
-from laconic.coding.jit import I32, I64, U8, U16, kernel
+from laconic.jit import I32, I64, U8, U16, kernel
 
 EIGHTH_OCTAVES = np.array([65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194], np.int64)
 RESOLUTIONS = (1, 2, 4, 8)

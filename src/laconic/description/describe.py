@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from laconic import codec
 from laconic.description.data_code import CLASS_LABELS, Nats, evaluate
-from laconic.description.ledger import BIT_EACH, DENSE, Ledger, Row
+from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
 from laconic.file.container import Reader
 from laconic.file.state import DEFAULT, load, save
 from laconic.quantization.grid import Grid
@@ -59,18 +59,18 @@ def describe(
         raise ValueError("describe: to code data with a file's network, pass a model as into=")
     decoded = load(model_or_path, into=copy.deepcopy(into))
     code = evaluate(decoded, itertools.chain([first], batches), nats)
-    rows.append(Row("", "targets given the network", code.bits, measured=False))
+    rows.append(LedgerRow("", "targets given the network", code.bits, measured=False))
     return Ledger(tuple(rows), references, code.n_cases)
 
 
-def _model_rows(reader: Reader) -> Iterator[Row]:
-    yield Row("", "file header", 8 * reader.n_header_bytes)
+def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
+    yield LedgerRow("", "file header", 8 * reader.n_header_bytes)
     for name, entry in reader.entries.items():
-        yield Row(name, "directory", 8 * entry.n_entry_bytes)
+        yield LedgerRow(name, "directory", 8 * entry.n_entry_bytes)
         if entry.tied_to is None:
             for part, n_bytes in codec.parts(entry.form, reader.chunk(entry)).items():
                 if n_bytes:
-                    yield Row(name, part, 8 * n_bytes)
+                    yield LedgerRow(name, part, 8 * n_bytes)
 
 
 def _references(reader: Reader) -> dict[str, float]:

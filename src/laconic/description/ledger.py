@@ -24,7 +24,7 @@ BIT_EACH = "one bit an active parameter"
 
 
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """One entry: `bits` spent on `part` of `tensor` (the empty name: on the file as a whole)."""
 
     tensor: str
@@ -44,7 +44,7 @@ class Ledger:
         n_cases: how many cases the data's bits describe; 0 when no data was given.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[LedgerRow, ...]
     references: Mapping[str, float] = field(default_factory=dict)
     n_cases: int = 0
 

@@ -1,170 +1,263 @@
-"""Contests: who competes with whom (scopes), and how many win (budgets).
+"""Contests: who competes with whom (scopes), and who wins (budgets).
 
-Finding the k best of n does not need sorting: a radix selection reads the scores' bits as integers, counts
-the leading 16 bits, then the next 16 of those at the boundary, and so knows the k-th score exactly.
-For float32 that is three passes in chunks, whatever n, with no copy of the scores.
+Members compete at what they lose per unit of what they cost. A scope lays a tensor's members out as a table,
+one row a contest, or says that all tensors make one contest; a budget marks the winners of all contests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cached_property
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Shaped
 
-from laconic.errors import NonFiniteError
+from laconic.errors import MismatchError, NonFiniteError
+from laconic.pruning.ranking import largest, largest_of_rows
 
-CHUNK = 1 << 20  # elements looked at together: small enough for a cache
-DIGIT_BITS = 16
+Table: TypeAlias = Shaped[torch.Tensor, "_ _"]  # (contests, members)
+Kept: TypeAlias = list[Bool[torch.Tensor, "_ _"]]  # a table of booleans for each name
 
 
-@runtime_checkable
-class Scope(Protocol):
-    """Who competes: a partition of the tensors into contests."""
+@dataclass(frozen=True)
+class Contest:
+    """Members that compete with each other; several such contests of equal size if a table has several rows.
 
-    def contests(self, names: Iterable[str]) -> Iterable[Sequence[str]]:
-        """Groups of names; the members of each group's tensors compete together."""
-        ...
+    Attributes:
+        tables: what is lost with each member per unit of its cost, (contests, members) for each name; of
+            several tables the only rows compete together.
+        even: every member costs the same.
+        cost_of: what a choice costs, given the members that stay.
+        shapes: of the tensors by name, where members lie in one.
+    """
+
+    tables: Mapping[str, Table]
+    even: bool
+    cost_of: Callable[[Kept], float]
+    shapes: Mapping[str, torch.Size]
+
+    @property
+    def n(self) -> int:
+        """How many members compete with each other."""
+        return sum(table.shape[1] for table in self.tables.values())
+
+    @cached_property
+    def cost(self) -> float:
+        """What all members cost."""
+        return self.cost_of([torch.ones_like(table, dtype=torch.bool) for table in self.tables.values()])
+
+    def top(self, k: int) -> Kept:
+        """The `k` members with the most to lose; of equals, those of lower index.
+
+        Raises:
+            MismatchError: there are fewer.
+        """
+        tables = list(self.tables.values())
+        if not 0 <= k <= self.n:
+            raise MismatchError(f"{next(iter(self.tables))}: expected {k} or more to compete, found {self.n}")
+        if len(tables) == 1 and len(tables[0]) != 1:
+            return [largest_of_rows(tables[0], k)]
+        return [kept[None] for kept in largest([table[0] for table in tables], k)]
+
+    def thinned(self, density: float) -> Kept:
+        """That fraction of the cost stays; of members that cost the same, `n − round((1 − density)·n)`."""
+        return (
+            self.top(self.n - round((1 - density) * self.n))
+            if self.even
+            else self.within(density * self.cost)
+        )
+
+    def within(self, limit: float) -> Kept:
+        """As many as cost no more than `limit` together, those with the most to lose."""
+        limit *= 1 + 1e-9  # costs are sums of floats: a limit that is met exactly is met
+        if self.even:
+            return self.top(min(self.n, int(limit * self.n / self.cost)) if self.cost else self.n)
+        return self.top(last(lambda k: self.cost_of(self.top(k)) <= limit, self.n))
+
+
+def last(holds: Callable[[int], bool], n: int) -> int:
+    """The last k from 0 to n for which `holds`, which then holds for all before it; 0 if it never does."""
+    yes, no = 0, n + 1
+    while no - yes > 1:
+        middle = (yes + no) // 2
+        yes, no = (middle, no) if holds(middle) else (yes, middle)
+    return yes
 
 
 @runtime_checkable
 class Budget(Protocol):
-    """Who wins a contest."""
+    """Who wins.
 
-    def n_kept(self, n: int) -> int:
-        """How many of `n` members stay."""
+    Attributes:
+        each: what a weight costs: the same for all, or by tensor (nothing for those not named).
+    """
+
+    @property
+    def each(self) -> float | Mapping[str, float]:
+        """What a weight costs."""
+        ...
+
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """The members that stay, of each contest."""
         ...
 
 
-@dataclass(frozen=True)
-class Model:
-    """All members of all tensors compete together: global pruning."""
-
-    def contests(self, names: Iterable[str]) -> Iterable[Sequence[str]]:
-        """One group of all names."""
-        return [list(names)]
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """Members compete within their tensor: layer-wise pruning."""
-
-    def contests(self, names: Iterable[str]) -> Iterable[Sequence[str]]:
-        """A group for each name."""
-        return [[name] for name in names]
-
-
-@dataclass(frozen=True)
-class Density:
-    """A fraction stays, the same in every contest.
+@runtime_checkable
+class Scope(Protocol):
+    """Who competes.
 
     Attributes:
-        fraction: of members that stay, in [0, 1]; the number removed is rounded, half to even,
-            as in `torch.nn.utils.prune`.
+        together: all tensors make one contest.
     """
 
-    fraction: float
+    @property
+    def together(self) -> bool:
+        """All tensors make one contest."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """How many consecutive inputs must be looked at together, at least."""
+        ...
+
+    def table(self, lost: torch.Tensor, name: str) -> Table:
+        """A tensor's members, a contest in each row."""
+        ...
+
+    def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
+        """The members of a table in the tensor's shape."""
+        ...
+
+
+class _Flat:
+    """A scope in which the order of a tensor's members is that of the tensor."""
+
+    length: ClassVar[int] = 1
+
+    def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
+        """Reshaped."""
+        return table.reshape(shape)
+
+
+@dataclass(frozen=True)
+class Model(_Flat):
+    """All members of all tensors compete together: global pruning."""
+
+    together: ClassVar[bool] = True
+
+    def table(self, lost: torch.Tensor, name: str) -> Table:
+        """One row."""
+        return lost.reshape(1, -1)
+
+
+@dataclass(frozen=True)
+class Tensor(_Flat):
+    """Members compete within their tensor: layer-wise pruning."""
+
+    together: ClassVar[bool] = False
+
+    def table(self, lost: torch.Tensor, name: str) -> Table:
+        """One row."""
+        return lost.reshape(1, -1)
+
+
+@dataclass(frozen=True)
+class Row(_Flat):
+    """Members compete within their output: a row of a matrix, a filter of a convolution."""
+
+    together: ClassVar[bool] = False
+
+    def table(self, lost: torch.Tensor, name: str) -> Table:
+        """The outputs' rows."""
+        return lost.reshape(1, -1) if lost.ndim < 2 else lost.reshape(len(lost), lost[:1].numel())
+
+
+@dataclass(frozen=True)
+class Run:
+    """Members compete in runs of `length` consecutive inputs (axis 1): N:M sparsity, with `Count(n)`.
+
+    A convolution's runs lie along its input channels, at the same place of the kernel.
+    """
+
+    length: int
+    together: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"density: expected a fraction within [0, 1], got {self.fraction}")
+        if self.length < 1:
+            raise ValueError(f"run: expected a length of at least 1, got {self.length}")
 
-    def n_kept(self, n: int) -> int:
-        """How many of `n` members stay."""
-        return n - round((1 - self.fraction) * n)
+    def table(self, lost: torch.Tensor, name: str) -> Table:
+        """One run a row.
+
+        Raises:
+            MismatchError: the inputs cannot be divided into runs.
+        """
+        if lost.ndim < 2 or lost.shape[1] % self.length:
+            n = lost.shape[1] if lost.ndim > 1 else "no"
+            raise MismatchError(
+                f"{name}: expected inputs in runs of {self.length}, found {n}; exclude this tensor"
+            )
+        return lost.movedim(1, -1).reshape(-1, self.length)
+
+    def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
+        """Runs back along axis 1."""
+        last = torch.Size([shape[0], *shape[2:], shape[1]])
+        return table.reshape(last).movedim(-1, 1)
 
 
-def winners(scope: Scope, budget: Budget, lost: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Booleans of the shapes of `lost`: in each contest, exactly as many as the budget says, the highest.
+@runtime_checkable
+class Costs(Protocol):
+    """What members cost, seen from the weights that they hold."""
+
+    def even(self, names: Sequence[str]) -> bool:
+        """Whether all members under these names cost the same."""
+        ...
+
+    def of(self, kept: Mapping[str, torch.Tensor]) -> float:
+        """What the weights cost that stay, of those that the members named hold."""
+        ...
+
+    def shapes(self, names: Sequence[str]) -> Mapping[str, torch.Size]:
+        """Of the tensors that members lie in, where they lie in one."""
+        ...
+
+
+def winners(
+    scope: Scope, budget: Budget, lost: Mapping[str, torch.Tensor], costs: Costs
+) -> dict[str, torch.Tensor]:
+    """Booleans of the shapes of `lost`: those that the budget lets stay, in each contest the highest.
 
     Of equal scores the one with the lower index stays, and of tensors the earlier one, so reruns agree.
 
+    Args:
+        scope: who competes.
+        budget: who wins.
+        lost: with each member, per unit of its cost.
+        costs: what members cost.
+
     Raises:
         NonFiniteError: a score is NaN.
+        MismatchError: scope or budget do not fit the members.
     """
-    kept: dict[str, torch.Tensor] = {}
-    for names in scope.contests(lost):
-        scores = [lost[name].detach().reshape(-1) for name in names]
-        n_kept = budget.n_kept(sum(score.numel() for score in scores))
-        for name, flat in zip(names, _largest(scores, n_kept, names), strict=True):
-            kept[name] = flat.reshape(lost[name].shape)
-    return {name: kept[name] for name in lost}
-
-
-def _largest(scores: Sequence[torch.Tensor], k: int, names: Sequence[str]) -> list[torch.Tensor]:
-    """Booleans for the `k` largest of all flat `scores` together."""
-    n = sum(score.numel() for score in scores)
-    for name, score in zip(names, scores, strict=True):
+    for name, score in lost.items():
         if score.numel() and score.max().isnan():  # the maximum propagates NaN
             raise NonFiniteError(f"{name}: expected scores to rank, found NaN")
-    if k in (0, n):
-        return [torch.full_like(score, k == n and n > 0, dtype=torch.bool) for score in scores]
-    threshold, ties = _kth_largest([chunk for s in scores for chunk in s.split(CHUNK)], k)
-    return [_mark(score, threshold, ties) for score in scores]
+    tables = {name: scope.table(score.detach(), name) for name, score in lost.items()}
+    groups = [list(lost)] if scope.together else [[name] for name in lost]
 
+    def restored(names: Sequence[str], kept: Kept) -> dict[str, torch.Tensor]:
+        return {n: scope.restore(k, lost[n].shape) for n, k in zip(names, kept, strict=True)}
 
-@dataclass
-class _Ties:
-    """How many scores equal to the threshold may still stay."""
-
-    left: int
-
-
-def _mark(score: Shaped[torch.Tensor, " n"], threshold: float, ties: _Ties) -> Bool[torch.Tensor, " n"]:
-    kept = torch.empty_like(score, dtype=torch.bool)
-    for chunk, out in zip(score.split(CHUNK), kept.split(CHUNK), strict=True):
-        torch.gt(chunk, threshold, out=out)
-        if ties.left and (equal := chunk == threshold).any():
-            first = equal.nonzero().squeeze(1)[: ties.left]
-            out[first] = True
-            ties.left -= len(first)
-    return kept
-
-
-def _kth_largest(chunks: Sequence[torch.Tensor], k: int) -> tuple[float, _Ties]:
-    """The k-th largest value, and how many of its equals belong to the k largest."""
-    wide = max(64 if chunk.dtype == torch.float64 else 32 for chunk in chunks)
-    prefix = None
-    for shift in range(wide - DIGIT_BITS, -1, -DIGIT_BITS):
-        counts = torch.zeros(1 << DIGIT_BITS, dtype=torch.int64)
-        for chunk in chunks:
-            key = _ordered(chunk, wide)
-            if prefix is not None:
-                key = key[key >> (shift + DIGIT_BITS) == prefix]
-            digit = (key >> shift) & ((1 << DIGIT_BITS) - 1)
-            counts += torch.bincount(digit, minlength=1 << DIGIT_BITS).cpu()
-        # The leading digit is signed: rotating by half puts negative scores below positive ones.
-        order = torch.arange(1 << DIGIT_BITS)
-        if prefix is None:
-            order = order.roll(1 << (DIGIT_BITS - 1))
-        from_top = counts[order].flip(0).cumsum(0)
-        place = int(torch.searchsorted(from_top, k))
-        digit = int(order.flip(0)[place])
-        k -= int(from_top[place - 1]) if place else 0
-        if prefix is None:
-            prefix = digit - (1 << DIGIT_BITS if digit >= 1 << (DIGIT_BITS - 1) else 0)
-        else:
-            prefix = prefix << DIGIT_BITS | digit
-    return _value(prefix or 0, wide), _Ties(k)
-
-
-def _ordered(values: torch.Tensor, wide: int) -> torch.Tensor:
-    """Signed integers of `wide` bits in the order of the floats; −0 is 0."""
-    floats = values.to(torch.float64 if wide == 64 else torch.float32)
-    magnitude = (1 << (wide - 1)) - 1
-    integer = torch.int64 if wide == 64 else torch.int32
-    if (
-        not floats.numel() or floats.min() >= 0
-    ):  # most criteria are not negative: one operation instead of five
-        return floats.view(integer) & magnitude
-    bits = (floats + 0.0).view(integer)
-    return bits ^ ((bits >> (wide - 1)) & magnitude)
-
-
-def _value(key: int, wide: int) -> float:
-    """The float of an ordered integer."""
-    integer, real = (torch.int64, torch.float64) if wide == 64 else (torch.int32, torch.float32)
-    key = key ^ ((key >> (wide - 1)) & ((1 << (wide - 1)) - 1))
-    return float(torch.tensor(key, dtype=integer).view(real))
+    contests = [
+        Contest(
+            {name: tables[name] for name in names},
+            costs.even(names),
+            lambda kept, names=names: costs.of(restored(names, kept)),
+            costs.shapes(names),
+        )
+        for names in groups
+    ]
+    choices = zip(groups, budget.keep(contests), strict=True)
+    return {name: kept for names, choice in choices for name, kept in restored(names, choice).items()}

@@ -1,19 +1,197 @@
 """Criteria: what is lost if a weight goes.
 
-A criterion is a function from named weights to named scores of the same shapes; the lowest go
-first. Evidence from data, where one needs it, is bound beforehand: `functools.partial(fisher, evidence)`.
+A criterion is a function from named weights and evidence to named scores of the same shapes; the lowest go
+first. It declares the evidence it `needs`. Scores `in_bits` estimate by how many bits the code of the
+observed cases grows if the weight goes, and so can be weighed against the bits that it saves (`Price`); the
+others only rank. A criterion may be silent about weights that it has nothing to say of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
-Criterion: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+from laconic.errors import MismatchError
+from laconic.evidence import (
+    FISHER,
+    GRADIENT,
+    GRAM,
+    MOVEMENT,
+    NORM,
+    NOTHING,
+    SENSITIVITY,
+    Evidence,
+    Statistic,
+    damped,
+)
+
+Weights: TypeAlias = Mapping[str, Tensor]
+BITS_PER_NAT = 1 / math.log(2)
 
 
-def magnitude(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`|w|` (Han et al. 2015): it ranks weights, and is not in bits."""
+@runtime_checkable
+class Criterion(Protocol):
+    """A function from weights and evidence to scores.
+
+    Attributes:
+        needs: the statistics that it looks up.
+        in_bits: whether scores are bits lost by the observed cases; else they only rank.
+    """
+
+    needs: frozenset[Statistic]
+    in_bits: bool
+
+    def __call__(self, weights: Weights, evidence: Evidence = NOTHING, /) -> dict[str, Tensor]:
+        """Scores of the weights' shapes, by name."""
+        ...
+
+
+Score: TypeAlias = Callable[..., dict[str, Tensor]]
+
+
+def criterion(*needs: Statistic, in_bits: bool = False) -> Callable[[Score], Criterion]:
+    """Declare what a criterion needs, and whether it is in bits."""
+
+    def declare(score: Score) -> Criterion:
+        score.needs, score.in_bits = frozenset(needs), in_bits  # pyright: ignore[reportFunctionMemberAccess]
+        return score  # pyright: ignore[reportReturnType]
+
+    return declare
+
+
+@criterion()
+def magnitude(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`|w|` (Han et al. 2015); of a group of weights, their mean absolute value (L1)."""
     return {name: weight.detach().abs() for name, weight in weights.items()}
+
+
+@criterion()
+def squared_magnitude(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`w²`: ranks single weights as `magnitude` does, groups by their mean square (L2)."""
+    return {name: weight.detach().square() for name, weight in weights.items()}
+
+
+def random(seed: int = 0) -> Criterion:
+    """Uniform random scores: the control that every comparison needs.
+
+    Args:
+        seed: of a generator of its own; the same seed gives the same scores to the same tensors.
+    """
+
+    @criterion()
+    def uniform(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return {n: torch.rand(w.shape, generator=generator).to(w.device) for n, w in weights.items()}
+
+    return uniform
+
+
+@criterion(GRADIENT, in_bits=True)
+def taylor(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`|w·g|`: the loss's change to first order (Mozer & Smolensky 1989; Molchanov et al. 2019)."""
+    scale = evidence.n * BITS_PER_NAT
+    return {n: (w.detach() * evidence.of(GRADIENT, n)).abs() * scale for n, w in weights.items()}
+
+
+@criterion(FISHER, in_bits=True)
+def fisher(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`½ w² E[g²]`: to second order, by the Fisher matrix's diagonal (OBD; LeCun et al. 1990)."""
+    scale = evidence.n * BITS_PER_NAT / 2
+    return {n: w.detach().square() * evidence.of(FISHER, n) * scale for n, w in weights.items()}
+
+
+@criterion(GRADIENT)
+def snip(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`|w·g| / Σ|w·g|`: connection sensitivity, at initialisation (Lee et al. 2019, eq. 6)."""
+    products = {n: (w.detach() * evidence.of(GRADIENT, n)).abs() for n, w in weights.items()}
+    total = sum(float(product.sum()) for product in products.values())
+    return {name: product / total if total else product for name, product in products.items()}
+
+
+@criterion(MOVEMENT)
+def movement(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`−Σ w·g` over steps: weights that move away from zero stay (Sanh et al. 2020, eq. 4)."""
+    return {name: evidence.of(MOVEMENT, name) for name in weights}
+
+
+@criterion(NORM)
+def wanda(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`|w|·‖x‖₂`, with the norm of the weight's input over the data (Sun et al. 2024); made for `Row`."""
+    return {n: w.detach().abs() * evidence.of(NORM, n) for n, w in _with_inputs(weights)}
+
+
+@criterion()
+def lamp(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`w² / Σ_{|v| ≥ |w|} v²` in each tensor; for a contest of the model (Lee et al. 2021, eq. 2)."""
+    return {name: _lamp(weight.detach()) for name, weight in weights.items()}
+
+
+def _lamp(weight: Tensor) -> Tensor:
+    squares = weight.flatten().double().square()
+    values, order = squares.sort()
+    not_smaller = values.flip(0).cumsum(0).flip(0)
+    # Of equal weights all count in each other's sum, so equal weights score alike.
+    first = torch.searchsorted(values, values)
+    score = torch.where(values > 0, values / not_smaller[first.clamp(max=len(values) - 1)], 0)
+    return torch.empty_like(score).scatter_(0, order, score).reshape(weight.shape).to(weight.dtype)
+
+
+@criterion(GRAM)
+def output_error(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """The layer's output error when the row's other weights make up for it, relative to the output.
+
+    The order is exact for each row (Hassibi & Stork 1993; Frantar & Alistarh 2022, alg. 1), so it is made for
+    a solver that does make up for what goes. Relative errors let all layers of a model compete.
+    """
+    errors = {name: _added(weight, evidence, name) for name, weight in _with_inputs(weights)}
+    return {name: (error / error.sum()) if error.any() else error for name, error in errors.items()}
+
+
+@criterion(GRAM, SENSITIVITY, in_bits=True)
+def obs(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`½ E[δ²] · w²/[H⁻¹]`: `output_error`, not relative but at what an error of that output costs the loss.
+
+    The Fisher matrix of a row is taken as its inputs' Gram matrix times its output's squared gradient
+    (Martens & Grosse 2015).
+    """
+    scale = evidence.n * BITS_PER_NAT / 2
+    lost: dict[str, Tensor] = {}
+    for name, weight in _with_inputs(weights):
+        of_rows = evidence.of(SENSITIVITY, name).reshape(-1, *[1] * (weight.ndim - 1))
+        lost[name] = _added(weight, evidence, name) * of_rows * scale
+    return lost
+
+
+def _with_inputs(weights: Weights) -> Iterator[tuple[str, Tensor]]:
+    """Weights that multiply inputs; biases and norms do not."""
+    return ((name, weight) for name, weight in weights.items() if weight.ndim > 1)
+
+
+def _added(weight: Tensor, evidence: Evidence, name: str) -> Tensor:
+    from laconic.elimination import added_errors  # imports numba
+
+    grams = damped(evidence.of(GRAM, name))
+    rows = weight.detach().cpu().double().reshape(len(grams), -1, grams.shape[-1])
+    inverses = torch.cholesky_inverse(torch.linalg.cholesky(grams.cpu()))
+    errors = [added_errors(r.numpy(), i.numpy()) for r, i in zip(rows, inverses, strict=True)]
+    stacked = torch.stack([torch.from_numpy(error) for error in errors])
+    return stacked.reshape(weight.shape).to(weight.device)
+
+
+@criterion()
+def norm_scale(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    """`|γ|` of batch norms, which speaks for the channel it scales (network slimming; Liu et al. 2017).
+
+    Silent about all but one-dimensional weights: for units that hold them, such as channels.
+
+    Raises:
+        MismatchError: there is none.
+    """
+    scales = {n: w.detach().abs() for n, w in weights.items() if w.ndim == 1 and n.endswith("weight")}
+    if not scales:
+        raise MismatchError("norm_scale: expected scales of batch norms among the weights, found none")
+    return scales

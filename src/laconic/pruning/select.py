@@ -6,17 +6,15 @@ pruning by score is a choice of these four values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from laconic.pruning.contests import Budget, Density, Model, Scope, winners
-from laconic.pruning.criteria import Criterion, magnitude
-from laconic.pruning.mask import Mask, apply_
+from laconic.pruning.contests import Budget, Model, Scope, winners
+from laconic.pruning.mask import Mask
 from laconic.pruning.units import Unit, Weight
-from laconic.tensors import Selector, tensors
 
 GLOBAL, EACH_WEIGHT = Model(), Weight()
 
@@ -26,67 +24,73 @@ def select(
     budget: Budget,
     scope: Scope = GLOBAL,
     unit: Unit = EACH_WEIGHT,
+    like: Mapping[str, Tensor] | None = None,
 ) -> Mask:
     """Decide which weights stay.
 
     Args:
         lost: what is lost with each weight, by name (any shapes): a criterion's scores.
-        budget: how many win each contest.
+        budget: who wins each contest.
         scope: who competes with whom.
         unit: what lives and dies together.
+        like: the tensors that the mask is for, where a criterion was silent about some; by default those of
+            `lost`.
 
     Returns:
         A mask of exactly the budget's counts. Of equal scores the lower index stays.
 
     Raises:
         NonFiniteError: a score is NaN.
+        MismatchError: scope or budget do not fit the tensors.
     """
-    return Mask(unit.spread(winners(scope, budget, unit.pool(lost)), lost))
+    pooled = unit.pool(lost)
+    n_members = {name: members.numel() for name, members in pooled.items()}
+    costs = _Costs(unit, budget.each, lost if like is None else like, n_members)
+    kept = winners(scope, budget, costs.per_cost(pooled), costs)
+    return Mask(unit.spread(kept, costs.like))
 
 
 @dataclass(frozen=True)
-class Pruner:
-    """A choice of criterion, scope and unit, waiting for a model and an amount.
+class _Costs:
+    """What members cost, given what each weight does."""
 
-    Attributes:
-        criterion: scores from weights.
-        scope: who competes with whom.
-        unit: what lives and dies together.
-        include: what compresses, instead of the default layer types (see `laconic.tensors`).
-        exclude: what does not compress after all.
-    """
+    unit: Unit
+    each: float | Mapping[str, float]
+    like: Mapping[str, Tensor]
+    n_members: Mapping[str, int]
 
-    criterion: Criterion = magnitude
-    scope: Scope = GLOBAL
-    unit: Unit = EACH_WEIGHT
-    include: Iterable[Selector] | None = None
-    exclude: Iterable[Selector] = ()
+    def per_cost(self, pooled: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """From losses per weight, losses per unit of cost; infinite for members that cost nothing."""
+        if self.each == 1:
+            return pooled
+        costs = self.unit.pool({n: torch.tensor(self._each(n)).expand(t.shape) for n, t in self.like.items()})
+        return {
+            name: torch.where(costs[name] > 0, lost / costs[name], torch.inf) for name, lost in pooled.items()
+        }
 
-    @torch.no_grad()
-    def mask(self, model: nn.Module, amount: float) -> Mask:
-        """Which weights of `model` stay when the fraction `amount` is removed; the model is untouched."""
-        weights = tensors(model, self.include, self.exclude)
-        return select(self.criterion(weights), Density(1 - amount), self.scope, self.unit)
+    def even(self, names: Sequence[str]) -> bool:
+        """Whether all members under these names cost the same."""
+        names = [name for name in names if self.n_members[name]]
+        if not all(name in self.like and self.unit.even(self.like[name].shape) for name in names):
+            return False
+        return len({self._each(n) * self.like[n].numel() / self.n_members[n] for n in names}) <= 1
 
+    def of(self, kept: Mapping[str, Tensor]) -> float:
+        """What the weights cost that stay, of those in tensors that these members reach."""
+        nobody = {name: torch.zeros_like(stays) for name, stays in kept.items()}
+        reached = {n for n, mask in self.unit.spread(nobody, self._only(kept)).items() if not mask.all()}
+        spread = self.unit.spread(kept, self._only(kept))
+        return sum(
+            self._each(name) * int(mask.count_nonzero()) for name, mask in spread.items() if name in reached
+        )
 
-BY_MAGNITUDE = Pruner()
+    def shapes(self, names: Sequence[str]) -> Mapping[str, torch.Size]:
+        """Of the tensors by the members' names, where members lie in one."""
+        return {name: self.like[name].shape for name in names if name in self.like}
 
+    def _only(self, kept: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors concerned, if members lie in one each; else all."""
+        return {n: self.like[n] for n in kept} if kept.keys() <= self.like.keys() else self.like
 
-def prune_(model: nn.Module, amount: float, pruner: Pruner = BY_MAGNITUDE) -> Mask:
-    """Remove the fraction `amount` of a model's weights, in place, and return the mask.
-
-    Args:
-        model: its linear, convolutional and embedding weights are pruned, all in one contest.
-        amount: the fraction removed, in [0, 1], of the model's compressible weights.
-        pruner: another criterion, scope, unit or choice of tensors.
-
-    Returns:
-        The mask. Pass it to `hold` to keep the weights at zero in further training.
-
-    Raises:
-        ValueError: `amount` lies outside [0, 1].
-        MismatchError: a selector matches nothing.
-    """
-    mask = pruner.mask(model, amount)
-    apply_(model, mask)
-    return mask
+    def _each(self, name: str) -> float:
+        return self.each.get(name, 0.0) if isinstance(self.each, Mapping) else self.each

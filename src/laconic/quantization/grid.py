@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic.coding.jit import kernel
+from laconic.jit import kernel
 
 Floats = NDArray[Any]  # flat, float32 or float64
 LARGEST_Q = 2**31 - 2

@@ -14,6 +14,7 @@ U16 = NDArray[np.uint16]
 U64 = NDArray[np.uint64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

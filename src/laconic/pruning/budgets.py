@@ -1,0 +1,231 @@
+"""Budgets: who wins a contest.
+
+Some say how much stays (`Density`, `Count`, `Total`), some share it out among layers (`Erk`, `Rates`), and
+one asks no such question: at a `Price`, density is an output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from laconic.errors import MismatchError
+from laconic.pruning.contests import Contest, Kept, last
+from laconic.tensors import matches
+
+BITS_OF_FLOAT32 = 32.0
+
+
+def _fraction(value: float, of: str) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{of}: expected a fraction within [0, 1], got {value}")
+
+
+@dataclass(frozen=True)
+class Density:
+    """A fraction stays, the same in every contest.
+
+    Attributes:
+        fraction: of what the competing weights cost, in [0, 1]. Where members cost the same, the number
+            removed is rounded, half to even, as in `torch.nn.utils.prune`; else as many stay as the fraction
+            allows.
+        each: what a weight costs: 1 by default, so that weights are counted; or, by tensor, `laconic.macs`,
+            which makes it a fraction of the multiply-adds.
+    """
+
+    fraction: float
+    each: float | Mapping[str, float] = 1.0
+
+    def __post_init__(self) -> None:
+        _fraction(self.fraction, "density")
+
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """The fraction of each contest."""
+        return [contest.thinned(self.fraction) for contest in contests]
+
+
+@dataclass(frozen=True)
+class Count:
+    """So many members stay in every contest: with `Run(4)`, `Count(2)` is 2:4 sparsity.
+
+    Attributes:
+        n: members that stay, not weights.
+    """
+
+    n: int
+    each: float = field(default=1.0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise ValueError(f"count: expected 0 or more, got {self.n}")
+
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """So many of each contest."""
+        return [contest.top(self.n) for contest in contests]
+
+
+@dataclass(frozen=True)
+class Total:
+    """All that stays costs no more than a limit.
+
+    Between contests it is shared evenly: in each the same fraction of the cost stays.
+
+    Attributes:
+        limit: in the unit of `each`.
+        each: what a weight costs, for all or by tensor: 1 to count weights; bits a weight for a total of
+            bits; `laconic.macs` for a total of multiply-adds.
+    """
+
+    limit: float
+    each: float | Mapping[str, float] = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.limit >= 0:
+            raise ValueError(f"total: expected a limit of 0 or more, got {self.limit}")
+
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """As much of each contest as the limit allows."""
+        if len(contests) == 1:
+            return [contests[0].within(self.limit)]
+        steps = max(contest.n for contest in contests)
+
+        def kept(step: int) -> list[Kept]:
+            return [contest.within(step / steps * contest.cost) for contest in contests]
+
+        def fits(step: int) -> bool:
+            costs = (contest.cost_of(k) for contest, k in zip(contests, kept(step), strict=True))
+            return sum(costs) <= self.limit * (1 + 1e-9)
+
+        return kept(last(fits, steps))
+
+
+@dataclass(frozen=True)
+class Price:
+    """A member goes when it saves more than `bits_saved` bits for each bit that the data lose.
+
+    For criteria in bits. At a price of 1 it is the two-part minimum description length of the observed cases;
+    of N cases where n were observed, the price is N/n.
+
+    Attributes:
+        bits_saved: the price λ of a bit lost, in bits saved.
+        each: bits saved with each weight, for all or by tensor.
+    """
+
+    bits_saved: float = 1.0
+    each: float | Mapping[str, float] = BITS_OF_FLOAT32
+
+    def __post_init__(self) -> None:
+        if not self.bits_saved >= 0:
+            raise ValueError(f"price: expected 0 or more bits saved for a bit lost, got {self.bits_saved}")
+
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """All members of which λ times the bits lost are as many as the bits saved, or more."""
+        return [[self.bits_saved * table >= 1 for table in contest.tables.values()] for contest in contests]
+
+
+@dataclass(frozen=True)
+class Erk:
+    """A fraction stays in all; of each tensor in proportion to Σ dimensions / Π dimensions, 1 at most.
+
+    Erdős–Rényi kernel (Mocanu et al. 2018; Evci et al. 2020): small layers are pruned less than large ones.
+    For contests within tensors.
+
+    Attributes:
+        fraction: of the members of all tensors that stay, in [0, 1]; rounded as in `Density`.
+    """
+
+    fraction: float
+    each: float = field(default=1.0, init=False)
+
+    def __post_init__(self) -> None:
+        _fraction(self.fraction, "ERK")
+
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """Each contest's share."""
+        sizes = [contest.n * len(next(iter(contest.tables.values()))) for contest in contests]
+        shapes = [_shape(contest) for contest in contests]
+        raw = [sum(shape) / max(shape.numel(), 1) for shape in shapes]
+        densities = _capped(self.fraction * sum(sizes), sizes, raw)
+        if all(len(next(iter(contest.tables.values()))) == 1 for contest in contests):
+            return [
+                contest.top(k)
+                for contest, k in zip(contests, _rounded(self.fraction, sizes, densities), strict=True)
+            ]
+        return [contest.thinned(density) for contest, density in zip(contests, densities, strict=True)]
+
+
+def _shape(contest: Contest) -> torch.Size:
+    if len(contest.tables) != 1 or len(contest.shapes) != 1:
+        names = ", ".join(contest.tables)
+        raise MismatchError(f"ERK: expected contests each within one tensor, found one of {names}")
+    return next(iter(contest.shapes.values()))
+
+
+def _capped(wanted: float, sizes: Sequence[int], raw: Sequence[float]) -> list[float]:
+    """Densities ε·raw, but 1 at most, of which `wanted` members stay."""
+    dense: set[int] = set()
+    while True:
+        left = wanted - sum(sizes[i] for i in dense)
+        share = sum(size * r for i, (size, r) in enumerate(zip(sizes, raw, strict=True)) if i not in dense)
+        epsilon = left / share if share else 0.0
+        over = {i for i, r in enumerate(raw) if i not in dense and epsilon * r > 1}
+        if not over:
+            return [1.0 if i in dense else epsilon * r for i, r in enumerate(raw)]
+        dense |= over
+
+
+def _rounded(fraction: float, sizes: Sequence[int], densities: Sequence[float]) -> list[int]:
+    """Whole counts that make up the exact total: the largest remainders are rounded up."""
+    shares = [size * density for size, density in zip(sizes, densities, strict=True)]
+    counts = [int(share) for share in shares]
+    total = sum(sizes)
+    missing = total - round((1 - fraction) * total) - sum(counts)
+    by_remainder = sorted(range(len(shares)), key=lambda i: (counts[i] - shares[i], i))
+    for i in [i for i in by_remainder if counts[i] < sizes[i]][:missing]:
+        counts[i] += 1
+    return counts
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A fraction for each tensor, by pattern.
+
+    Attributes:
+        densities: fractions that stay, by selector (`laconic.tensors`: a name of a parameter or module, or
+            ``re:…``); the first that matches counts.
+        otherwise: the fraction of tensors that none matches.
+    """
+
+    densities: Mapping[str, float]
+    otherwise: float = 1.0
+    each: float = field(default=1.0, init=False)
+
+    def __post_init__(self) -> None:
+        for selector, density in {**self.densities, "otherwise": self.otherwise}.items():
+            _fraction(density, f"rate of {selector}")
+
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """Each contest at its tensor's rate.
+
+        Raises:
+            MismatchError: a selector matches no tensor, or tensors of different rates compete.
+        """
+        names = [name for contest in contests for name in contest.tables]
+        for selector in self.densities:
+            if not any(matches(selector, name) for name in names):
+                raise MismatchError(f"rates: expected a tensor that matches {selector!r}, found none")
+        return [contest.thinned(self._rate(contest)) for contest in contests]
+
+    def _rate(self, contest: Contest) -> float:
+        found = {name: self._density(name) for name in contest.tables}
+        if len(set(found.values())) > 1:
+            raise MismatchError(
+                f"rates: expected each tensor to compete by itself, found {', '.join(found)} together"
+            )
+        return next(iter(found.values()))
+
+    def _density(self, name: str) -> float:
+        hits = (density for selector, density in self.densities.items() if matches(selector, name))
+        return next(hits, self.otherwise)
