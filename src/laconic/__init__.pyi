@@ -31,36 +31,48 @@ from .pruning.criteria import (
     taylor,
     wanda,
 )
-from .pruning.mask import Mask, apply_, masked
+from .pruning.mask import Mask, agreed, apply_, masked
 from .pruning.pruner import Pruner, prune_
 from .pruning.select import select
 from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
 from .pruning.units import Block, Coupled, Unit, Weight
 from .quantization.grid import Grid
 from .tensors import tensors
+from .training.gates import Gates
+from .training.gradual import Gradual
 from .training.iterative import Round, iterative
 from .training.loop import Progress, Training, train
+from .training.lottery import Snapshot, reinitialise_, shuffled
+from .training.noise import Noisy
 from .training.progress_bar import ProgressBar
-from .training.rules import Attached, Gradual, Hold, Rule, attach, hold
-from .training.schedules import Schedule, cubic, geometric, linear, one_shot
+from .training.proximal import Proximal
+from .training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
+from .training.rules import Attached, Hold, Moment, Rule, attach, hold
+from .training.schedules import Schedule, cosine, cubic, geometric, linear, one_shot
+from .training.variational import VariationalDropout
 
 __version__: str
 
 __all__ = [
+    "AtRandom",
     "Attached",
     "Block",
     "Budget",
+    "ByGradient",
     "Count",
     "Coupled",
     "Criterion",
     "Cut",
     "DataCode",
     "Density",
+    "DropAndGrow",
     "Erk",
     "Evidence",
     "FormatError",
+    "Gates",
     "Gradual",
     "Grid",
+    "Growth",
     "Hold",
     "LaconicError",
     "LeastSquares",
@@ -70,11 +82,14 @@ __all__ = [
     "Mask",
     "MismatchError",
     "Model",
+    "Moment",
+    "Noisy",
     "NonFiniteError",
     "Pick",
     "Price",
     "Progress",
     "ProgressBar",
+    "Proximal",
     "Pruner",
     "Rates",
     "Reader",
@@ -84,6 +99,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Scope",
+    "Snapshot",
     "Solver",
     "SparseGpt",
     "Statistic",
@@ -92,9 +108,12 @@ __all__ = [
     "Training",
     "Unit",
     "UnsupportedError",
+    "VariationalDropout",
     "Weight",
+    "agreed",
     "apply_",
     "attach",
+    "cosine",
     "criterion",
     "cubic",
     "datasets",
@@ -118,9 +137,11 @@ __all__ = [
     "prune_",
     "random",
     "reestimate_batch_norm_",
+    "reinitialise_",
     "sampled_labels",
     "save",
     "select",
+    "shuffled",
     "snip",
     "squared_magnitude",
     "taylor",

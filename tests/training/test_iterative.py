@@ -1,6 +1,7 @@
 import itertools
 
 import pytest
+import torch
 from torch import nn
 
 import laconic
@@ -25,3 +26,17 @@ def test_rounds_reach_the_schedule_and_nest():
     assert tuned == [(True, done.mask.sparsity) for done in rounds]
     for before, after in itertools.pairwise(rounds):
         assert all(not (after.mask[n] & ~before.mask[n]).any() for n in after.mask)
+
+
+def test_solvers_repair_each_round():
+    model = nn.Linear(8, 4)
+    inputs = torch.randn(64, 8) @ torch.randn(8, 8)
+    before, pruner = model.weight.detach().clone(), laconic.Pruner(solver=laconic.LeastSquares())
+
+    def observe(model):
+        return laconic.observe(model, [(inputs, torch.zeros(64).long())], pruner.needs)
+
+    (*_, last) = laconic.iterative(model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe)
+    kept = last.mask["weight"]
+    assert not model.weight[~kept].any()
+    assert (model.weight != before)[kept].all(), "what stays makes up for what went"

@@ -113,7 +113,7 @@ def test_gradual_pruning_follows_its_schedule_and_never_regrows():
     with laconic.attach(rule, model, optimizer) as attached:
         for _ in range(25):
             steps(model, optimizer, 1)
-            mask = attached.state
+            mask = attached.mask
             assert holds(model, mask)
             assert before is None or all(not (mask[n] & ~before[n]).any() for n in mask)
             before = mask
@@ -142,3 +142,91 @@ def test_rules_resume():
     steps(other, again, 8)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
     assert resumed.step == attached.step == 15
+
+
+class Counting(laconic.Rule):
+    """A rule of one's own: it counts, and trains a parameter beside the model's."""
+
+    needs_gradients = True
+
+    def init(self, now):
+        scale = nn.Parameter(torch.ones(()))
+        now.optimizer.add_param_group({"params": [scale], "lr": 0.5, "weight_decay": 0.0})
+        return {"counts": {"before": torch.zeros(()), "after": torch.zeros(())}, "trained": {"scale": scale}}
+
+    def before(self, state, now):
+        state["trained"]["scale"].grad = torch.ones(())
+        counts = {**state["counts"], "before": torch.tensor(now.step)}
+        assert all(p.grad is not None for p in now.model.parameters())
+        return {**state, "counts": counts}
+
+    def update(self, state, now):
+        assert state["counts"]["before"] == now.step
+        return {**state, "counts": {**state["counts"], "after": torch.tensor(now.step)}}
+
+    def finish(self, state, now):
+        now.model[0].bias.fill_(7.0)
+
+
+def plain_step(model, optimizer):
+    optimizer.zero_grad()
+    model(torch.randn(16, 6)).square().mean().backward()
+    optimizer.step()
+
+
+def test_a_rule_of_ones_own_sees_gradients_and_trains_what_it_adds():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with laconic.attach(Counting(), model, optimizer) as attached:
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.1)
+        for _ in range(4):
+            plain_step(model, optimizer)
+            scheduler.step()
+        scale = attached.state["trained"]["scale"]
+        assert scale.item() == pytest.approx(1 - 2 * 0.5 - 2 * 0.05)
+        saved = copy.deepcopy(attached.state_dict())
+        plain_step(model, optimizer)
+        attached.load_state_dict(saved)
+        assert attached.state["trained"]["scale"] is scale, "what the optimizer holds is restored in place"
+        assert scale.item() == saved["state"]["trained"]["scale"]
+        assert attached.state["counts"]["after"] == attached.step == 4
+        bias = model[0].bias.clone()
+        with attached.settled() as settled:
+            assert (settled[0].bias == 7).all()
+        assert torch.equal(model[0].bias, bias)
+    assert (model[0].bias == 7).all()
+    assert len(optimizer.param_groups) == 1
+    assert scale not in optimizer.state
+
+
+def test_a_failing_block_still_detaches():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RuntimeError, match="mine"), laconic.attach(Counting(), model, optimizer):
+        raise RuntimeError("mine")
+    assert len(optimizer.param_groups) == 1
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_gradients_that_are_still_scaled_are_refused():
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    with laconic.attach(laconic.Gates(1.0, 10), model, optimizer):
+        optimizer.grad_scale = torch.tensor(2.0)  # as torch.amp.GradScaler leaves it to a fused optimizer
+        with pytest.raises(laconic.UnsupportedError, match="unscale its gradients"):
+            optimizer.step()
+
+
+def test_callbacks_see_the_settled_network():
+    model, seen = net(), []
+
+    def callback(progress):
+        noisy = model[0].weight.detach().clone()
+        with progress.settled() as settled:
+            seen.append(settled[0].weight.detach().clone())
+        assert torch.equal(model[0].weight, noisy)
+        assert not torch.equal(seen[-1], noisy)
+
+    batches = [(torch.randn(16, 6), torch.randint(0, 3, (16,))) for _ in range(4)]
+    laconic.train(model, batches, laconic.Training(1), [laconic.Gates(1.0, 64)], [callback])
+    assert torch.equal(model[0].weight, seen[-1])

@@ -62,6 +62,7 @@ class Progress:
         step: batches done in all.
         n_steps: batches that there will be, if the loader says how many it has.
         history: mean loss and accuracy of each finished epoch.
+        rules: the rules at work.
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ class Progress:
     step: int = 0
     n_steps: int | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    rules: Sequence[Attached] = ()
     _sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
     def count(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:
@@ -81,6 +83,14 @@ class Progress:
         self._sums = self._sums.to(loss.device) + torch.stack(sums)
         self.batch += 1
         self.step += 1
+
+    @contextmanager
+    def settled(self) -> Generator[nn.Module]:
+        """The model as training would leave it now: for callbacks that evaluate it where rules add noise."""
+        with ExitStack() as stack:
+            for attached in self.rules:
+                stack.enter_context(attached.settled())
+            yield self.model
 
     @property
     def loss(self) -> float:
@@ -116,7 +126,7 @@ def train(
         model: any module; its parameters that require gradients are trained.
         batches: pairs (inputs, targets), iterated once an epoch; a DataLoader or a list.
         training: epochs, optimizer, loss, scheduler, seed.
-        rules: act after each of the optimizer's steps, in this order.
+        rules: act around each of the optimizer's steps, in this order, and finish at the end.
         callbacks: called with the progress after each step.
         checkpoint: a file written at each epoch's end and on interruption. If it exists, training goes on
             from it; a run that it says is finished is not repeated.
@@ -134,7 +144,7 @@ def train(
         model.to(accelerator.device)
         attached = [stack.enter_context(attach(rule, model, optimizer)) for rule in rules]
         scheduler = training.scheduler(optimizer) if training.scheduler else None
-        run = _Run(model, optimizer, scheduler, attached, Progress(model))
+        run = _Run(model, optimizer, scheduler, attached, Progress(model, rules=attached))
         run.resume(checkpoint)
         if isinstance(batches, Sized):
             run.progress.n_steps = training.epochs * len(batches)

@@ -46,7 +46,8 @@ class ProgressBar:
             return
         fields = {}
         if progress.step % STEPS_BETWEEN_COUNTS == 1 or progress.batch == 1:
-            fields["sparsity"] = sparsity(progress.model)
+            with progress.settled() as model:
+                fields["sparsity"] = sparsity(model)
         if progress.step % 5 == 1:
             fields |= {"loss": progress.loss, "accuracy": progress.accuracy}
         self._bar.update(self._task, completed=progress.step, total=progress.n_steps, **fields)

@@ -1,124 +1,204 @@
 """Rules: what acts on a model around its optimizer's steps.
 
-A rule is a pair (init, update) over named tensors, its state. It runs after each step of the optimizer,
-through the optimizer's own hook, so it works in any training loop, with any optimizer, and leaves the
-model's parameters and state_dict as they are.
+A rule is a few functions over named tensors, its state: `init`; `before` each step, where the gradients are
+there and the weights are those they belong to; `update` after it; `finish`. They run through the
+optimizer's own hooks, so a rule works in any training loop, with any optimizer, and leaves the model's
+parameters, forward and state_dict keys as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from laconic.pruning.mask import Mask, apply_
-from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
-from laconic.training.schedules import Schedule
+from laconic.errors import UnsupportedError
+from laconic.pruning.mask import Mask, agreed, apply_
+from laconic.tensors import tensors
 
-State: TypeAlias = Mapping[str, Tensor]
+State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
 
-class Rule(Protocol):
-    """What happens before the first step and after each."""
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What a rule sees.
 
-    def init(self, model: nn.Module) -> State:
-        """Prepare `model`, and return the state before the first step."""
-        ...
+    Attributes:
+        model: the model.
+        optimizer: its optimizer, without Accelerate's wrapper.
+        step: the number of the optimizer's step since the rule was attached: 0 at `init`, then from 1.
+    """
 
-    def update(self, state: State, model: nn.Module, step: int) -> State:
-        """Act on `model` after the optimizer's step number `step` (from 1); return the new state."""
-        ...
+    model: nn.Module
+    optimizer: Optimizer
+    step: int = 0
+
+
+class Rule(ABC):
+    """What happens before the first step, around each, and after the last.
+
+    A rule's fields are its choices; what changes is in its state: groups of named tensors, such as
+    ``{"mask": {"fc1.weight": …}}``. A checkpoint holds the state, so randomness that it does not hold
+    must come from a generator seeded by the step; then it is also equal on every rank. No function is
+    recorded by autograd, unless it enables that.
+    """
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether `before` reads gradients."""
+        return False
+
+    @abstractmethod
+    def init(self, now: Moment) -> State:
+        """Prepare the model; return the state before the first step.
+
+        Parameters to train beside the model's own may be added to the optimizer, as a group; they must
+        be in the state, and leave the optimizer when the rule does.
+        """
+
+    def before(self, state: State, now: Moment) -> State:
+        """Act before the optimizer's step `now.step`; return the new state."""
+        del now
+        return state
+
+    def update(self, state: State, now: Moment) -> State:
+        """Act after the optimizer's step `now.step`; return the new state."""
+        del now
+        return state
+
+    def finish(self, state: State, now: Moment) -> None:  # noqa: B027 – most rules leave nothing to undo
+        """Leave the plain, deterministic network; the optimizer stays as it is."""
+
+
+def mask_of(state: State) -> Mask:
+    """The mask in a state, also in one that was loaded."""
+    mask = state["mask"]
+    return mask if isinstance(mask, Mask) else Mask(mask)
 
 
 @dataclass(frozen=True)
-class Hold:
+class Hold(Rule):
     """Keep the weights that `mask` removes at zero.
 
     Weights are projected after the step: masking gradients alone lets momentum and weight decay move them.
+    With a random mask this is static sparse training.
     """
 
     mask: Mask
 
-    def init(self, model: nn.Module) -> State:
-        """Apply the mask."""
-        apply_(model, self.mask)
-        return self.mask
+    def init(self, now: Moment) -> State:
+        """Apply the mask of rank 0."""
+        return self.update({"mask": agreed(self.mask)}, now)
 
-    def update(self, state: State, model: nn.Module, step: int) -> State:
+    def update(self, state: State, now: Moment) -> State:
         """Apply the mask again."""
-        apply_(model, self.mask)
-        return state
-
-
-@dataclass(frozen=True)
-class Gradual:
-    """Prune ever more during training (Zhu & Gupta 2017).
-
-    Attributes:
-        schedule: sparsity by step, a fraction removed.
-        every: steps between two prunings, until the schedule's end.
-        pruner: criterion, scope, unit and choice of tensors.
-    """
-
-    schedule: Schedule
-    every: int = 100
-    pruner: Pruner = BY_MAGNITUDE
-
-    def init(self, model: nn.Module) -> State:
-        """Prune to the schedule's first value."""
-        return self._prune(model, 0)
-
-    def update(self, state: State, model: nn.Module, step: int) -> State:
-        """Hold the mask; every so often decide it anew among the weights that are left."""
-        mask = state if isinstance(state, Mask) else Mask(state)
-        apply_(model, mask)
-        due = step % self.every == 0 or step == self.schedule.end
-        return self._prune(model, step) if due and step <= self.schedule.end else mask
-
-    def _prune(self, model: nn.Module, step: int) -> Mask:
-        mask = self.pruner.mask(model, self.schedule(step))
-        apply_(model, mask)
-        return mask
+        mask = mask_of(state)
+        apply_(now.model, mask)
+        return {"mask": mask}
 
 
 class Attached:
     """A rule at work on a model and its optimizer, until `remove` or the end of a `with` block.
 
     Attributes:
-        state: the rule's state: for pruning rules, the mask.
+        state: the rule's state.
         step: how many steps the optimizer has taken since.
     """
 
     def __init__(self, rule: Rule, model: nn.Module, optimizer: Optimizer) -> None:
-        self.rule, self.model, self.step = rule, model, 0
-        self.state = rule.init(model)
         # Accelerate's wrapper runs no hooks; the optimizer inside does. Wrappers that move weights after
         # the inner step (Lookahead, SAM) must be hooked themselves, so no other is opened.
         inner: Any = optimizer
         if type(optimizer).__name__ == "AcceleratedOptimizer":
             inner = inner.optimizer
-        self._handle = inner.register_step_post_hook(self._after_step)
+        self.rule, self.model, self.step = rule, model, 0
+        self._optimizer: Optimizer = inner
+        n_groups = len(inner.param_groups)
+        with torch.no_grad():
+            self.state = rule.init(self._now)
+        self._added = {id(p) for group in inner.param_groups[n_groups:] for p in group["params"]}
+        self._handles = [
+            inner.register_step_pre_hook(self._before_step),
+            inner.register_step_post_hook(self._after_step),
+        ]
+
+    @property
+    def mask(self) -> Mask:
+        """Which weights stay now: the rule's mask; without one, what `settled` leaves non-zero."""
+        if "mask" in self.state:
+            return mask_of(self.state)
+        with self.settled() as model:
+            return Mask({name: weight != 0 for name, weight in tensors(model).items()})
+
+    @property
+    def _now(self) -> Moment:
+        return Moment(self.model, self._optimizer, self.step)
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.rule.needs_gradients:
+            # The hook's positional arguments begin with the optimizer itself.
+            if any(callable(arg) for arg in (*args[1:], kwargs.get("closure"))):
+                raise UnsupportedError("step(closure): the rule needs gradients before the step begins")
+            if getattr(optimizer, "grad_scale", None) is not None:
+                raise UnsupportedError("fused optimizer: unscale its gradients before it steps")
+        self.step += 1
+        self.state = self.rule.before(self.state, self._now)
 
     @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
-        self.step += 1
-        self.state = self.rule.update(self.state, self.model, self.step)
+        self.state = self.rule.update(self.state, self._now)
+
+    @contextmanager
+    def settled(self) -> Generator[nn.Module]:
+        """The network that `remove` would leave, for an evaluation during training.
+
+        Rules that keep a random sample in the parameters put their deterministic weights there for as long
+        as the block lasts; under other rules nothing changes. Do not step inside.
+        """
+        before = [(p, p.detach().clone()) for p in self.model.parameters()]
+        with torch.no_grad():
+            self.rule.finish(self.state, self._now)
+        try:
+            yield self.model
+        finally:
+            with torch.no_grad():
+                for parameter, value in before:
+                    parameter.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the state's tensors, for a checkpoint."""
-        return {"step": self.step, "state": dict(self.state)}
+        return {"step": self.step, "state": {group: dict(values) for group, values in self.state.items()}}
 
+    @torch.no_grad()
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self.step, self.state = int(saved["step"]), dict(saved["state"])
+        """Go on from what `state_dict` returned; parameters that the rule trains are restored in place."""
+        self.step = int(saved["step"])
+        old = self.state
+        self.state = {
+            group: {name: _restored(old[group][name], value) for name, value in values.items()}
+            for group, values in saved["state"].items()
+        }
 
     def remove(self) -> None:
-        """Detach the rule; the model stays as it is."""
-        self._handle.remove()
+        """Detach the rule: leave the deterministic network, and the optimizer as it was."""
+        if not self._handles:
+            return
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        with torch.no_grad():
+            self.rule.finish(self.state, self._now)
+        groups = self._optimizer.param_groups
+        for parameter in [p for group in groups for p in group["params"] if id(p) in self._added]:
+            self._optimizer.state.pop(parameter, None)
+        groups[:] = [group for group in groups if not any(id(p) in self._added for p in group["params"])]
 
     def __enter__(self) -> Attached:
         return self
@@ -127,8 +207,19 @@ class Attached:
         self.remove()
 
 
+def _restored(old: Tensor, saved: Tensor) -> Tensor:
+    """`saved` in the place of `old`, on its device."""
+    if isinstance(old, nn.Parameter):
+        return old.copy_(saved)
+    return saved.to(old.device, copy=True)
+
+
 def attach(rule: Rule, model: nn.Module, optimizer: Optimizer) -> Attached:
-    """Let `rule` act on `model` after every step of `optimizer`, in any training loop."""
+    """Let `rule` act on `model` around every step of `optimizer`, in any training loop.
+
+    Some rules add a group of parameters to the optimizer: make a learning-rate scheduler after this call,
+    and remove the rule after its last step.
+    """
     return Attached(rule, model, optimizer)
 
 

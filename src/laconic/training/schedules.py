@@ -6,6 +6,7 @@ Curves are functions `(initial, final, t) → value` with t in [0, 1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -29,6 +30,11 @@ def cubic(initial: float, final: float, t: float) -> float:
     return final + (initial - final) * (1 - t) ** 3
 
 
+def cosine(initial: float, final: float, t: float) -> float:
+    """Slow at both ends: s_f + (s_i − s_f)(1 + cos πt)/2 (Loshchilov & Hutter 2017)."""
+    return final + (initial - final) * (1 + math.cos(math.pi * t)) / 2
+
+
 def geometric(initial: float, final: float, t: float) -> float:
     """The same fraction of what is left at every step: 1 − (1 − s_i)·((1 − s_f)/(1 − s_i))^t."""
     return 1 - (1 - initial) * ((1 - final) / (1 - initial)) ** t
@@ -41,7 +47,7 @@ class Schedule:
     Attributes:
         final: the value at the end; for a sparsity, a fraction removed in [0, 1].
         end: the step at which it is reached.
-        curve: `one_shot`, `linear`, `cubic`, `geometric`, or a function like them.
+        curve: `one_shot`, `linear`, `cubic`, `cosine`, `geometric`, or a function like them.
         initial: the value at the beginning; below 1 for `geometric`.
         begin: the step at which the ramp begins.
     """

@@ -1,0 +1,103 @@
+"""L0 regularisation by hard-concrete gates (Louizos, Welling & Kingma 2018).
+
+Every weight, or member of a unit, has a gate z, so that w = θz. With u ~ U(0, 1):
+s = σ((log u − log(1 − u) + log α)/β), z = clip(s(ζ − γ) + γ, 0, 1), whose mass at zero is trained through
+P(z ≠ 0) = σ(log α − β log(−γ/ζ)). At test time z = clip(σ(log α)(ζ − γ) + γ, 0, 1), with exact zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from laconic.pruning.units import Unit, Weight
+from laconic.tensors import unwrap
+from laconic.training.noise import Named, Noisy
+from laconic.training.randomness import generator
+
+BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
+SMALLEST = 1e-6  # u keeps this distance from 0 and 1
+EACH_WEIGHT = Weight()
+
+
+def gate(log_alpha: Tensor, u: Tensor) -> Tensor:
+    """The hard-concrete sample z, in [0, 1], from uniform `u`."""
+    return _stretched(torch.sigmoid((torch.logit(u, SMALLEST) + log_alpha) / BETA))
+
+
+def settled_gate(log_alpha: Tensor) -> Tensor:
+    """The gate of test time, in [0, 1]."""
+    return _stretched(torch.sigmoid(log_alpha))
+
+
+def open_probability(log_alpha: Tensor) -> Tensor:
+    """P(z ≠ 0)."""
+    return torch.sigmoid(log_alpha - BETA * math.log(-GAMMA / ZETA))
+
+
+def _stretched(s: Tensor) -> Tensor:
+    return (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Gates(Noisy):
+    """Train hard-concrete gates with the weights, and leave a network of exact zeros.
+
+    The mean loss gains `price`/`n_cases`·Σ P(z ≠ 0), the sum over weights. So `price` is what one more weight
+    may cost in the loss summed over all training cases, in nats for cross-entropy: λ = `price`/`n_cases` is
+    the paper's, which has 0.1/`n_cases` on MNIST.
+
+    Between steps the parameters hold one sample for the whole batch, as in the paper. See `Noisy` for `lr`
+    and `seed`; log α often wants a larger learning rate than the weights.
+
+    Attributes:
+        price: of a weight that stays, in nats.
+        n_cases: of the training set.
+        unit: what shares a gate; ``Block(1, None)`` for neurons and filters, ``Block(None, 1)`` for inputs.
+        dropped: 1 − σ(log α) at first, in (0, 1): the chance that s is below one half.
+    """
+
+    price: float
+    n_cases: int
+    unit: Unit = EACH_WEIGHT
+    dropped: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.dropped < 1:
+            raise ValueError(f"dropped: expected a fraction within (0, 1), found {self.dropped}")
+
+    def chosen(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """The tensors that the unit's members have weights in."""
+        return self.unit.reach(super().chosen(model), unwrap(model))
+
+    def start(self, means: Named) -> Named:
+        """The same log α for all."""
+        log_alpha = math.log(1 - self.dropped) - math.log(self.dropped)
+        return {name: torch.full_like(member, log_alpha) for name, member in self.unit.pool(means).items()}
+
+    def sample(self, means: Named, trained: Named, step: int) -> Named:
+        """θz, with a new z at every step."""
+        draw = generator(self.seed, step, next(iter(trained.values())).device)
+        gates = {}
+        for name, log_alpha in trained.items():
+            u = torch.rand(log_alpha.shape, generator=draw, device=draw.device).to(log_alpha)
+            gates[name] = gate(log_alpha, u)
+        return self._gated(means, gates)
+
+    def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
+        """The expected number of weights kept, at their price."""
+        del step
+        chances = self.unit.spread({n: open_probability(a) for n, a in trained.items()}, means)
+        return self.price / self.n_cases * torch.stack([chance.sum() for chance in chances.values()]).sum()
+
+    def settled(self, means: Named, trained: Named) -> Named:
+        """θz with the gate of test time."""
+        return self._gated(means, {name: settled_gate(log_alpha) for name, log_alpha in trained.items()})
+
+    def _gated(self, means: Named, gates: Named) -> Named:
+        spread = self.unit.spread(gates, means)
+        return {name: mean * spread[name] + 0.0 for name, mean in means.items()}  # no −0

@@ -1,0 +1,141 @@
+"""Gradual pruning: ever more weights go during training, along a schedule (Zhu & Gupta 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from laconic import ranks
+from laconic.errors import UnsupportedError
+from laconic.evidence import GRADIENT, MOVEMENT, NOTHING, Evidence, Statistic
+from laconic.pruning.criteria import Criterion
+from laconic.pruning.mask import Mask, agreed, apply_
+from laconic.pruning.pruner import BY_MAGNITUDE, CUT, Pruner
+from laconic.tensors import unwrap
+from laconic.training.regrow import gradient
+from laconic.training.rules import Moment, Rule, State, mask_of
+from laconic.training.schedules import Schedule
+
+AT_HAND = {GRADIENT, MOVEMENT}
+HAIR, SMALLEST = 1e-6, 1e-37  # relative, and absolute: what float32 tells apart
+
+
+@dataclass(frozen=True)
+class Gradual(Rule):
+    """Prune ever more during training.
+
+    A criterion that needs no evidence judges the weights after the optimizer's step. One that needs gradients
+    or movement judges those before it, to which the batch's gradients belong: a weight's movement is −Σ w·g
+    over all steps so far. `observe` brings evidence of any other kind, of the weights after the step.
+
+    Attributes:
+        schedule: sparsity by step, a fraction removed.
+        every: steps between two prunings, until the schedule's end.
+        pruner: criterion, scope, unit, budget and choice of tensors. With the scope ``Run(4)`` and the budget
+            ``lambda density: Count(round(4 * density))`` the pattern goes from 4:4 by 3:4 to 2:4.
+        observe: gathers the criterion's evidence from the model, at each pruning; see `laconic.observe`.
+    """
+
+    schedule: Schedule
+    every: int = 100
+    pruner: Pruner = BY_MAGNITUDE
+    observe: Callable[[nn.Module], Evidence] | None = None
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the criterion's evidence is the batch's."""
+        return bool(self.pruner.needs) and self.observe is None
+
+    def init(self, now: Moment) -> State:
+        """Prune to the schedule's first value; where there are no gradients yet, nothing.
+
+        Raises:
+            UnsupportedError: the criterion needs evidence that neither gradients nor `observe` give.
+        """
+        if not self.needs_gradients:
+            return {"mask": self._decided(now, None)}
+        if lacking := self.pruner.needs - AT_HAND:
+            kinds = ", ".join(sorted(statistic.name for statistic in lacking))
+            raise UnsupportedError(f"gradual: the pruner needs {kinds}, more than gradients: pass observe=")
+        weights = self._weights(now.model)
+        mask = Mask({name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()})
+        moving = weights if MOVEMENT in self.pruner.needs else {}
+        return {"mask": mask, "movement": {name: torch.zeros_like(w) for name, w in moving.items()}}
+
+    def before(self, state: State, now: Moment) -> State:
+        """With evidence from gradients: add up movement, and every so often decide the mask."""
+        if not self.needs_gradients:
+            return state
+        weights = self._weights(now.model)
+        gradients = {name: gradient(name, weight) for name, weight in weights.items()}
+        moved = {n: total - weights[n] * gradients[n] for n, total in state["movement"].items()}
+        state = {**state, "movement": moved}
+        if not self._due(now.step):
+            return state
+        evidence = Evidence(1, {GRADIENT: gradients, MOVEMENT: moved})
+        return {**state, "mask": self._decided(now, mask_of(state), evidence)}
+
+    def update(self, state: State, now: Moment) -> State:
+        """Hold the mask; every so often decide it anew among the weights that are left."""
+        mask = mask_of(state)
+        apply_(now.model, mask)
+        if self._due(now.step) and not self.needs_gradients:
+            mask = self._decided(now, mask)
+        return {**state, "mask": mask}
+
+    def _due(self, step: int) -> bool:
+        return step <= self.schedule.end and (step % self.every == 0 or step == self.schedule.end)
+
+    def _decided(self, now: Moment, left: Mask | None, evidence: Evidence | None = None) -> Mask:
+        if evidence is None:
+            evidence = self.observe(now.model) if self.observe else NOTHING
+        return prune_what_is_left_(now.model, self.schedule(now.step), self.pruner, evidence, left)
+
+    def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
+        return self.pruner.unit.reach(self.pruner.among(model), unwrap(model))
+
+
+@torch.no_grad()
+def prune_what_is_left_(
+    model: nn.Module, amount: float, pruner: Pruner, evidence: Evidence, left: Mask | None
+) -> Mask:
+    """As `prune_`, on all ranks as on rank 0; what `left` has removed comes last in every contest."""
+    if left is not None:
+        pruner = replace(pruner, criterion=WhatIsLeft(pruner.criterion, left))
+    weights, mask = pruner.solve(model, amount, evidence)
+    if pruner.solver != CUT:
+        parameters = dict(unwrap(model).named_parameters())
+        for name, weight in ranks.of_first(weights).items():
+            parameters[name].copy_(weight)
+    mask = agreed(mask)
+    apply_(model, mask)
+    return mask
+
+
+@dataclass(frozen=True)
+class WhatIsLeft:
+    """A criterion by which removed weights lose least; by a hair, so means over some of them make sense."""
+
+    criterion: Criterion
+    left: Mask
+
+    @property
+    def needs(self) -> frozenset[Statistic]:
+        """As the criterion inside."""
+        return self.criterion.needs
+
+    @property
+    def in_bits(self) -> bool:
+        """As the criterion inside."""
+        return self.criterion.in_bits
+
+    def __call__(self, weights: Mapping[str, Tensor], evidence: Evidence = NOTHING, /) -> dict[str, Tensor]:
+        """Its scores, and one below all of them where nothing is left."""
+        lost = self.criterion(weights, evidence)
+        lowest = min([0.0, *(float(score.min()) for score in lost.values() if score.numel())])
+        below = lowest - max(HAIR * abs(lowest), SMALLEST)
+        stays = {name: self.left[name] if name in self.left else torch.tensor(True) for name in lost}
+        return {name: score.masked_fill(~stays[name].to(score.device), below) for name, score in lost.items()}

@@ -1,0 +1,108 @@
+"""Weights that are random between steps: what hard-concrete gates and variational dropout share.
+
+The parameters hold a sample w = f(θ, φ, ε) of which the loss's gradient ∂L/∂w is taken, by any forward and
+any loss. Before the optimizer's step θ returns to the parameters, and the chain rule gives its gradient and
+that of φ, whose penalty is added: ∂L/∂w·∂f/∂θ + ∂R/∂θ and ∂L/∂w·∂f/∂φ + ∂R/∂φ. The user's optimizer moves
+both; then a new sample is drawn. So forward and state_dict keys stay those of the plain network. One sample
+serves a whole batch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from laconic.pruning.pruner import Among
+from laconic.tensors import tensors
+from laconic.training.rules import Moment, Rule, State
+
+Named = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noisy(Rule):
+    """A rule that keeps a random sample of the weights in the parameters between steps.
+
+    Its state is ``means`` (θ) and ``trained`` (φ), which the optimizer trains without weight decay.
+
+    Attributes:
+        lr: the learning rate of φ; by default the optimizer's.
+        seed: with the step, it decides the noise.
+        among: which parameters of a model are random; ``partial(tensors, exclude=["conv1"])`` spares some.
+    """
+
+    lr: float | None = None
+    seed: int = 0
+    among: Among = tensors
+
+    @property
+    def needs_gradients(self) -> bool:
+        """They are what the chain rule begins with."""
+        return True
+
+    @abstractmethod
+    def start(self, means: Named) -> Named:
+        """The first φ, by name, of any shapes."""
+
+    @abstractmethod
+    def sample(self, means: Named, trained: Named, step: int) -> Named:
+        """The weights w = f(θ, φ, ε), differentiable, with the noise of `step`."""
+
+    @abstractmethod
+    def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
+        """R(θ, φ), added to the mean loss."""
+
+    @abstractmethod
+    def settled(self, means: Named, trained: Named) -> Named:
+        """The deterministic weights."""
+
+    def chosen(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """The parameters that are random."""
+        return self.among(model)
+
+    def init(self, now: Moment) -> State:
+        """Give φ to the optimizer, and draw the first sample."""
+        means = {name: p.detach().clone() for name, p in self.chosen(now.model).items()}
+        trained = {name: nn.Parameter(value) for name, value in self.start(means).items()}
+        options = {} if self.lr is None else {"lr": self.lr}
+        now.optimizer.add_param_group({"params": list(trained.values()), "weight_decay": 0.0, **options})
+        state = {"means": means, "trained": trained}
+        self._set(now.model, self.sample(means, trained, now.step))
+        return state
+
+    def before(self, state: State, now: Moment) -> State:
+        """Put θ back, and turn the sample's gradient into those of θ and φ."""
+        parameters = self.chosen(now.model)
+        gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in parameters.items()}
+        self._set(now.model, state["means"])
+        last = now.step - 1  # when the sample was drawn
+        with torch.enable_grad():
+            means = {name: value.clone().requires_grad_() for name, value in state["means"].items()}
+            drawn = self.sample(means, state["trained"], last)
+            total = torch.stack([(drawn[n] * gradients[n]).sum() for n in drawn]).sum()
+            total = total + self.penalty(means, state["trained"], last)
+            found = torch.autograd.grad(total, [*means.values(), *state["trained"].values()])
+        for parameter, value in zip([*parameters.values(), *state["trained"].values()], found, strict=True):
+            if parameter.grad is None:
+                parameter.grad = value
+            else:  # in place: it may be a view of a bucket of data parallelism
+                parameter.grad.copy_(value)
+        return state
+
+    def update(self, state: State, now: Moment) -> State:
+        """Take over the new θ, and draw the next sample."""
+        means = {name: p.detach().clone() for name, p in self.chosen(now.model).items()}
+        self._set(now.model, self.sample(means, state["trained"], now.step))
+        return {**state, "means": means}
+
+    def finish(self, state: State, now: Moment) -> None:
+        """Leave the deterministic weights."""
+        self._set(now.model, self.settled(state["means"], state["trained"]))
+
+    def _set(self, model: nn.Module, values: Named) -> None:
+        for name, parameter in self.chosen(model).items():
+            parameter.copy_(values[name])

@@ -1,0 +1,71 @@
+"""Sparsity by a penalty that is not smooth: its proximal step after the optimizer's (Daubechies et al. 2004).
+
+For λ Σ_g √n_g‖w_g‖ over groups of n_g weights (group lasso: Yuan & Lin 2006) and a learning rate η, a group
+shrinks by the factor max(0, 1 − ηλ√n_g/‖w_g‖) = max(0, 1 − ηλ/rms(w_g)), and is exactly zero below. For
+single weights this is soft thresholding: sign(w)·max(0, |w| − ηλ), for λ‖w‖₁.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from laconic.errors import MismatchError
+from laconic.pruning.pruner import Among
+from laconic.pruning.units import Unit, Weight
+from laconic.tensors import tensors, unwrap
+from laconic.training.rules import Moment, Rule, State
+
+EACH_WEIGHT = Weight()
+
+
+@dataclass(frozen=True)
+class Proximal(Rule):
+    """L1, or group lasso, as an exact proximal step after each step of the optimizer.
+
+    The threshold is in the units of the weights: it scales with the learning rate that the parameter's group
+    has then, but not with Adam's second moments.
+
+    Attributes:
+        penalty: λ of the mean loss + λ‖w‖₁; a number, or a function of the step, such as a `Schedule`.
+        unit: what shrinks together, such as ``Block(1, None)`` for neurons and filters.
+        among: which tensors of a model shrink; ``partial(tensors, exclude=["conv1"])`` spares some.
+    """
+
+    penalty: float | Callable[[int], float]
+    unit: Unit = EACH_WEIGHT
+    among: Among = tensors
+
+    def init(self, now: Moment) -> State:
+        """Check that the optimizer has the tensors.
+
+        Raises:
+            MismatchError: it lacks one.
+        """
+        _learning_rates(now, self._weights(now.model))
+        return {}
+
+    def update(self, state: State, now: Moment) -> State:
+        """Shrink the weights."""
+        weights = self._weights(now.model)
+        rates = _learning_rates(now, weights)
+        penalty = self.penalty(now.step) if callable(self.penalty) else self.penalty
+        mean_squares = self.unit.pool({name: weight.square() for name, weight in weights.items()})
+        rms = self.unit.spread({name: square.sqrt() for name, square in mean_squares.items()}, weights)
+        for name, weight in weights.items():
+            # 0/0 is a group that is zero already, with no penalty on it; + 0 makes a zero of −0.
+            weight.mul_((1 - rates[name] * penalty / rms[name]).nan_to_num(0).clamp_(min=0)).add_(0.0)
+        return state
+
+    def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
+        return self.unit.reach(self.among(model), unwrap(model))
+
+
+def _learning_rates(now: Moment, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    rates = {id(p): float(group["lr"]) for group in now.optimizer.param_groups for p in group["params"]}
+    for name, weight in weights.items():
+        if id(weight) not in rates:
+            raise MismatchError(f"{name}: expected among the optimizer's parameters, found none; exclude it")
+    return {name: rates[id(weight)] for name, weight in weights.items()}

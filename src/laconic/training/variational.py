@@ -1,0 +1,79 @@
+"""Sparse variational dropout (Molchanov, Ashukha & Vetrov 2017): noise finds the weights that do not matter.
+
+Every weight has a posterior N(θ, σ²) under a log-uniform prior. With α = σ²/θ² the divergence is, to three
+digits, KL ≈ ½ log(1 + α⁻¹) − k₁σ(k₂ + k₃ log α) + k₁, which falls as α grows: a weight that can bear the
+noise gets more, and above log α = 3 it is noise, and removed. θ and log σ² are trained (the additive
+parametrisation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from laconic.training.noise import Named, Noisy
+from laconic.training.randomness import generator
+
+K1, K2, K3 = 0.63576, 1.87320, 1.48695
+TINY = 1e-16  # keeps log θ² finite
+
+
+def kl_nats(log_alpha: Tensor) -> Tensor:
+    """The divergence of a weight's posterior from the log-uniform prior, from 0 at α = ∞."""
+    return 0.5 * F.softplus(-log_alpha) - K1 * torch.sigmoid(K2 + K3 * log_alpha) + K1
+
+
+def log_alphas(means: Named, log_variances: Named) -> dict[str, Tensor]:
+    """For each weight log α = log σ² − log θ²."""
+    return {name: log_variances[name] - torch.log(mean**2 + TINY) for name, mean in means.items()}
+
+
+@dataclass(frozen=True)
+class VariationalDropout(Noisy):
+    """Train a variance with each weight, and remove the weights that became noise.
+
+    The mean loss gains `kl_weight(step)`/`n_cases`·Σ KL, so that at 1 it is the variational bound a case.
+
+    There is one sample of noise for a whole batch, because forward stays as it is (the paper's local
+    reparametrisation draws one for each case). Pairs of steps share a draw with opposite signs, which takes
+    out of their mean what is linear in the noise.
+
+    Attributes:
+        n_cases: of the training set.
+        kl_weight: of the divergence, by step: a warm-up such as ``Schedule(1, end, linear)``.
+        threshold: weights above this log α go.
+        initial: the first log σ².
+    """
+
+    n_cases: int
+    kl_weight: Callable[[int], float]
+    threshold: float = 3.0
+    initial: float = -10.0
+
+    def start(self, means: Named) -> Named:
+        """The same log σ² for all."""
+        return {name: torch.full_like(mean, self.initial) for name, mean in means.items()}
+
+    def sample(self, means: Named, trained: Named, step: int) -> Named:
+        """θ + σε, with ε's sign turned at every odd step."""
+        draw = generator(self.seed, step // 2, next(iter(means.values())).device)
+        sign = 1 - 2 * (step % 2)
+        drawn = {}
+        for name, mean in means.items():
+            epsilon = torch.randn(mean.shape, generator=draw, device=draw.device).to(mean)
+            drawn[name] = mean + sign * torch.exp(trained[name] / 2) * epsilon
+        return drawn
+
+    def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
+        """The divergence in nats, for each training case."""
+        nats = torch.stack([kl_nats(a).sum() for a in log_alphas(means, trained).values()]).sum()
+        return self.kl_weight(step) / self.n_cases * nats
+
+    def settled(self, means: Named, trained: Named) -> Named:
+        """θ where log α does not exceed the threshold."""
+        alphas = log_alphas(means, trained)
+        return {name: mean.masked_fill(alphas[name] > self.threshold, 0) for name, mean in means.items()}
