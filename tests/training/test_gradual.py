@@ -3,11 +3,11 @@ import itertools
 
 import pytest
 import torch
-from laconic.surgery.coupling import Coupling, Group, Part
 from torch import nn
 
 import laconic
 from laconic import Count, Evidence, Gradual, Pruner, Schedule, attach, linear, one_shot
+from laconic.surgery.coupling import Coupling, Group, Part
 from laconic.training.gradual import WhatIsLeft
 
 
