@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laconic.errors import MismatchError
-from laconic.surgery.coupling import Coupling, Group
+from laconic.surgery.coupling import Coupling, Group, Part
 
 
 @runtime_checkable
@@ -156,15 +156,23 @@ class Coupled:
         return {name: mean for name, mean in pooled.items() if mean is not None}
 
     def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """A weight stays if all members that it belongs to do."""
-        spread = {name: torch.ones(t.shape, dtype=torch.bool, device=t.device) for name, t in like.items()}
+        """The product over all members that a weight belongs to: it stays if all of them do."""
+        kind = next((values.dtype for values in kept.values()), torch.bool)
+        spread = {name: torch.ones(t.shape, dtype=kind, device=t.device) for name, t in like.items()}
         for group in self.coupling.groups:
-            if group.name in kept and not (stays := kept[group.name]).all():
-                for part in group.parts:
-                    if part.tensor in spread:
-                        gone = part.index.to(stays.device)[~stays].flatten()
-                        spread[part.tensor].index_fill_(part.axis, gone, False)
+            for part in group.parts if group.name in kept else ():
+                if part.tensor in spread:
+                    tensor = spread[part.tensor]
+                    spread[part.tensor] = tensor * _along(part, kept[group.name], tensor)
         return spread
+
+
+def _along(part: Part, values: Shaped[Tensor, " members"], tensor: Tensor) -> Tensor:
+    """The members' values at their places on the part's axis, one elsewhere."""
+    along = torch.ones(tensor.shape[part.axis], dtype=values.dtype, device=tensor.device)
+    index = part.index.to(tensor.device)
+    along = along.index_put((index,), values.to(tensor.device)[:, None].expand(index.shape))
+    return along.reshape(-1, *[1] * (tensor.ndim - 1 - part.axis))
 
 
 def _produced(group: Group, parameters: Mapping[str, Tensor]) -> set[str]:

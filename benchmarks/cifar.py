@@ -1,0 +1,92 @@
+"""The trained ResNet-20, and how benchmarks fine-tune it: crops and flips, SGD, bfloat16 products."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LinearLR
+
+import laconic
+from laconic import zoo
+from laconic.datasets import Split, cifar10
+
+BATCH = 128
+
+
+def resnet20() -> nn.Module:
+    """The trained network, in evaluation mode."""
+    model = zoo.resnet20()
+    zoo.load_checkpoint(model, Path(os.environ["LACONIC_DATA"]) / "checkpoints" / "resnet20-12fca82f.th")
+    return model.eval()
+
+
+def accuracy(model: nn.Module) -> float:
+    """Of all test images, in float32."""
+    return laconic.evaluate(model, cifar10().test.batches(500)).accuracy
+
+
+def drawn(seed: int, n: int) -> Split:
+    """Training images."""
+    data = cifar10().train
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    return Split(*data.__getitems__(order[:n].tolist()))
+
+
+class Augmented:
+    """Shuffled batches of training images, shifted by up to 4 pixels and flipped at random."""
+
+    def __init__(self) -> None:
+        self._data = cifar10().train
+
+    def __len__(self) -> int:
+        return -(-len(self._data) // BATCH)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in torch.randperm(len(self._data)).split(BATCH):
+            images = F.pad(self._data.inputs[chosen], (4, 4, 4, 4))
+            n = len(chosen)
+            rows = torch.randint(9, (n, 1)) + torch.arange(32)
+            columns = torch.randint(9, (n, 1)) + torch.arange(32)
+            columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
+            at = torch.arange(n)[:, None, None]
+            shifted = images.movedim(1, 3)[at, rows[:, :, None], columns[:, None, :]]
+            yield shifted.movedim(3, 1), self._data.targets[chosen]  # channels last
+
+
+def fine_tune(
+    model: nn.Module, epochs: int, lr: float, seed: int, rules: Sequence[laconic.Rule] = ()
+) -> None:
+    """Train with momentum at a rate that falls linearly, epoch by epoch."""
+    training = laconic.Training(
+        epochs,
+        partial(torch.optim.SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
+        scheduler=partial(LinearLR, start_factor=1.0, end_factor=1 / epochs, total_iters=max(1, epochs - 1)),
+        seed=seed,
+    )
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    with _in_bfloat16(model):
+        laconic.train(model, Augmented(), training, rules)
+    model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    model.eval()
+
+
+@contextmanager
+def _in_bfloat16(model: nn.Module) -> Iterator[None]:
+    exact = model.forward
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return exact(images).float()
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        del model.forward
