@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ class Augmented:
         self._data = cifar10().train
 
     def __len__(self) -> int:
-        return -(-len(self._data) // BATCH)
+        return math.ceil(len(self._data) / BATCH)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in torch.randperm(len(self._data)).split(BATCH):
