@@ -18,6 +18,13 @@ from .pruning.mask import Mask, apply_, masked
 from .pruning.select import Pruner, prune_, select
 from .pruning.units import Weight
 from .quantization.grid import Grid
+from .surgery.blocks import blocks
+from .surgery.channels import channels
+from .surgery.coupling import Coupling, Group, Part
+from .surgery.heads import heads
+from .surgery.macs import macs
+from .surgery.plan import Plan
+from .surgery.shrink import Bypass, shrink, shrink_
 from .tensors import tensors
 from .training.iterative import Round, iterative
 from .training.loop import Progress, Training, train
@@ -29,11 +36,14 @@ __version__: str
 
 __all__ = [
     "Attached",
+    "Bypass",
+    "Coupling",
     "DataCode",
     "Density",
     "FormatError",
     "Gradual",
     "Grid",
+    "Group",
     "Hold",
     "LaconicError",
     "Ledger",
@@ -42,6 +52,8 @@ __all__ = [
     "MismatchError",
     "Model",
     "NonFiniteError",
+    "Part",
+    "Plan",
     "Progress",
     "ProgressBar",
     "Pruner",
@@ -56,21 +68,27 @@ __all__ = [
     "Weight",
     "apply_",
     "attach",
+    "blocks",
+    "channels",
     "cubic",
     "datasets",
     "describe",
     "evaluate",
     "geometric",
+    "heads",
     "hold",
     "iterative",
     "linear",
     "load",
+    "macs",
     "magnitude",
     "masked",
     "one_shot",
     "prune_",
     "save",
     "select",
+    "shrink",
+    "shrink_",
     "tensors",
     "train",
     "winners",
