@@ -1,12 +1,14 @@
 """The conformance list: networks small enough to cut in milliseconds, one of each way of coupling."""
 
-from dataclasses import dataclass
-from typing import Any, Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from laconic import zoo
 from torch import nn
 from torch.nn import functional as F
+
+from laconic import zoo
 
 
 def conv_bn(n_in, n_out, groups=1, stride=1):
@@ -40,7 +42,7 @@ def mobilenet():
 def grouped():
     """ResNeXt's kind of convolution, and a transposed one, also grouped."""
     return nn.Sequential(
-        conv_bn(3, 12), conv_bn(12, 16, groups=4), nn.PReLU(16), nn.ConvTranspose2d(16, 8, 2, 2, groups=2),
+        conv_bn(3, 12), conv_bn(12, 16, groups=4), nn.PReLU(16), nn.ConvTranspose2d(16, 8, 2, 2, groups=2, bias=False),
         nn.InstanceNorm2d(8, affine=True), nn.Conv2d(8, 6, 1), nn.Flatten(), nn.Linear(6 * 16 * 16, 5),
     )  # fmt: skip
 
@@ -123,13 +125,102 @@ def tokens():
 
 @dataclass(frozen=True)
 class Network:
-    """A model, its inputs, and by kind of coupling the names of groups found and of some refused."""
+    """A model and its inputs; by kind of coupling, the groups it has and, with the reason, those it cannot have."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[], Any]
-    channels: set[str]
-    not_channels: set[str]
-    heads: set[str] = frozenset()
-    not_heads: set[str] = frozenset()
-    blocks: set[str] = frozenset()
-    not_blocks: set[str] = frozenset()
+    channels: Mapping[str, int]
+    not_channels: Mapping[str, str]
+    heads: Mapping[str, int] = field(default_factory=dict)
+    not_heads: Mapping[str, str] = field(default_factory=dict)
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    not_blocks: Mapping[str, str] = field(default_factory=dict)
+
+
+OUTPUT, NORM, HEADS, TIED = "shape of the model's outputs", "normalises over it", "see `heads`", "does not run"
+LAYER, STEM = "bert.encoder.layer", "model.layers"
+NOT_IDENTITY = "not the identity"
+
+
+NETWORKS = {
+    "lenet5": Network(
+        zoo.lenet5,
+        images(28, 1),
+        channels={"conv1": 20, "conv2": 50, "fc1": 500},
+        not_channels={"fc2": OUTPUT},
+    ),
+    "resnet20": Network(
+        zoo.resnet20,
+        images(16),
+        channels={f"layer{i}.{j}.conv1": 8 << i for i in (1, 2, 3) for j in range(3)},
+        not_channels={"conv1": "its outputs differ", "linear": OUTPUT},
+        blocks={f"layer{i}.{j}": 1 for i in (1, 2, 3) for j in range(3) if (i, j) not in ((2, 0), (3, 0))},
+    ),
+    "mobilenet": Network(
+        mobilenet,
+        images(),
+        channels={"0.0": 8, "1.expand.0": 16, "1.project.0": 12, "2.expand.0": 24, "3.expand.0": 24},
+        not_channels={"6": OUTPUT},
+        blocks={"2": 1, "3": 1},
+        not_blocks={"1.depthwise": NOT_IDENTITY},
+    ),
+    "grouped": Network(
+        grouped,
+        images(),
+        channels={"0.0": 3, "1.0": 4, "3": 4, "5": 6},
+        not_channels={"7": OUTPUT},
+    ),
+    "densenet": Network(
+        DenseNet,
+        images(),
+        channels={"stem": 8, "convs.0": 6, "convs.1": 6, "convs.2": 6},
+        not_channels={"head": OUTPUT},
+    ),
+    "unet": Network(
+        UNet,
+        images(),
+        channels={"down1.0": 8, "down2.0": 12, "middle.0": 16, "up": 8, "out.0.0": 8},
+        not_channels={"out.1": OUTPUT},
+    ),
+    "tied embedding": Network(
+        TiedEmbedding,
+        lambda: (tokens()["input_ids"],),
+        channels={"embed": 16, "hidden": 24},
+        not_channels={"out": TIED},
+    ),
+    "bert": Network(
+        bert,
+        tokens,
+        channels={f"{LAYER}.{i}.intermediate.dense": 48 for i in (0, 1)},
+        not_channels={
+            "bert.embeddings.word_embeddings": NORM,
+            f"{LAYER}.0.attention.self.query": HEADS,
+            f"{LAYER}.1.attention.self.value": HEADS,
+            f"{LAYER}.1.output.dense": NORM,
+            "cls.predictions.decoder": TIED,
+        },
+        heads={f"{LAYER}.{i}.attention.self": 4 for i in (0, 1)},
+        not_blocks={f"{LAYER}.0": NOT_IDENTITY, f"{LAYER}.1": NOT_IDENTITY},
+    ),
+    "llama": Network(
+        llama,
+        tokens,
+        channels={f"{STEM}.{i}.mlp.gate_proj": 48 for i in (0, 1)},
+        not_channels={
+            "model.embed_tokens": NORM,
+            f"{STEM}.0.self_attn.k_proj": HEADS,
+            f"{STEM}.1.mlp.down_proj": NORM,
+            "lm_head": TIED,
+        },
+        heads={f"{STEM}.{i}.self_attn": 4 for i in (0, 1)},
+        blocks={f"{STEM}.{i}": 1 for i in (0, 1)},
+    ),
+    "transformer encoder": Network(
+        encoder,
+        lambda: torch.randn(3, 5, 16),
+        channels={"layers.0.linear1": 32, "layers.1.linear1": 32},
+        not_channels={"layers.0.linear2": NORM, "layers.0.self_attn": "packs its weights"},
+        not_heads={"layers.0.self_attn": "packs its projections"},
+        not_blocks={"layers.0": NOT_IDENTITY},
+    ),
+}

@@ -35,7 +35,8 @@ def describe(
     Args:
         model_or_path: a model, or a `.lac` file.
         batches: pairs (inputs, targets) whose targets the network codes; none for the model's bits alone.
-        into: for a file with batches, a model of its architecture, dense if the file has a plan; it is not changed.
+        into: for a file with batches, a model of its architecture, dense if the file has a plan; it is not
+            changed.
         quantizer: for a model, how it is saved.
         nats: Σ −ln p from outputs and targets; by default class labels.
 

@@ -13,7 +13,8 @@ from laconic.file.container import Entry, Reader
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe the file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes.
 
-    Tensors are decoded one at a time to count their zeros. Totals: weights, sparsity, bits per weight, bytes. If the file tells how a dense model was cut: what the plan removes.
+    Tensors are decoded one at a time to count their zeros. Totals: weights, sparsity, bits per weight, bytes.
+    If the file tells how a dense model was cut: what the plan removes.
 
     Raises:
         FormatError: the file is damaged.

@@ -93,7 +93,7 @@ def _read_bitmap(source: Cursor) -> tuple[int, Tensor]:
     bits = np.unpackbits(np.frombuffer(source.take((n + 7) // 8), np.uint8))
     if bits[n:].any() or not bits.any():
         raise source.error("a bitmap with a position that stays and zeros after its end", "another")
-    return n, torch.from_numpy(np.flatnonzero(bits).astype(np.int64))
+    return n, torch.tensor(np.flatnonzero(bits), dtype=torch.int64)
 
 
 def _uses(places: list[tuple[int, int]]) -> bytes:

@@ -43,7 +43,8 @@ def save(
         quantizer: how to quantise; None stores everything exactly.
         include: what compresses, instead of the default: names, ``re:`` patterns, module types.
         exclude: what does not compress after all.
-        plan: how a dense model was cut to this one: stored as well, so that `load` can cut the dense model alike.
+        plan: how a dense model was cut to this one: stored as well, so that `load` can cut the dense model
+            alike.
 
     Raises:
         NonFiniteError: a tensor to be quantised holds NaN or infinity; nothing is written.
@@ -108,8 +109,8 @@ def load(
 
     Args:
         path: the file.
-        into: the model to fill; its names and shapes must be the file's, or those that the file's plan cuts to them.
-            It is untouched on failure.
+        into: the model to fill; its names and shapes must be the file's, or those that the file's plan cuts
+            to them. It is untouched on failure.
         names: without a model: the tensors to read, by default all. Others are not decoded.
         max_bytes: without a model: the most bytes that the decoded tensors may take. By default
             64 MiB plus a thousand times the file's length, since a file on its own word may ask for more.

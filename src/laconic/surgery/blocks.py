@@ -1,7 +1,8 @@
 """Blocks: depth that can go, found by running the model with candidates set to zero.
 
-A residual block x + f(x) with all its tensors at zero returns x; so does relu(x + f(x)) where x was rectified before.
-Such a block can be replaced by nothing at all, and the smaller model computes what the masked one does.
+A residual block x + f(x) with all its tensors at zero returns x; so does relu(x + f(x)) where x was rectified
+before. Such a block can be replaced by nothing at all, and the smaller model computes what the masked one
+does.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ RESIDUE = 1e-6  # largest |output − input| of an identity, of the largest inpu
 def blocks(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     """Find the residual blocks of `model` that can be left out whole.
 
-    A block is a module with layers inside, run once, whose output has the shape of its first argument, and which is the
-    identity on the example with its tensors at zero; of nested ones, the innermost. Each is a group of a single member.
-    Every one has been tried on a copy; the model itself is not run.
+    A block is a module with layers inside, run once, whose output has the shape of its first argument, and
+    which is the identity on the example with its tensors at zero; of nested ones, the innermost. Each is a
+    group of a single member. Every one has been tried on a copy; the model itself is not run.
 
     Args:
         model: any module.

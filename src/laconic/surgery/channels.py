@@ -1,8 +1,9 @@
 """Channels: neurons, filters and embedding dimensions, coupled through the graph.
 
-The graph is torch-pruning's (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning"): it follows autograd through
-sums, concatenations, reshapes and convolutions. Here it is walked once for each layer's outputs, and what is met becomes a
-group: its members are classes of channels that share a position of a tensor, or a place in a grouped convolution.
+The graph is torch-pruning's (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning"): it follows
+autograd through sums, concatenations, reshapes and convolutions. Here it is walked once for each layer's
+outputs, and what is met becomes a group: its members are classes of channels that share a position of a
+tensor, or a place in a grouped convolution.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 def channels(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     """Find the channels of `model` that can be cut: neurons, filters, embedding dimensions.
 
-    Every group has been tried: half of its members cut on a copy, against the same set to zero. The model itself is
-    not run. Groups that a normalisation sums over, that are the model's inputs or outputs, or that lie in attention,
-    recurrent or unknown layers are refused by name.
+    Every group has been tried: half of its members cut on a copy, against the same set to zero. The model
+    itself is not run. Groups that a normalisation sums over, that are the model's inputs or outputs, or that
+    lie in attention, recurrent or unknown layers are refused by name.
 
     Args:
         model: any module; frozen parameters are followed like others.
@@ -87,7 +88,7 @@ class _Trace:
             inputs,
             forward_fn=call,
             output_transform=lambda found: [t for t in floats(found) if t.grad_fn is not None],
-            ignored_layers=opaque,
+            ignored_layers=[*opaque],
             verbose=False,
         )
 
@@ -112,6 +113,8 @@ class _Trace:
                 key, n = (self.tensors[id(tensor)], axis), tensor.shape[axis]
                 for index, root in pairs:
                     position = index % n if period else index
+                    if position >= n:
+                        raise UnsupportedError(LOST)
                     at[key][root].add(position)
                     together.join(root, (key, position))
             for index, root in pairs if period else ():
@@ -124,15 +127,15 @@ class _Trace:
     def _walk(
         self, module: nn.Module, together: _Classes
     ) -> Iterator[tuple[Any, bool, list[tuple[int, int]]]]:
-        """Operations that lose something with the output channels of `module`, each with (position, root channel).
+        """Operations that lose something with the outputs of `module`, each with (position, channel lost).
 
         torch-pruning's own walk repeats a cycle for as long as it shifts positions, so may never end. Here a
         position is left behind once it was met; where two channels meet at one, they go together.
         """
-        pruner, root = self.graph.get_pruner_of_module(module), self.graph.module2node[module]
+        pruner: Any = self.graph.get_pruner_of_module(module)
         met: dict[tuple[int, Any], dict[int, int]] = defaultdict(dict)
         n = pruner.get_out_channels(module)
-        stack = [(root, pruner.prune_out_channels, [(i, i) for i in range(n)])]
+        stack = [(self.graph.module2node[module], pruner.prune_out_channels, [(i, i) for i in range(n)])]
         while stack:
             node, handler, pairs = stack.pop()
             before, new = met[id(node), handler], []
@@ -163,9 +166,10 @@ class _Trace:
         return [(i.idx, i.root_idx) for i in indices]
 
     def _cut_by(self, node: Any, output_side: bool) -> tuple[list[tuple[Tensor, int]], int]:
-        """The tensors and axes of an operation that channels lie along, and the channels per group of a convolution.
+        """The tensors and axes of an operation that channels lie along, and their period.
 
-        The latter is 0 where channels are independent. Operations without tensors have none.
+        The period is the channels in a group of a grouped convolution, 0 where channels are independent.
+        Operations without tensors have none.
         """
         module, name = node.module, self.modules.get(id(node.module), "")
         if isinstance(module, nn.Parameter):

@@ -1,8 +1,9 @@
 """Couplings: what must be cut together, as pure data.
 
-Removing a filter removes its bias, its normalisation, and the column of every layer that reads it; a residual sum makes
-all its summands lose the same channels (Fang et al. 2023, DepGraph). A *group* is a set of such members, and says in which
-tensors, along which axes and at which positions each of them lies. `channels`, `heads` and `blocks` find groups.
+Removing a filter removes its bias, its normalisation, and the column of every layer that reads it; a residual
+sum makes all its summands lose the same channels (Fang et al. 2023, DepGraph). A *group* is a set of such
+members, and says in which tensors, along which axes and at which positions each of them lies. `channels`,
+`heads` and `blocks` find groups.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Group:
         settings: (module, attribute, per member): integers that count members and are not told by a tensor's
             shape. An attribute's new value is the number of members kept × `per member`.
         bypassed: the residual block that is replaced when its single member goes; empty for other groups.
-        n_returned: how that block returns: `BARE`, or the length of a tuple whose first element is the tensor.
+        n_returned: how that block returns: `BARE`, or the length of a tuple whose first element is the
+            tensor.
     """
 
     name: str

@@ -18,7 +18,7 @@ from torch import nn
 
 from laconic.errors import LaconicError, UnsupportedError
 from laconic.surgery.coupling import check_cuttable
-from laconic.surgery.trial import renew_, outputs, scratch
+from laconic.surgery.trial import outputs, renew_, scratch
 from laconic.tensors import unwrap
 
 
@@ -28,10 +28,11 @@ class _TimeUp(BaseException):
 
 @contextmanager
 def traced(model: nn.Module, inputs: Any, seconds: float) -> Iterator[tuple[nn.Module, Any]]:
-    """A copy of `model` with weights of its own to trace and try, all of it trainable, and inputs of its type.
+    """A copy of `model` to trace and try, and inputs of its type.
 
-    `model` itself is never run. On the main thread the limit interrupts anything; on another, or where the system has no
-    timer signals, it takes effect at the next step of Python code.
+    The copy has weights of its own, all of them trainable; `model` itself is never run. On the main thread
+    the limit interrupts anything; on another, or where the system has no timer signals, it takes effect at
+    the next step of Python code.
 
     Raises:
         UnsupportedError: the time is up, or anything inside fails.

@@ -1,7 +1,8 @@
-"""Attention heads, found by structure: projections of queries, keys and values, and the layer that joins them again.
+"""Attention heads, found by structure: projections of queries, keys and values, and the layer after.
 
-A member is one key/value head with all the query heads that read it (grouped-query attention, Ainslie et al. 2023; one
-query head each in plain attention): rows of the three projections, and columns of the output projection.
+A member is one key/value head with all the query heads that read it (grouped-query attention, Ainslie et al.
+2023; one query head each in plain attention): rows of the three projections, and columns of the output
+projection.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "heads")
 def heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     """Find the attention heads of `model` that can be cut.
 
-    An attention is a module with linear children of one name but for query/key/value or q/k/v, a number of heads or
-    their width among its attributes, and an output projection: the next linear layer to run that has as many inputs. Every
-    group has been tried on a copy; the model itself is not run. `nn.MultiheadAttention` is refused: its own forward
-    takes the heads' width from the model's, so that none can go.
+    An attention is a module with linear children of one name but for query/key/value or q/k/v, a number of
+    heads or their width among its attributes, and an output projection: the next linear layer to run that has
+    as many inputs. Every group has been tried on a copy; the model itself is not run. `nn.MultiheadAttention`
+    is refused: its own forward takes the heads' width from the model's, so that none can go.
 
     Args:
         model: any module.
@@ -53,7 +54,7 @@ def heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
             else:
                 refused[attention.name] = group
         groups, failed = sift(copied, matching, found)
-        # Some attributes as large as the projection mean the heads together, in other models the model's width.
+        # Some attributes as large as the projection mean its heads together, others the model's width.
         narrow = [_counts_only(group) for group in found if group.name in failed]
         groups, failed = sift(copied, matching, narrow, groups)
     return Coupling(tuple(groups), refused | failed)

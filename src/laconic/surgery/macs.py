@@ -1,8 +1,9 @@
 """Multiply–adds: how often one forward uses each weight.
 
 A convolution uses every weight once for each position of its output (of its input, if transposed), a linear
-layer once for each vector that it is applied to, an embedding looks its rows up. So Σ macs[name] · numel is the
-model's multiply–adds; what two activations multiply (attention's products) and what adds (biases, norms) is not counted.
+layer once for each vector that it is applied to, an embedding looks its rows up. So Σ macs[name] · numel is
+the model's multiply–adds; what two activations multiply (attention's products) and what adds (biases, norms)
+is not counted.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from laconic.tensors import tensors, unwrap
 def macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     """Multiply–adds of one case in one forward, for each *element* of each tensor that compresses.
 
-    Measured by running the model once, in evaluation mode, which is restored, as is the random state. A tied tensor
-    adds up its uses; a layer that does not run has 0.
+    Measured by running the model once, in evaluation mode, which is restored, as is the random state. A tied
+    tensor adds up its uses; a layer that does not run has 0.
 
     Args:
         model: any module.
-        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name; the first tensor's
-            first dimension counts cases.
+        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name; the first
+            tensor's first dimension counts cases.
 
     Returns:
         Name → multiply–adds of an element, for the names of `laconic.tensors`.

@@ -1,7 +1,7 @@
 """Plans: which positions of which axes stay, as pure data.
 
-A plan is made once, from a coupling and a mask, and replayed on any copy of the dense model, by `shrink`, `shrink_`
-or a file's `load`: without a trace, without torch-pruning, without pickle.
+A plan is made once, from a coupling and a mask, and replayed on any copy of the dense model, by `shrink`,
+`shrink_` or a file's `load`: without a trace, without torch-pruning, without pickle.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Plan:
     def of(cls, coupling: Coupling | Iterable[Group], mask: Mapping[str, Tensor], model: nn.Module) -> Plan:
         """The plan that cuts what `mask` removes whole.
 
-        A member goes if the mask removes all its weights in every tensor that the mask speaks of; what the mask is
-        silent on (biases, norms, statistics) follows. Members that it removes in part stay, zeros included.
+        A member goes if the mask removes all its weights in every tensor that the mask speaks of; what the
+        mask is silent on (biases, norms, statistics) follows. Members that it removes in part stay, zeros
+        included.
 
         Args:
             coupling: the model's groups, or a choice of them.
@@ -84,7 +85,7 @@ class Plan:
         return cls({n: tuple(state[n].shape) for n in kept_by_name}, kept_by_name, settings, bypassed)
 
     def then(self, other: Plan) -> Plan:
-        """This plan and then `other`, which was made for the model that this one leaves: as one, for the dense model.
+        """This plan and then `other`, made for the model that this one leaves: one plan for the dense model.
 
         Raises:
             MismatchError: the other plan was not made for a model that this one leaves.

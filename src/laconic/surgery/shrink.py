@@ -1,7 +1,8 @@
 """Replaying a plan on a model, and on the optimizer that trains it.
 
-New tensors are made first and put in place afterwards, each step with its undoing: whatever fails, the model and
-the optimizer are what they were. Parameters become new objects, so that no graph of an earlier step meets another shape.
+New tensors are made first and put in place afterwards, each step with its undoing: whatever fails, the model
+and the optimizer are what they were. Parameters become new objects, so that no graph of an earlier step meets
+another shape.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def shrink(model: nn.Module, plan: Plan, inputs: Any = None) -> nn.Module:
     """A smaller copy of `model`, cut by `plan`: same interface, same names, types, devices and ties.
 
     Args:
-        model: the dense model (or one shaped like it). Wrappers of `torch.compile` and data parallelism are left away.
+        model: the dense model (or one shaped like it). Wrappers of `torch.compile` and data parallelism are
+            left away.
         plan: what stays.
         inputs: example arguments, to check that the smaller model computes what the masked one does.
 
@@ -65,8 +67,8 @@ def shrink(model: nn.Module, plan: Plan, inputs: Any = None) -> nn.Module:
 def shrink_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None, inputs: Any = None) -> None:
     """Cut `model` in place, and with it the state of its optimizer, so that training goes on.
 
-    Parameters become new objects: an optimizer that is not passed, or any other holder of the old ones, would go on
-    with those. Tensors of the optimizer's state that are shaped like their parameter are cut like it.
+    Parameters become new objects: an optimizer that is not passed, or any other holder of the old ones, would
+    go on with those. Tensors of the optimizer's state that are shaped like their parameter are cut like it.
 
     Args:
         model: the dense model.
@@ -75,9 +77,11 @@ def shrink_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None, in
         inputs: example arguments, to check first that the smaller model computes what the masked one does.
 
     Raises:
-        MismatchError: names, shapes or attributes of the plan are not the model's. Model and optimizer are untouched.
-        UnsupportedError: the two differ on `inputs`, the optimizer's state cannot be cut, or the model is wrapped in
-            DistributedDataParallel, which must wrap the smaller model anew. Model and optimizer are untouched.
+        MismatchError: names, shapes or attributes of the plan are not the model's. Model and optimizer are
+            untouched.
+        UnsupportedError: the two differ on `inputs`, the optimizer's state cannot be cut, or the model is
+            wrapped in DistributedDataParallel, which must wrap the smaller model anew. Model and optimizer
+            are untouched.
     """
     refuse_distributed(model)
     inner = unwrap(model)
@@ -91,7 +95,7 @@ def shrink_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None, in
 
 
 def refuse_distributed(model: nn.Module) -> None:
-    """UnsupportedError for a wrapper that would go on exchanging the gradients of parameters that are gone."""
+    """UnsupportedError for a wrapper that would go on exchanging gradients of parameters that are gone."""
     if type(model).__name__ == "DistributedDataParallel":
         raise UnsupportedError(
             "DistributedDataParallel: expected the module inside; cut it, then wrap it again"
@@ -162,7 +166,7 @@ def _replacements(model: nn.Module, plan: Plan) -> dict[int, tuple[Tensor, Tenso
         smaller: Tensor = _like(old, plan.cut(name, old.detach()))
         if isinstance(old, nn.Parameter):
             smaller = nn.Parameter(smaller, old.requires_grad)
-            smaller.__dict__.update(old.__dict__)
+            vars(smaller).update(vars(old))
             if old.grad is not None:
                 smaller.grad = _like(old.grad, plan.cut(name, old.grad))
         new[id(old)] = old, smaller
@@ -252,7 +256,8 @@ def _cut_state(key: str, value: Any, name: str, parameter: Tensor, plan: Plan) -
     )
     if not broadcasts:
         raise UnsupportedError(
-            f"{name}: the optimizer's {key} is {tuple(value.shape)}, which cannot be cut like {tuple(parameter.shape)}"
+            f"{name}: the optimizer's {key} is {tuple(value.shape)}, the parameter {tuple(parameter.shape)}: "
+            "it cannot be cut alike"
         )
     return _like(value, plan.cut(name, value))
 

@@ -1,7 +1,7 @@
 """Trying a cut before it is believed: the smaller model must compute what the masked one does.
 
-Whatever a trace says about a group, on scratch copies some of its members are set to zero in one and cut in the other;
-the outputs must agree. That alone decides, so a wrong trace costs a refusal, never a wrong model.
+Whatever a trace says about a group, on scratch copies some of its members are set to zero in one and cut in
+the other; the outputs must agree. That alone decides, so a wrong trace costs a refusal, never a wrong model.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def floats(found: Any) -> Iterator[Tensor]:
 
 
 def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
-    """A copy of a model to spoil, in evaluation mode and in float64 where it runs so, with inputs to match."""
+    """A copy of a model to spoil, in evaluation mode, in float64 where it runs so, and inputs to match."""
     try:
         plain = copy.deepcopy(model).eval()
         wide = copy.deepcopy(plain).double(), _double(inputs)
@@ -64,8 +64,8 @@ def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
 def renew_(model: nn.Module) -> None:
     """Draw weights, biases and statistics anew, so that each matters and differs from its neighbours.
 
-    What is coupled does not depend on values. But among the ones and zeros of fresh networks, or behind weights that hardly
-    act, a cut at the wrong place would go unnoticed.
+    What is coupled does not depend on values. But among the ones and zeros of fresh networks, or behind
+    weights that hardly act, a cut at the wrong place would go unnoticed.
     """
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.ndim > 1 and parameter.numel():
@@ -95,7 +95,7 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
 
 
 def disagreement(model: nn.Module, inputs: Any, plan: Plan) -> str:
-    """Why the model cut by `plan` is not the masked one on `inputs`; empty if it is. `model` is not changed."""
+    """Why the model cut by `plan` is not the masked one on `inputs`; empty if it is. `model` stays."""
     expected = outputs(_masked(model, plan), inputs)
     smaller = copy.deepcopy(model)
     try:
