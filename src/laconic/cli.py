@@ -144,7 +144,8 @@ def inspect(
         if plan := found["plan"]:
             print(
                 f"plan: {plan['elements_removed']:,} elements cut from {plan['tensors_cut']} tensors, "
-                f"{len(plan['bypassed'])} blocks bypassed, in {plan['bytes']:,} bytes"
+                f"{len(plan['bypassed'])} {'block' if len(plan['bypassed']) == 1 else 'blocks'} bypassed, "
+                f"in {plan['bytes']:,} bytes"
             )
 
 

@@ -137,7 +137,12 @@ class Network:
     not_blocks: Mapping[str, str] = field(default_factory=dict)
 
 
-OUTPUT, NORM, HEADS, TIED = "shape of the model's outputs", "normalises over it", "see `heads`", "does not run"
+OUTPUT, NORM, HEADS, TIED = (
+    "shape of the model's outputs",
+    "normalises over it",
+    "see `heads`",
+    "does not run",
+)
 LAYER, STEM = "bert.encoder.layer", "model.layers"
 NOT_IDENTITY = "not the identity"
 

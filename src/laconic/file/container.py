@@ -24,6 +24,7 @@ from laconic.surgery.plan import Plan
 MAGIC = b"\x89LAC"
 VERSION = 1
 N_CHECKSUM_BYTES = 4
+METHODS = (Method.EXACT, Method.GRID, Method.PLAN)  # with a chunk
 PLAN_NAME = "@plan"
 MOST_DIMENSIONS = 64
 FREE_BYTES = 64 << 20  # any file may decode to this much …
@@ -232,11 +233,11 @@ def _read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[En
     checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
     code, method = form & 15, form >> 4
     unknown = None
-    if method == Method.PLAN and (code or shape):
-        raise source.error("a plan without type and dimensions", f"type {code}, shape {shape}")
-    if code >= len(DTYPES) or method not in (Method.EXACT, Method.GRID, Method.PLAN):
+    if code >= len(DTYPES) or method not in METHODS:
         unknown = f"type {code}, method {method}: not known to this version"
         code, method = 8, Method.EXACT
+    elif method == Method.PLAN and (code or shape):
+        raise source.error("a plan without type and dimensions", f"type {code}, shape {shape}")
     known = Form(name, DTYPES[code], shape, Method(method))
     if math.prod(max(n, 1) for n in shape) * known.dtype.itemsize >= 1 << 63:
         raise source.error("fewer than 2^63 bytes", f"shape {shape}")

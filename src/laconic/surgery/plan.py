@@ -93,8 +93,8 @@ class Plan:
         gone = [n for n in (*other.shapes, *other.bypassed) if _inside(n, self.bypassed)]
         if gone:
             raise MismatchError(f"{gone[0]}: the second plan has it, the first removes it")
-        for name in self.shapes.keys() & other.shapes.keys():
-            if self.cut_shape(name) != other.shapes[name]:
+        for name, shape in other.shapes.items():
+            if name in self.shapes and self.cut_shape(name) != shape:
                 raise MismatchError(
                     f"{name}: expected {other.shapes[name]}, the first plan leaves {self.cut_shape(name)}"
                 )
