@@ -5,8 +5,6 @@ import json
 
 import pytest
 import torch
-from surgery.networks import NETWORKS
-from surgery.test_conformance import agree, half, run
 
 import laconic
 from laconic import Plan, Reader, zoo
@@ -14,6 +12,8 @@ from laconic.cli import main
 from laconic.coding.bits import Cursor
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plans
+from surgery.networks import NETWORKS
+from surgery.test_conformance import agree, half, run
 
 
 def cut(name, kinds=("channels",)):
@@ -52,7 +52,7 @@ def test_a_file_without_a_plan_is_as_before(resnet, tmp_path):
 
 @pytest.mark.parametrize("case", ["resnet", "llama"])
 def test_dense_and_cut_models_are_filled_from_one_file(case, request, tmp_path):
-    dense, inputs, small, plan = request.getfixturevalue(case)
+    _, inputs, small, plan = request.getfixturevalue(case)
     path = tmp_path / "small.lac"
     laconic.save(small, path, None, plan=plan)
     with Reader(path) as reader:
@@ -65,7 +65,7 @@ def test_dense_and_cut_models_are_filled_from_one_file(case, request, tmp_path):
 
 
 def test_settings_and_bypassed_blocks_are_replayed(llama, tmp_path):
-    _, _, small, plan = llama
+    plan = llama[-1]
     assert plan.bypassed == {"model.layers.1": 0}
     encoder, _, small_encoder, heads = cut("bert", ("heads",))
     assert heads.settings

@@ -117,3 +117,13 @@ def test_parts_are_all_tensors_of_the_block_as_one_member():
         for i, n in ((0, 6), (2, 8))
         for kind in ("weight", "bias")
     }
+
+
+def test_sums_in_place_are_not_mistaken_for_identities():
+    class InPlace(Residual):
+        def forward(self, x, scale):
+            out = self.layers(x)
+            out += x
+            return out
+
+    assert [g.name for g in laconic.blocks(Chain(InPlace(), InPlace()), X).groups] == ["blocks.0", "blocks.1"]

@@ -8,13 +8,13 @@ import time
 
 import pytest
 import torch
-from surgery.test_conformance import agree, run
 from torch import nn
 from torch.nn import functional as F
 
 import laconic
 from laconic import Plan
 from laconic.errors import UnsupportedError
+from surgery.test_conformance import agree, run
 
 X = torch.randn(3, 8)
 

@@ -7,12 +7,12 @@ import copy
 
 import pytest
 import torch
-from surgery.networks import NETWORKS
 from torch import nn
 
 import laconic
 from laconic import Plan
 from laconic.surgery.trial import call, floats
+from surgery.networks import NETWORKS
 
 KINDS = {"channels": laconic.channels, "heads": laconic.heads, "blocks": laconic.blocks}
 CASES = [(name, kind) for name, net in NETWORKS.items() for kind in KINDS if getattr(net, kind)]

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from surgery.networks import bert, llama, tokens
 from torch import nn
 from torch.nn import functional as F
 
 import laconic
+from surgery.networks import bert, llama, tokens
 
 X = torch.randn(2, 5, 12)
 
@@ -122,3 +122,18 @@ def test_heads_that_cannot_go_are_refused_by_name(name):
     coupling = laconic.heads(model, X)
     assert not coupling.groups
     assert any(part in coupling.refused[attention] for part in reason.split("|"))
+
+
+def test_packed_projections_are_refused_by_name():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.num_heads, self.qkv, self.out = 4, nn.Linear(12, 36), nn.Linear(12, 12)
+
+        def forward(self, x):
+            q, k, v = (t.unflatten(-1, (4, 3)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
+            return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    coupling = laconic.heads(nn.Sequential(Packed()), X)
+    assert not coupling.groups
+    assert "not three linear children" in coupling.refused["0"]

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from surgery.networks import bert, llama
 from torch import nn
 
 import laconic
 from laconic import zoo
 from laconic.errors import UnsupportedError
+from surgery.networks import bert, llama
 
 
 def total(model, inputs):

@@ -3,12 +3,12 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from surgery.test_conformance import run, step
 from torch import nn
 
 import laconic
 from laconic import Bypass, Plan
 from laconic.errors import MismatchError, UnsupportedError
+from surgery.test_conformance import run, step
 
 
 class Block(nn.Module):

@@ -8,7 +8,9 @@ does.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,67 +55,71 @@ def _nested(name: str, other: str) -> bool:
     return f"{name}.".startswith(f"{other}.") or other.startswith(f"{name}.")
 
 
-class _Watch:
-    """First arguments and outputs of modules during one forward."""
+@dataclass(frozen=True)
+class _Run:
+    """What a module was given first and what it returned, as they were then: sums in place come later."""
 
-    def __init__(self, model: nn.Module, names: Sequence[str], inputs: Any) -> None:
-        self.runs: dict[str, list[tuple[Any, Any]]] = {name: [] for name in names}
-        handles = [
-            model.get_submodule(name).register_forward_hook(self._note(name), with_kwargs=True)
-            for name in names
-        ]
-        try:
-            outputs(model, inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+    first: Tensor
+    leading: Tensor
+    n_returned: int
 
-    def _note(self, name: str) -> Any:
-        def note(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-            first = next(iter((*args, *kwargs.values())), None)
-            self.runs[name].append((first.clone() if isinstance(first, Tensor) else first, output))
 
-        return note
+def _watch(model: nn.Module, names: Sequence[str], inputs: Any) -> dict[str, list[_Run | None]]:
+    """The runs of modules in one forward; None for one that does not go from a tensor to a tensor."""
+    runs: dict[str, list[_Run | None]] = {name: [] for name in names}
+    given: dict[nn.Module, Any] = {}
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        first = next(iter((*args, *kwargs.values())), None)
+        given[module] = first.clone() if isinstance(first, Tensor) else None
+
+    def after(name: str) -> Any:
+        return lambda module, _args, output: runs[name].append(_run(given.pop(module), output))
+
+    handles: list[Any] = []
+    try:
+        for name in names:
+            module = model.get_submodule(name)
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after(name)))
+        outputs(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return runs
 
 
 def _shaped_alike(model: nn.Module, inputs: Any) -> dict[str, int]:
     """Modules with layers inside that run once and return the shape they are given → how they return it."""
-    outside = _shared(model)
+    shared = _shared(model)
     names = [
         name
         for name, module in model.named_modules()
         if name and any(True for _ in module.children()) and any(True for _ in module.parameters())
     ]
     found: dict[str, int] = {}
-    for name, runs in _Watch(model, names, inputs).runs.items():
-        if len(runs) == 1 and not outside & _identities_of(model.get_submodule(name)):
-            first, output = runs[0]
-            n_returned = _returned(output)
-            leading = output if n_returned == BARE else output[0] if n_returned else None
-            if isinstance(first, Tensor) and isinstance(leading, Tensor) and first.shape == leading.shape:
-                found[name] = n_returned
+    for name, runs in _watch(model, names, inputs).items():
+        run = runs[0] if len(runs) == 1 else None
+        own = {id(parameter) for parameter in model.get_submodule(name).parameters()}
+        if run and run.first.shape == run.leading.shape and not shared & own:
+            found[name] = run.n_returned
     return found
 
 
-def _returned(output: Any) -> int:
-    if type(output) is tuple and output and all(rest is None for rest in output[1:]):
-        return len(output)
-    return BARE if isinstance(output, Tensor) else -1
+def _run(first: Any, output: Any) -> _Run | None:
+    """None where the output is of a kind that a bypass cannot imitate."""
+    alone = type(output) is tuple and output and all(rest is None for rest in output[1:])
+    n_returned, leading = (len(output), output[0]) if alone else (BARE, output)
+    tensors = isinstance(first, Tensor) and isinstance(leading, Tensor)
+    return _Run(first, leading.clone(), n_returned) if tensors else None
 
 
 def _shared(model: nn.Module) -> set[int]:
     """Identities of parameters that several modules hold."""
-    seen: set[int] = set()
-    shared: set[int] = set()
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                (shared if id(parameter) in seen else seen).add(id(parameter))
-    return shared
-
-
-def _identities_of(module: nn.Module) -> set[int]:
-    return {id(parameter) for parameter in module.parameters()}
+    holders = Counter(
+        id(p) for module in model.modules() for p in module._parameters.values() if p is not None
+    )
+    return {identity for identity, n in holders.items() if n > 1}
 
 
 @torch.no_grad()
@@ -129,18 +135,20 @@ def _identities(model: nn.Module, inputs: Any, shaped: Mapping[str, int]) -> lis
         for name in left:
             for parameter in zeroed.get_submodule(name).parameters():
                 parameter.zero_()
-        runs = _Watch(zeroed, left, inputs).runs
-        passed = [name for name in left if _is_identity(*runs[name][0], shaped[name])]
+        runs = _watch(zeroed, left, inputs)
+        passed = [name for name in left if _is_identity(runs[name])]
         if passed == left:
             break
         left = passed
     return left
 
 
-def _is_identity(first: Tensor, output: Any, n_returned: int) -> bool:
-    leading = output if n_returned == BARE else output[0]
-    peak = float(first.abs().max()) if first.numel() else 0.0
-    return peak > 0 and float((first - leading).abs().max()) <= RESIDUE * peak
+def _is_identity(runs: Sequence[_Run | None]) -> bool:
+    run = runs[0] if len(runs) == 1 else None
+    if run is None or run.first.shape != run.leading.shape or not run.first.numel():
+        return False
+    peak = float(run.first.abs().max())
+    return peak > 0 and float((run.first - run.leading).abs().max()) <= RESIDUE * peak
 
 
 def _group(model: nn.Module, name: str, n_returned: int) -> Group:

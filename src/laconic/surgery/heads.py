@@ -7,7 +7,7 @@ projection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from laconic.surgery.trial import outputs, sift
 
 SPELLINGS = (("query", "key", "value"), ("q", "k", "v"))
 WIDTHS = ("head_dim", "attention_head_size", "dim_head", "head_size", "d_head", "key_value_proj_dim", "d_kv")
+UNKNOWN = "it has heads, but not three linear children named alike for query, key and value"
 COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "heads")
 
 
@@ -45,6 +46,7 @@ def heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
             for name, module in copied.named_modules()
             if isinstance(module, nn.MultiheadAttention)
         }
+        refused |= dict.fromkeys(_unknown(copied, refused), UNKNOWN)
         found: list[Group] = []
         order = _order(copied, matching)
         for attention in attentions(copied):
@@ -79,6 +81,15 @@ def attentions(model: nn.Module) -> Iterator[Attention]:
                 if query in child and len(set(names)) == 3 and linears.keys() >= set(names):
                     q, k, v = (linears[n] for n in names)
                     yield Attention(name, module, (q, k, v))
+
+
+def _unknown(model: nn.Module, known: Collection[str]) -> Iterator[str]:
+    """Modules that have layers and heads, but not the projections of `attentions`."""
+    told = {attention.name for attention in attentions(model)} | set(known)
+    for name, module in model.named_modules():
+        sized = any(type(vars(module).get(attribute)) is int for attribute in (*COUNTS, *WIDTHS))
+        if sized and name not in told and any(p.ndim > 1 for p in module.parameters()):
+            yield name
 
 
 def _order(model: nn.Module, inputs: Any) -> list[nn.Linear]:
