@@ -7,18 +7,16 @@ does.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from laconic.surgery.coupling import BARE, Coupling, Group, first_names, whole
 from laconic.surgery.guard import traced
-from laconic.surgery.trial import outputs, sift
+from laconic.surgery.trial import outputs, sift, variant, zeros
 
 RESIDUE = 1e-6  # largest |output − input| of an identity, of the largest input
 
@@ -110,8 +108,9 @@ def _run(first: Any, output: Any) -> _Run | None:
     """None where the output is of a kind that a bypass cannot imitate."""
     alone = type(output) is tuple and output and all(rest is None for rest in output[1:])
     n_returned, leading = (len(output), output[0]) if alone else (BARE, output)
-    tensors = isinstance(first, Tensor) and isinstance(leading, Tensor)
-    return _Run(first, leading.clone(), n_returned) if tensors else None
+    if not (isinstance(first, Tensor) and isinstance(leading, Tensor)):
+        return None
+    return _Run(first, leading.clone(), n_returned)
 
 
 def _shared(model: nn.Module) -> set[int]:
@@ -122,7 +121,6 @@ def _shared(model: nn.Module) -> set[int]:
     return {identity for identity, n in holders.items() if n > 1}
 
 
-@torch.no_grad()
 def _identities(model: nn.Module, inputs: Any, shaped: Mapping[str, int]) -> list[str]:
     """Those of `shaped` that return what they are given when their tensors are zero.
 
@@ -131,11 +129,8 @@ def _identities(model: nn.Module, inputs: Any, shaped: Mapping[str, int]) -> lis
     """
     left = list(shaped)
     while left:
-        zeroed = copy.deepcopy(model)
-        for name in left:
-            for parameter in zeroed.get_submodule(name).parameters():
-                parameter.zero_()
-        runs = _watch(zeroed, left, inputs)
+        new = {i: zero for name in left for i, zero in zeros(model.get_submodule(name)).items()}
+        runs = _watch(variant(model, new), left, inputs)
         passed = [name for name in left if _is_identity(runs[name])]
         if passed == left:
             break

@@ -46,8 +46,11 @@ def channels(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     with traced(model, inputs, seconds) as (copied, matching):
         trace = _Trace(copied, matching)
         candidates, refused = trace.groups()
-        groups, failed = sift(copied, matching, candidates)
-    refused |= failed
+        # Most that reach the outputs will fail, each with trials of its own: not in one with the others.
+        inside = [group for group in candidates if group.name not in trace.outermost]
+        groups, failed = sift(copied, matching, inside)
+        groups, also = sift(copied, matching, [g for g in candidates if g not in inside], groups)
+    refused |= failed | also
     for name, module in copied.named_modules():
         if isinstance(module, PRODUCERS) and name not in trace.seen and not _under(name, refused):
             refused[name] = "the trace does not reach it from the outputs"
@@ -59,6 +62,7 @@ class _Trace:
 
     Attributes:
         seen: names of the producers that belong to a group or a refusal.
+        outermost: names of the groups that reach the model's outputs, as far as the graph tells.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
@@ -71,6 +75,7 @@ class _Trace:
         self.tensors = first_names(model)
         self.longest = max((n for p in model.parameters() for n in p.shape), default=0)
         self.seen: set[str] = set()
+        self.outermost: set[str] = set()
         opaque = [m for m in model.modules() if isinstance(m, OPAQUE)]
         self.opaque = {id(inner) for module in opaque for inner in module.modules()}
         self.refused = {
@@ -108,6 +113,8 @@ class _Trace:
         at: dict[tuple[str, int], dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
         together = _Classes()
         for node, output_side, pairs in self._walk(module, together):
+            if not node.outputs:
+                self.outermost.add(name)
             parts, period = self._cut_by(node, output_side)
             for tensor, axis in parts:
                 key, n = (self.tensors[id(tensor)], axis), tensor.shape[axis]

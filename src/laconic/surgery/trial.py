@@ -46,18 +46,22 @@ def floats(found: Any) -> Iterator[Tensor]:
 
 def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
     """A copy of a model to spoil, in evaluation mode, in float64 where it runs so, and inputs to match."""
+    kind = type(model).__name__
     try:
-        plain = copy.deepcopy(model).eval()
-        wide = copy.deepcopy(plain).double(), _double(inputs)
+        wide = copy.deepcopy(model).eval().double(), _double(inputs)
     except Exception as error:
-        raise UnsupportedError(f"{type(model).__name__}: cannot be copied: {error}") from error
+        raise UnsupportedError(f"{kind}: cannot be copied: {error}") from error
     try:
         outputs(*wide)
-    except (
-        Exception
-    ):  # float32 somewhere in the forward; if it is the model itself that fails, its caller will see
-        return plain, inputs
+    except Exception:  # float32 somewhere in the forward; or the model fails, which its caller will see
+        return copy.deepcopy(model).eval(), inputs
     return wide
+
+
+def variant(model: nn.Module, new: Mapping[int, Tensor]) -> nn.Module:
+    """A copy of `model` that shares its tensors but for those with an identity in `new`, which it replaces."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): new.get(id(tensor), tensor) for tensor in tensors})
 
 
 @torch.no_grad()
@@ -97,7 +101,7 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
 def disagreement(model: nn.Module, inputs: Any, plan: Plan) -> str:
     """Why the model cut by `plan` is not the masked one on `inputs`; empty if it is. `model` stays."""
     expected = outputs(_masked(model, plan), inputs)
-    smaller = copy.deepcopy(model)
+    smaller = variant(model, {})
     try:
         cut_(smaller, plan).pop_all()
         found = outputs(smaller, inputs)
@@ -144,17 +148,23 @@ def _some(groups: Iterable[Group], model: nn.Module) -> Plan:
 
 @torch.no_grad()
 def _masked(model: nn.Module, plan: Plan) -> nn.Module:
-    model = copy.deepcopy(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, axes in plan.kept.items():
-        for axis, kept in axes.items() if name in parameters else ():
-            gone = torch.ones(plan.shapes[name][axis], dtype=torch.bool)
+    new: dict[int, Tensor] = {}
+    for name in plan.kept.keys() & parameters.keys():
+        zeroed = parameters[name].detach().clone()
+        for axis, kept in plan.kept[name].items():
+            gone = torch.ones(zeroed.shape[axis], dtype=torch.bool)
             gone[kept] = False
-            parameters[name].index_fill_(axis, gone.nonzero().squeeze(1).to(parameters[name].device), 0)
-    for name in plan.bypassed:
-        for parameter in model.get_submodule(name).parameters():
-            parameter.zero_()
-    return model
+            zeroed.index_fill_(axis, gone.nonzero().squeeze(1).to(zeroed.device), 0)
+        new[id(parameters[name])] = nn.Parameter(zeroed, requires_grad=False)
+    for block in plan.bypassed:
+        new |= zeros(model.get_submodule(block))
+    return variant(model, new)
+
+
+def zeros(block: nn.Module) -> dict[int, Tensor]:
+    """Identity of each parameter of `block` → zeros in its place."""
+    return {id(p): nn.Parameter(torch.zeros_like(p), requires_grad=False) for p in block.parameters()}
 
 
 def _double(found: Any) -> Any:
