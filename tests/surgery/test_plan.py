@@ -157,6 +157,10 @@ def test_a_plan_after_a_plan_that_bypasses(model):
         second.then(first)
 
 
+def test_a_block_around_a_bypassed_one():
+    assert Plan(bypassed={"a.b": 0}).then(Plan(bypassed={"a": 1})).bypassed == {"a": 1}
+
+
 def test_plans_cut_masks_too(model):
     plan = member_plan(model, [2])
     mask = everything(model)

@@ -198,6 +198,13 @@ def test_a_state_that_cannot_be_cut_leaves_all_alone():
     assert same(before, snapshot(model, optimizer))
 
 
+def test_an_optimizer_with_one_state_for_all_is_refused():
+    model = network()
+    with pytest.raises(UnsupportedError, match="LBFGS: expected a state for each parameter"):
+        laconic.shrink_(model, plan(), torch.optim.LBFGS(model.parameters()))
+    assert model.conv.out_channels == 6
+
+
 class FailsOnce(dict):
     """A state that cannot be refilled at the first attempt."""
 

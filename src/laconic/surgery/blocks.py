@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from laconic.surgery.coupling import BARE, Coupling, Group, first_names, whole
+from laconic.surgery.coupling import BARE, Coupling, Group, Part, first_names
 from laconic.surgery.guard import traced
 from laconic.surgery.trial import outputs, sift, variant, zeros
 
@@ -150,5 +151,5 @@ def _group(model: nn.Module, name: str, n_returned: int) -> Group:
     names = first_names(model)
     block = model.get_submodule(name)
     tensors = {names[id(t)]: t for t in (*block.parameters(), *block.buffers()) if t.ndim and id(t) in names}
-    parts = tuple(whole(tensor_name, tensor) for tensor_name, tensor in tensors.items())
+    parts = tuple(Part(n, 0, torch.arange(t.shape[0])[None]) for n, t in tensors.items())
     return Group(name, parts, bypassed=name, n_returned=n_returned)

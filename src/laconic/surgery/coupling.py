@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
@@ -80,13 +79,8 @@ def first_names(model: nn.Module) -> dict[int, str]:
     return {id(tensor): name for name, tensor in reversed(state.items()) if isinstance(tensor, Tensor)}
 
 
-def whole(name: str, tensor: Tensor) -> Part:
-    """All rows of a tensor as one member."""
-    return Part(name, 0, torch.arange(tensor.shape[0])[None])
-
-
 def check_cuttable(model: nn.Module) -> None:
-    """UnsupportedError where parameters are not what they seem: lazy, parametrised or sharded ones."""
+    """UnsupportedError where a model has lazy or parametrised tensors."""
     for name, module in model.named_modules():
         if hasattr(module, "parametrizations"):
             raise UnsupportedError(

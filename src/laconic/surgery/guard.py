@@ -18,7 +18,7 @@ from torch import nn
 
 from laconic.errors import LaconicError, UnsupportedError
 from laconic.surgery.coupling import check_cuttable
-from laconic.surgery.trial import outputs, renew_, scratch
+from laconic.surgery.trial import devices, outputs, renew_, scratch
 from laconic.tensors import unwrap
 
 
@@ -37,12 +37,13 @@ def traced(model: nn.Module, inputs: Any, seconds: float) -> Iterator[tuple[nn.M
     Raises:
         UnsupportedError: the time is up, or anything inside fails.
     """
-    kind = type(unwrap(model)).__name__
+    inner = unwrap(model)
+    kind = type(inner).__name__
     try:
-        with _limit(seconds), torch.random.fork_rng(), torch.enable_grad():
-            check_cuttable(unwrap(model))
-            torch.manual_seed(0)
-            copied, matching = scratch(unwrap(model), inputs)
+        with _limit(seconds), torch.random.fork_rng(devices=devices(inner)), torch.enable_grad():
+            check_cuttable(inner)
+            torch.default_generator.manual_seed(0)  # of the CPU alone: other devices are not forked
+            copied, matching = scratch(inner, inputs)
             for parameter in copied.parameters():
                 parameter.requires_grad_(parameter.is_floating_point())
             renew_(copied)

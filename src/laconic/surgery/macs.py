@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from laconic.errors import UnsupportedError
 from laconic.surgery.coupling import first_names
-from laconic.surgery.trial import call
+from laconic.surgery.trial import call, devices
 from laconic.tensors import tensors, unwrap
 
 
@@ -51,7 +51,7 @@ def macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     modes = {module: module.training for module in inner.modules()}
     handles = [m.register_forward_hook(note, with_kwargs=True) for m in modes]
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=devices(inner)):
             call(inner.eval(), inputs)
     finally:
         for handle in handles:

@@ -104,13 +104,11 @@ class Plan:
                 first, second = self.kept.get(name, {}), other.kept.get(name, {})
                 both = {axis: first[axis][second[axis]] for axis in first.keys() & second.keys()}
                 kept[name] = dict(sorted({**first, **second, **both}.items()))
-        settings = {
-            k: v for k, v in {**self.settings, **other.settings}.items() if not _inside(k[0], other.bypassed)
-        }
+        settings = {**self.settings, **other.settings}
+        settings = {key: n for key, n in settings.items() if not _inside(key[0], other.bypassed)}
         shapes = {**other.shapes, **self.shapes}
-        return Plan(
-            {name: shapes[name] for name in kept}, kept, settings, {**self.bypassed, **other.bypassed}
-        )
+        before = {name: n for name, n in self.bypassed.items() if not _inside(name, other.bypassed)}
+        return Plan({name: shapes[name] for name in kept}, kept, settings, before | dict(other.bypassed))
 
     def cut(self, name: str, tensor: Tensor) -> Tensor:
         """What stays of a tensor of the dense shape; any tensor that the plan does not name, itself.

@@ -232,6 +232,8 @@ def _optimizer_after(
     """The optimizer, its groups' parameters and its state, as they will be."""
     if type(optimizer).__name__ == "AcceleratedOptimizer":
         optimizer = optimizer.optimizer
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UnsupportedError("LBFGS: expected a state for each parameter, found one for all; make it anew")
     names = {id(t): n for n, t in reversed(model.state_dict(keep_vars=True).items())}
     gone = {id(p) for name in plan.bypassed for p in model.get_submodule(name).parameters()}
     params = [

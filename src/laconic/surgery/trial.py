@@ -59,7 +59,7 @@ def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
 
 
 def variant(model: nn.Module, new: Mapping[int, Tensor]) -> nn.Module:
-    """A copy of `model` that shares its tensors but for those with an identity in `new`, which it replaces."""
+    """A copy of `model` that shares its tensors, but for those whose identity is in `new`."""
     tensors = (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(tensor): new.get(id(tensor), tensor) for tensor in tensors})
 
@@ -90,8 +90,7 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     Raises:
         UnsupportedError: there are none.
     """
-    with torch.random.fork_rng(devices=_devices(model)):
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=devices(model)):  # so each forward draws the same
         found = list(floats(call(model, inputs)))
     if not found:
         raise UnsupportedError(f"{type(model).__name__}: expected outputs with floating tensors, found none")
@@ -175,5 +174,6 @@ def _double(found: Any) -> Any:
     return type(found)(map(_double, found)) if type(found) in (tuple, list) else found
 
 
-def _devices(model: nn.Module) -> list[torch.device]:
+def devices(model: nn.Module) -> list[torch.device]:
+    """The devices with random states of their own that `model` lies on."""
     return list({t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"})
