@@ -122,7 +122,7 @@ def test_recurrent_layers_are_refused_by_name_and_others_are_not(kind):
     )
     coupling = laconic.channels(model, torch.randn(3, 5, 8))
     assert names(coupling) == {"first"}
-    assert coupling.refused["r"].startswith(f"a {kind.__name__} packs its weights")
+    assert coupling.refused["r"].startswith(f"{kind.__name__} packs its weights")
     assert "last" in coupling.refused
 
 

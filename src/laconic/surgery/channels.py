@@ -79,7 +79,7 @@ class _Trace:
         opaque = [m for m in model.modules() if isinstance(m, OPAQUE)]
         self.opaque = {id(inner) for module in opaque for inner in module.modules()}
         self.refused = {
-            self.modules[id(m)]: f"a {type(m).__name__} packs its weights, its channels are not told apart"
+            self.modules[id(m)]: f"{type(m).__name__} packs its weights: its channels are not told apart"
             for m in opaque
         }
         for attention in attentions(model):
@@ -140,20 +140,15 @@ class _Trace:
         position is left behind once it was met; where two channels meet at one, they go together.
         """
         pruner: Any = self.graph.get_pruner_of_module(module)
-        met: dict[tuple[int, Any], dict[int, int]] = defaultdict(dict)
         n = pruner.get_out_channels(module)
         stack = [(self.graph.module2node[module], pruner.prune_out_channels, [(i, i) for i in range(n)])]
         while stack:
             node, handler, pairs = stack.pop()
-            before, new = met[id(node), handler], []
+            new: list[tuple[int, int]] = []
             for index, channel in pairs:
                 if not 0 <= index < self.longest:
                     raise UnsupportedError(LOST)
-                if before.setdefault(index, channel) != channel:
-                    together.join(channel, (id(node), handler, index))
-                    together.join(before[index], (id(node), handler, index))
-                elif (id(node), handler, index) not in together.first:
-                    together.join(channel, (id(node), handler, index))
+                if together.join(channel, (id(node), handler, index)):
                     new.append((index, channel))
             if new:
                 yield node, handler.__name__ != "prune_in_channels", new
@@ -218,9 +213,12 @@ class _Classes:
             self.parent[root] = root = self.parent[self.parent[root]]
         return root
 
-    def join(self, root: int, thing: object) -> None:
+    def join(self, root: int, thing: object) -> bool:
+        """Whether this is the first root that is joined to the thing."""
+        is_new = thing not in self.first
         a, b = sorted((self.find(root), self.find(self.first.setdefault(thing, root))))
         self.parent[b] = a
+        return is_new
 
     def members(self) -> list[list[int]]:
         classes: dict[int, list[int]] = defaultdict(list)
