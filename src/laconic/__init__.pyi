@@ -37,6 +37,13 @@ from .pruning.select import select
 from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
 from .pruning.units import Block, Coupled, Unit, Weight
 from .quantization.grid import Grid
+from .surgery.blocks import blocks
+from .surgery.channels import channels
+from .surgery.coupling import Coupling, Group, Part
+from .surgery.heads import heads
+from .surgery.macs import macs
+from .surgery.plan import Plan
+from .surgery.shrink import Bypass, shrink, shrink_
 from .tensors import tensors
 from .training.gates import Gates
 from .training.gradual import Gradual
@@ -59,8 +66,10 @@ __all__ = [
     "Block",
     "Budget",
     "ByGradient",
+    "Bypass",
     "Count",
     "Coupled",
+    "Coupling",
     "Criterion",
     "Cut",
     "DataCode",
@@ -72,6 +81,7 @@ __all__ = [
     "Gates",
     "Gradual",
     "Grid",
+    "Group",
     "Growth",
     "Hold",
     "LaconicError",
@@ -85,7 +95,9 @@ __all__ = [
     "Moment",
     "Noisy",
     "NonFiniteError",
+    "Part",
     "Pick",
+    "Plan",
     "Price",
     "Progress",
     "ProgressBar",
@@ -113,6 +125,8 @@ __all__ = [
     "agreed",
     "apply_",
     "attach",
+    "blocks",
+    "channels",
     "cosine",
     "criterion",
     "cubic",
@@ -121,11 +135,13 @@ __all__ = [
     "evaluate",
     "fisher",
     "geometric",
+    "heads",
     "hold",
     "iterative",
     "lamp",
     "linear",
     "load",
+    "macs",
     "magnitude",
     "masked",
     "movement",
@@ -141,6 +157,8 @@ __all__ = [
     "sampled_labels",
     "save",
     "select",
+    "shrink",
+    "shrink_",
     "shuffled",
     "snip",
     "squared_magnitude",

@@ -141,6 +141,12 @@ def inspect(
         print(json.dumps(found, indent=2))
     else:
         Console().print(_inspection(found))
+        if plan := found["plan"]:
+            print(
+                f"plan: {plan['elements_removed']:,} elements cut from {plan['tensors_cut']} tensors, "
+                f"{len(plan['bypassed'])} {'block' if len(plan['bypassed']) == 1 else 'blocks'} bypassed, "
+                f"in {plan['bytes']:,} bytes"
+            )
 
 
 def _inspection(found: dict[str, Any]) -> Table:

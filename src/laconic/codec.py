@@ -41,11 +41,12 @@ N_STEP_BYTES = 2
 
 
 class Method(IntEnum):
-    """How a chunk holds its tensor."""
+    """How a chunk holds its tensor, or what else it holds."""
 
     EXACT = 0
     GRID = 1
     TIED = 2
+    PLAN = 3
 
 
 @dataclass(frozen=True)

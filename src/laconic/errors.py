@@ -12,7 +12,7 @@ class FormatError(LaconicError):
 
 
 class UnsupportedError(LaconicError):
-    """A valid file, or a tensor in it, asks for something this version does not know."""
+    """A valid file, a tensor or a model asks for something this version does not know or cannot do."""
 
 
 class LimitError(LaconicError):

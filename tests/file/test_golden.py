@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import laconic
-from laconic import Grid
+from laconic import Grid, Plan
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -32,6 +32,13 @@ def noise(*shape, scale=1.0, seed=1):
 
 SPARSE = noise(40, 30) * (noise(40, 30, seed=2) > 1)
 TIED = noise(6, 5).float()
+KEPT = torch.tensor([0, 1, 3, 7, 8, 11])
+CUT = Plan(
+    {"a.weight": (12, 5), "c.weight": (9, 12, 7)},
+    {"a.weight": {0: KEPT}, "c.weight": {1: KEPT, 2: torch.tensor([0, 2, 6])}},
+    {("attention.self", "n_heads"): 3, ("attention.self", "width"): 96, ("", "n"): 1},
+    {"layers.2": 0, "layers.3": 2},
+)
 CASES = {
     "one-table": ({"fc.weight": noise(20, 30).float(), "fc.bias": noise(20, seed=3).float()}, Grid(0.1)),
     "sparse": ({"fc.weight": SPARSE.float()}, Grid(0.05)),
@@ -45,6 +52,7 @@ CASES = {
     "odd-shapes": ({"e": torch.zeros(0, 4), "s": torch.tensor(1.5), "z": torch.zeros(50, 60)}, Grid(0.1)),
     "tied": ({"a.weight": TIED, "b.weight": TIED}, Grid(0.1)),
     "many-lanes": ({"w": noise(300, 200).float()}, Grid(0.002)),
+    "plan": ({"a.weight": TIED, "b.weight": TIED, "c.weight": noise(9, 6, 3).float()}, Grid(0.1), CUT),
 }
 
 
@@ -68,20 +76,24 @@ def test_golden_files_decode_to_the_same_bits(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_golden_files_are_what_is_written(name, tmp_path):
-    tensors, quantizer = CASES[name]
-    laconic.save(tensors, tmp_path / "new.lac", quantizer)
+    tensors, quantizer, *plan = CASES[name]
+    laconic.save(tensors, tmp_path / "new.lac", quantizer, plan=next(iter(plan), None))
     assert (tmp_path / "new.lac").read_bytes() == (FOLDER / f"{name}.lac").read_bytes()
+
+
+def test_the_golden_plan_is_read():
+    assert laconic.Reader(FOLDER / "plan.lac").plan == CUT
 
 
 def test_together_they_use_every_part_of_a_stream():
     parts = set().union(*(laconic.describe(FOLDER / f"{name}.lac").by_part() for name in CASES))
-    assert {"tables", "classes", "weights", "escapes", "step", "exact values"} <= parts
+    assert {"tables", "classes", "weights", "escapes", "step", "exact values", "plan"} <= parts
 
 
 if __name__ == "__main__":
     found = digests() if (FOLDER / "digests.json").exists() else {}
-    for case, (state, grid) in CASES.items():
+    for case, (state, grid, *cut) in CASES.items():
         if case not in found:
-            laconic.save(state, FOLDER / f"{case}.lac", grid)
+            laconic.save(state, FOLDER / f"{case}.lac", grid, plan=next(iter(cut), None))
             found[case] = digest(laconic.load(FOLDER / f"{case}.lac"))
     (FOLDER / "digests.json").write_text(json.dumps(found, indent=2) + "\n")

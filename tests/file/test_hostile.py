@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 import torch
+from torch import nn
 
 import laconic
 from laconic.coding.bits import varint
@@ -30,7 +31,29 @@ def originals(tmp_path_factory):
         path = folder / name
         laconic.save(tensors, path)
         out.append((path.read_bytes(), laconic.load(path)))
-    return out
+    laconic.save(laconic.shrink(dense(), PLAN), path, plan=PLAN)
+    return [*out, (path.read_bytes(), laconic.load(path))]
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.n_heads = 4
+
+
+def dense():
+    return nn.Sequential(
+        nn.Linear(5, 9), nn.BatchNorm1d(9), nn.Linear(9, 4), Counts(), nn.Sequential(nn.Linear(4, 4))
+    )
+
+
+KEPT = torch.tensor([0, 4, 5, 8])
+PLAN = laconic.Plan(
+    {f"1.{name}": (9,) for name in ("bias", "running_mean", "running_var", "weight")} | {"0.bias": (9,), "0.weight": (9, 5), "2.weight": (4, 9)},
+    {f"1.{name}": {0: KEPT} for name in ("bias", "running_mean", "running_var", "weight")} | {"0.bias": {0: KEPT}, "0.weight": {0: KEPT}, "2.weight": {1: KEPT}},
+    {("3", "n_heads"): 2},
+    {"4": 0},
+)  # fmt: skip
 
 
 def mutate(data, rng):
@@ -75,6 +98,8 @@ def reseal(data):
 def check(path, data, truth=None):
     path.write_bytes(data)
     try:
+        with laconic.Reader(path) as reader:
+            assert reader.plan is None or isinstance(reader.plan, laconic.Plan)
         tensors = laconic.load(path, max_bytes=1 << 22)
     except LaconicError as error:
         assert str(error)
@@ -98,10 +123,33 @@ def test_mutated_files_are_refused_or_unchanged(originals, tmp_path):
 def test_mutated_files_with_honest_checksums_decode_or_are_refused(originals, tmp_path):
     rng = random.Random(1)
     outcomes = [
-        check(tmp_path / "mutant", reseal(mutate(originals[i % 3][0], rng))) for i in range(N_MUTANTS)
+        check(tmp_path / "mutant", reseal(mutate(originals[i % len(originals)][0], rng)))
+        for i in range(N_MUTANTS)
     ]
     assert outcomes.count("decoded") > 100, "some mutants must get past the checksums"
     assert outcomes.count("refused") > 100
+
+
+def test_mutated_plans_with_honest_checksums_cut_a_model_or_leave_it_alone(originals, tmp_path):
+    """Mutants differ in the plan alone, so that many of them are valid plans, though few fit the model."""
+    data, path, rng = originals[-1][0], tmp_path / "mutant", random.Random(2)
+    outcomes = set()
+    for _ in range(N_MUTANTS // 12):
+        mutant = bytearray(data)
+        for _ in range(rng.choice([1, 1, 2])):
+            mutant[-rng.randint(1, 45)] = rng.choice([0, 1, 2, 3, 127, 255, rng.randrange(256)])
+        path.write_bytes(reseal(bytes(mutant)))
+        model = dense()
+        before = {name: id(t) for name, t in model.state_dict(keep_vars=True).items()}
+        try:
+            laconic.load(path, into=model)
+            outcomes.add("cut")
+        except LaconicError as error:
+            outcomes.add(type(error).__name__)
+            assert {name: id(t) for name, t in model.state_dict(keep_vars=True).items()} == before
+            assert (model[0].out_features, model[3].n_heads, type(model[4])) == (9, 4, nn.Sequential)
+        assert type(model[3].n_heads) is int
+    assert outcomes == {"cut", "FormatError", "MismatchError"}
 
 
 def seal(directory, chunks=b"", version=1):
@@ -142,6 +190,66 @@ CRAFTED = {
     "an infinite step": (seal(b"\1" + entry(form=0x10, chunk=b"\x80\x7f"), b"\x80\x7f"), FormatError, "positive finite step"),
     "an unknown method": (seal(b"\1" + entry(form=0x70, chunk=EIGHT), EIGHT), UnsupportedError, "method 7"),
 }  # fmt: skip
+
+
+def planned(chunk, form=0x30, shape=(), after=b""):
+    """A file of an entry w of shape (2,), a tied one, and a plan."""
+    directory = (
+        bytes([3 + bool(after)])
+        + entry(chunk=EIGHT)
+        + b"\0\1v\x20\0"
+        + entry(b"p", form, shape, chunk)
+        + after
+    )
+    return seal(directory, EIGHT + chunk)
+
+
+SET = b"\1\3\xa0\1\0"  # one set: of 3 positions the first and the last stay, along axis 0 of entry 0
+PLANS = {
+    "an empty chunk": (planned(b""), "1 more bytes"),
+    "sets without end": (planned(varint(1 << 60)), "1 more bytes"),
+    "a bitmap beyond the end": (planned(b"\1" + varint(1 << 62)), "more bytes"),
+    "a bitmap of nothing": (planned(b"\1\0\1\0\0\0"), "a position that stays"),
+    "nothing stays": (planned(b"\1\3\0\1\0\0\0"), "a position that stays"),
+    "bits after the end": (planned(b"\1\3\xb0\1\0\0\0"), "zeros after its end"),
+    "a set without a place": (planned(b"\1\3\xa0\0\0\0"), "a bitmap that is used"),
+    "places without end": (planned(b"\1\3\xa0" + varint(1 << 60)), "more bytes"),
+    "another count of positions": (planned(b"\1\3\xe0\1\0\0\0"), r"a tensor with 3 positions along the axis, found w of \(2,\), axis 0"),
+    "an axis too many": (planned(b"\1\3\xa0\1\1\1\0\0"), "w of .2,., axis 1"),
+    "axis 0 written long": (planned(b"\1\3\xa0\1\1\0\0\0"), "an axis above 0"),
+    "a tied entry": (planned(b"\1\3\xa0\1\2\0\0"), "found entry 1"),
+    "the plan itself": (planned(b"\1\3\xa0\1\4\0\0"), "found entry 2"),
+    "an entry that is not there": (planned(b"\1\3\xa0\1" + varint(1 << 62) + b"\0\0"), "found entry"),
+    "a place twice": (planned(b"\1\3\xa0\2\0\0\0\0"), "increasing order"),
+    "an axis in two sets": (planned(b"\2\3\xa0\1\0\2\xc0\1\0\0\0"), "an axis once"),
+    "settings without end": (planned(SET + varint(1 << 60)), "more bytes"),
+    "a setting without a name": (planned(SET + b"\1\0\0\1\0"), "a name of 1 to"),
+    "a setting without an attribute": (planned(SET + b"\1\0\2m.\1\0"), "an attribute"),
+    "a setting of 0": (planned(SET + b"\1\0\1n\0\0"), "above 0"),
+    "a setting twice": (planned(SET + b"\2\0\1n\1\1\0\1\0"), "names that differ"),
+    "a name that is not text": (planned(SET + b"\1\0\1\xff\1\0"), "UTF-8"),
+    "blocks without end": (planned(SET + b"\0" + varint(1 << 60)), "more bytes"),
+    "a block that returns too much": (planned(SET + b"\0\1\0\1b\x41"), "at most 64 values"),
+    "bytes after it": (planned(SET + b"\0\0\0"), "the plan's end"),
+    "a plan with a type": (planned(SET + b"\0\0", form=0x31), "without type and dimensions"),
+    "a plan with dimensions": (planned(SET + b"\0\0", shape=(1,)), "without type and dimensions"),
+    "a plan before others": (planned(SET + b"\0\0", after=b"\0\1z\x20\0"), "the plan as the last entry"),
+}  # fmt: skip
+
+
+def test_the_plan_that_the_next_ones_damage_is_read(tmp_path):
+    (tmp_path / "crafted").write_bytes(planned(SET + b"\0\0"))
+    assert laconic.Reader(tmp_path / "crafted").plan == laconic.Plan(
+        {"w": (3,)}, {"w": {0: torch.tensor([0, 2])}}
+    )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_crafted_plans_are_refused_by_name(name, tmp_path):
+    data, message = PLANS[name]
+    (tmp_path / "crafted").write_bytes(data)
+    with pytest.raises(FormatError, match=message), laconic.Reader(tmp_path / "crafted") as reader:
+        assert reader.plan
 
 
 @pytest.mark.parametrize("name", CRAFTED)

@@ -35,7 +35,8 @@ def describe(
     Args:
         model_or_path: a model, or a `.lac` file.
         batches: pairs (inputs, targets) whose targets the network codes; none for the model's bits alone.
-        into: for a file with batches, a model of its architecture; it is not changed.
+        into: for a file with batches, a model of its architecture, dense if the file has a plan; it is not
+            changed.
         quantizer: for a model, how it is saved.
         nats: Σ −ln p from outputs and targets; by default class labels.
 
@@ -65,6 +66,8 @@ def describe(
 
 def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
     yield LedgerRow("", "file header", 8 * reader.n_header_bytes)
+    if reader.n_plan_bytes:
+        yield LedgerRow("", "plan", 8 * reader.n_plan_bytes)
     for name, entry in reader.entries.items():
         yield LedgerRow(name, "directory", 8 * entry.n_entry_bytes)
         if entry.tied_to is None:

@@ -6,7 +6,6 @@ contents, and the memory that decoding needs against a limit before anything is 
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import zlib
@@ -18,11 +17,15 @@ from laconic.atomic import atomic
 from laconic.codec import DTYPES, Form, Method
 from laconic.coding.bits import Cursor, varint
 from laconic.errors import FormatError, LimitError, UnsupportedError
+from laconic.file import plans
+from laconic.file.names import read_name, write_name
+from laconic.surgery.plan import Plan
 
 MAGIC = b"\x89LAC"
 VERSION = 1
 N_CHECKSUM_BYTES = 4
-LONGEST_NAME = 1024
+METHODS = (Method.EXACT, Method.GRID, Method.PLAN)  # with a chunk
+PLAN_NAME = "@plan"
 MOST_DIMENSIONS = 64
 FREE_BYTES = 64 << 20  # any file may decode to this much …
 EXPANSION = 1000  # … and to this many times its own length
@@ -52,26 +55,36 @@ class Entry:
 
 
 def write(
-    path: str | os.PathLike[str], tensors: Iterable[tuple[Form, bytes]], tied: Mapping[str, str]
+    path: str | os.PathLike[str],
+    tensors: Iterable[tuple[Form, bytes]],
+    tied: Mapping[str, str],
+    plan: Plan | None = None,
 ) -> int:
-    """Write tensors with their chunks, then `tied` (name → earlier name), atomically; the file's length."""
+    """Write tensors with their chunks, then `tied` (name → earlier name), atomically; the file's length.
+
+    A plan that cuts something comes last.
+    """
     directory, index = bytearray(), dict[str, int]()
     chunks: list[bytes] = []
+    forms: list[Form] = []
     previous = b""
     for form, chunk in tensors:
-        name = form.name.encode()
         index[form.name] = len(index)
-        directory += _name(name, previous)
-        directory.append(DTYPES.index(form.dtype) | form.method << 4)
-        directory += b"".join(map(varint, (len(form.shape), *form.shape, len(chunk))))
-        directory += zlib.crc32(chunk).to_bytes(N_CHECKSUM_BYTES, "little")
+        forms.append(form)
+        directory += write_name(form.name.encode(), previous) + _line(form, chunk)
         chunks.append(chunk)
-        previous = name
+        previous = form.name.encode()
     for alias, original in tied.items():
         name = alias.encode()
-        directory += _name(name, previous) + bytes([Method.TIED << 4]) + varint(index[original])
+        directory += write_name(name, previous) + bytes([Method.TIED << 4]) + varint(index[original])
         previous = name
-    count = varint(len(index) + len(tied))
+    if plan:
+        if PLAN_NAME in index or PLAN_NAME in tied:
+            raise UnsupportedError(f"{PLAN_NAME}: a file with a plan holds no tensor of this name")
+        chunks.append(plans.encode(plan, forms))
+        line = _line(Form(PLAN_NAME, DTYPES[0], (), Method.PLAN), chunks[-1])
+        directory += write_name(PLAN_NAME.encode(), previous) + line
+    count = varint(len(index) + len(tied) + bool(plan))
     head = MAGIC + bytes([VERSION]) + varint(len(count) + len(directory)) + count + directory
     with atomic(path) as file:
         file.write(head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little"))
@@ -79,21 +92,21 @@ def write(
         return file.tell()
 
 
-def _name(name: bytes, previous: bytes) -> bytes:
-    if not 0 < len(name) <= LONGEST_NAME:
-        raise UnsupportedError(f"name of {len(name)} bytes: a file's are 1 to {LONGEST_NAME}")
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, previous, strict=False))
-    shared = len(list(same))
-    return varint(shared) + varint(len(name) - shared) + name[shared:]
+def _line(form: Form, chunk: bytes) -> bytes:
+    """What follows the name in the directory."""
+    numbers = map(varint, (len(form.shape), *form.shape, len(chunk)))
+    checksum = zlib.crc32(chunk).to_bytes(N_CHECKSUM_BYTES, "little")
+    return bytes([DTYPES.index(form.dtype) | form.method << 4]) + b"".join(numbers) + checksum
 
 
 class Reader:
     """An open `.lac` file: its directory, and any tensor's chunk.
 
     Attributes:
-        entries: the directory, by name, in the file's order.
+        entries: the tensors of the directory, by name, in the file's order.
         n_bytes: the file's length.
         n_header_bytes: what stands before the chunks and in no entry.
+        n_plan_bytes: what the plan takes, if there is one: its line of the directory and its chunk.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -101,9 +114,13 @@ class Reader:
         try:
             self.path = os.fspath(path)
             self.n_bytes = os.fstat(self._file.fileno()).st_size
-            self.entries = self._read_directory()
-            in_entries = sum(e.n_entry_bytes + e.n_chunk_bytes for e in self.entries.values())
+            entries = self._read_directory()
+            in_entries = sum(e.n_entry_bytes + e.n_chunk_bytes for e in entries.values())
             self.n_header_bytes = self.n_bytes - in_entries
+            last = next(reversed(entries.values()), None)
+            self._plan = last if last and last.form.method is Method.PLAN else None
+            self.n_plan_bytes = self._plan.n_entry_bytes + self._plan.n_chunk_bytes if self._plan else 0
+            self.entries = {name: entry for name, entry in entries.items() if entry is not self._plan}
         except BaseException:
             self._file.close()
             raise
@@ -120,6 +137,18 @@ class Reader:
                 f"found {zlib.crc32(data):08x}: the file is damaged"
             )
         return data
+
+    @property
+    def plan(self) -> Plan | None:
+        """How the dense model was cut to the file's tensors, if the file tells.
+
+        Raises:
+            FormatError: the plan is damaged, or does not fit the file's tensors.
+        """
+        if self._plan is None:
+            return None
+        forms = [None if entry.tied_to else entry.form for entry in self.entries.values()]
+        return plans.decode(Cursor(self.chunk(self._plan), f"{self.path}: plan"), forms)
 
     def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
         """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES)."""
@@ -168,8 +197,10 @@ def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]
     by_index: list[Entry] = []
     previous = b""
     for _ in range(source.varint()):
+        if by_index and by_index[-1].form.method is Method.PLAN:
+            raise source.error("the plan as the last entry", "another entry after it")
         begin = source.at
-        previous = _read_name(source, previous)
+        previous = read_name(source, previous)
         name = previous.decode()
         if name in entries:
             raise source.error("names that differ", f"{name!r} twice")
@@ -182,18 +213,6 @@ def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]
     if offset != n_file_bytes:
         raise FormatError(f"{source.place}: describes {offset:,} bytes, the file has {n_file_bytes:,}")
     return entries
-
-
-def _read_name(source: Cursor, previous: bytes) -> bytes:
-    shared, n_more = source.varint(), source.varint()
-    if shared > len(previous) or not 0 < shared + n_more <= LONGEST_NAME:
-        raise source.error(f"a name of 1 to {LONGEST_NAME} bytes", f"{shared} + {n_more}")
-    name = previous[:shared] + bytes(source.take(n_more))
-    try:
-        name.decode()
-    except UnicodeDecodeError as error:
-        raise source.error("a name in UTF-8", repr(name)) from error
-    return name
 
 
 def _read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Entry]) -> Entry:
@@ -214,9 +233,11 @@ def _read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[En
     checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
     code, method = form & 15, form >> 4
     unknown = None
-    if code >= len(DTYPES) or method not in (Method.EXACT, Method.GRID):
+    if code >= len(DTYPES) or method not in METHODS:
         unknown = f"type {code}, method {method}: not known to this version"
         code, method = 8, Method.EXACT
+    elif method == Method.PLAN and (code or shape):
+        raise source.error("a plan without type and dimensions", f"type {code}, shape {shape}")
     known = Form(name, DTYPES[code], shape, Method(method))
     if math.prod(max(n, 1) for n in shape) * known.dtype.itemsize >= 1 << 63:
         raise source.error("fewer than 2^63 bytes", f"shape {shape}")

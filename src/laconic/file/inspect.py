@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -13,6 +14,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe the file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes.
 
     Tensors are decoded one at a time to count their zeros. Totals: weights, sparsity, bits per weight, bytes.
+    If the file tells how a dense model was cut: what the plan removes.
 
     Raises:
         FormatError: the file is damaged.
@@ -30,8 +32,24 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
             "weights": n_weights,
             "sparsity": n_zeros / max(1, n_weights),
             "bits_per_weight": 8 * reader.n_bytes / max(1, n_weights),
+            "plan": _plan(reader),
             "tensors": tensors,
         }
+
+
+def _plan(reader: Reader) -> dict[str, Any] | None:
+    plan = reader.plan
+    if plan is None:
+        return None
+    removed = {
+        name: math.prod(shape) - math.prod(plan.cut_shape(name)) for name, shape in plan.shapes.items()
+    }
+    return {
+        "bytes": reader.n_plan_bytes,
+        "tensors_cut": len(removed),
+        "elements_removed": sum(removed.values()),
+        "bypassed": list(plan.bypassed),
+    }
 
 
 def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:

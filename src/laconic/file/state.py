@@ -15,6 +15,8 @@ from laconic.errors import MismatchError, UnsupportedError
 from laconic.file import container
 from laconic.file.container import Entry, Reader
 from laconic.quantization.grid import Grid
+from laconic.surgery.plan import Plan
+from laconic.surgery.shrink import cut_, refuse_distributed
 from laconic.tensors import Selector, names_to_quantize, unwrap
 
 DEFAULT = Grid()
@@ -27,6 +29,7 @@ def save(
     quantizer: Grid | None = DEFAULT,
     include: Iterable[Selector] | None = None,
     exclude: Iterable[Selector] = (),
+    plan: Plan | None = None,
 ) -> int:
     """Write a model's state, or named tensors, to a `.lac` file, and return its length in bytes.
 
@@ -40,11 +43,13 @@ def save(
         quantizer: how to quantise; None stores everything exactly.
         include: what compresses, instead of the default: names, ``re:`` patterns, module types.
         exclude: what does not compress after all.
+        plan: how a dense model was cut to this one: stored as well, so that `load` can cut the dense model
+            alike.
 
     Raises:
         NonFiniteError: a tensor to be quantised holds NaN or infinity; nothing is written.
         UnsupportedError: a tensor's type has no place in a file.
-        MismatchError: a selector matches nothing.
+        MismatchError: a selector matches nothing, or the plan does not leave these tensors.
     """
     state = unwrap(model).state_dict() if isinstance(model, nn.Module) else dict(model)
     for name, value in state.items():
@@ -55,7 +60,7 @@ def save(
     tied = _tied(state)
     own = {name: tensor for name, tensor in state.items() if name not in tied}
     chunks = [codec.encode(name, tensor, grids.get(name)) for name, tensor in own.items()]
-    return container.write(path, chunks, tied)
+    return container.write(path, chunks, tied, plan)
 
 
 def _grids(quantizer: Grid, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
@@ -100,9 +105,12 @@ def load(
 ) -> nn.Module | dict[str, Tensor]:
     """Read a `.lac` file into a model of the same architecture, or as tensors by name.
 
+    A file with a plan also fills the dense model that its tensors were cut from, and cuts it for that.
+
     Args:
         path: the file.
-        into: the model to fill; its names and shapes must be the file's. It is untouched on failure.
+        into: the model to fill; its names and shapes must be the file's, or those that the file's plan cuts
+            to them. It is untouched on failure.
         names: without a model: the tensors to read, by default all. Others are not decoded.
         max_bytes: without a model: the most bytes that the decoded tensors may take. By default
             64 MiB plus a thousand times the file's length, since a file on its own word may ask for more.
@@ -118,9 +126,7 @@ def load(
     """
     with Reader(path) as reader:
         if into is not None:
-            inner = unwrap(into)
-            _check(reader, inner.state_dict())
-            inner.load_state_dict(_decode(reader, reader.entries))
+            _fill(reader, into)
             return into
         wanted = list(reader.entries if names is None else names)
         unknown = [name for name in wanted if name not in reader.entries]
@@ -130,7 +136,21 @@ def load(
         return _decode(reader, wanted)
 
 
-def _check(reader: Reader, state: Mapping[str, Tensor]) -> None:
+def _fill(reader: Reader, model: nn.Module) -> None:
+    inner, plan = unwrap(model), reader.plan
+    if plan is None or _misfit(reader, inner.state_dict()) is None:
+        plan = Plan()
+    else:
+        refuse_distributed(model)
+    with cut_(inner, plan) as undo:
+        if misfit := _misfit(reader, inner.state_dict()):
+            raise MismatchError(misfit)
+        inner.load_state_dict(_decode(reader, reader.entries))
+        undo.pop_all()
+
+
+def _misfit(reader: Reader, state: Mapping[str, Tensor]) -> str | None:
+    """How the file's names and shapes differ from the model's, if they do."""
     missing = [name for name in state if name not in reader.entries]
     extra = [name for name in reader.entries if name not in state]
     if missing or extra:
@@ -139,11 +159,12 @@ def _check(reader: Reader, state: Mapping[str, Tensor]) -> None:
             for names, what in ((missing, "missing"), (extra, "unexpected"))
             if names
         )
-        raise MismatchError(f"{reader.path}: expected the model's tensors, found {found}")
+        return f"{reader.path}: expected the model's tensors, found {found}"
     for name, tensor in state.items():
         shape = reader.entries[name].form.shape
         if shape != tuple(tensor.shape):
-            raise MismatchError(f"{name}: the model's is {tuple(tensor.shape)}, the file's {shape}")
+            return f"{name}: the model's is {tuple(tensor.shape)}, the file's {shape}"
+    return None
 
 
 def _decode(reader: Reader, names: Iterable[str]) -> dict[str, Tensor]:

@@ -1,1 +1,1 @@
-"""Cutting a model really smaller: trace what is coupled, plan what stays, replay the plan."""
+"""Cutting what pruning has emptied: a really smaller module with the same interface."""
