@@ -7,9 +7,9 @@ one row a contest, or says that all tensors make one contest; a budget marks the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -131,10 +131,11 @@ class Scope(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class _Flat:
     """A scope in which the order of a tensor's members is that of the tensor."""
 
-    length: ClassVar[int] = 1
+    length: int = field(default=1, init=False, repr=False)
 
     def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
         """Reshaped."""
@@ -145,7 +146,7 @@ class _Flat:
 class Model(_Flat):
     """All members of all tensors compete together: global pruning."""
 
-    together: ClassVar[bool] = True
+    together: bool = field(default=True, init=False, repr=False)
 
     def table(self, lost: torch.Tensor, name: str) -> Table:
         """One row."""
@@ -156,7 +157,7 @@ class Model(_Flat):
 class Tensor(_Flat):
     """Members compete within their tensor: layer-wise pruning."""
 
-    together: ClassVar[bool] = False
+    together: bool = field(default=False, init=False, repr=False)
 
     def table(self, lost: torch.Tensor, name: str) -> Table:
         """One row."""
@@ -167,7 +168,7 @@ class Tensor(_Flat):
 class Row(_Flat):
     """Members compete within their output: a row of a matrix, a filter of a convolution."""
 
-    together: ClassVar[bool] = False
+    together: bool = field(default=False, init=False, repr=False)
 
     def table(self, lost: torch.Tensor, name: str) -> Table:
         """The outputs' rows."""
@@ -182,7 +183,7 @@ class Run:
     """
 
     length: int
-    together: ClassVar[bool] = False
+    together: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.length < 1:

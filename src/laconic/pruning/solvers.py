@@ -12,8 +12,8 @@ Statistics of batch norms belong to the weights they were measured with: `reesti
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -68,7 +68,7 @@ class Solver(Protocol):
 class Cut:
     """What the criterion picks goes; the rest stays as it is."""
 
-    needs: ClassVar[frozenset[Statistic]] = frozenset()
+    needs: frozenset[Statistic] = field(default=frozenset(), init=False, repr=False)
 
     def __call__(
         self, weights: Weights, evidence: Evidence, pick: Pick, criterion: Criterion
@@ -89,7 +89,7 @@ class LeastSquares:
     """
 
     damping: float = 0.01
-    needs: ClassVar[frozenset[Statistic]] = frozenset({GRAM})
+    needs: frozenset[Statistic] = field(default=frozenset({GRAM}), init=False, repr=False)
 
     def __call__(
         self, weights: Weights, evidence: Evidence, pick: Pick, criterion: Criterion
@@ -140,7 +140,7 @@ class SparseGpt:
 
     columns: int = 128
     damping: float = 0.01
-    needs: ClassVar[frozenset[Statistic]] = frozenset({GRAM})
+    needs: frozenset[Statistic] = field(default=frozenset({GRAM}), init=False, repr=False)
 
     def __call__(
         self, weights: Weights, evidence: Evidence, pick: Pick, criterion: Criterion
