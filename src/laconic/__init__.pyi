@@ -33,6 +33,7 @@ from .pruning.criteria import (
 )
 from .pruning.mask import Mask, agreed, apply_, masked
 from .pruning.pruner import Pruner, prune_
+from .pruning.scan import Scan, scan
 from .pruning.select import select
 from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
 from .pruning.units import Block, Coupled, Unit, Weight
@@ -109,6 +110,7 @@ __all__ = [
     "Row",
     "Rule",
     "Run",
+    "Scan",
     "Schedule",
     "Scope",
     "Snapshot",
@@ -156,6 +158,7 @@ __all__ = [
     "reinitialise_",
     "sampled_labels",
     "save",
+    "scan",
     "select",
     "shrink",
     "shrink_",

@@ -1,0 +1,239 @@
+"""Tensor by tensor: what pruning left of each, in weights, multiply–adds and bytes.
+
+Zeros and cuts save different things. A cut makes a tensor's shape smaller, and with it the multiply–adds of
+any machine. A zero within the shape is multiplied all the same, except by kernels that skip zeros; in the
+file both are saved. So there are two counts of multiply–adds: by shapes, and of weights that are not zero.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from laconic.description.ledger import Ledger
+from laconic.errors import MismatchError
+from laconic.surgery.coupling import first_names
+from laconic.surgery.macs import macs
+from laconic.tensors import tensors, unwrap
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+REST, TOTAL = "all the rest", "total"
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One tensor, or several summed.
+
+    Attributes:
+        name: the tensor's first name.
+        dense_shape: its shape before; none where several are summed.
+        shape: its shape now; None if it is gone.
+        n_dense: its elements before.
+        n_kept: its elements now that are not zero.
+        macs_dense: multiply–adds before; None if not measured, as below.
+        macs_now: multiply–adds now, by its shape: what every machine does.
+        macs_of_nonzeros: of these, those that multiply by something: what kernels that skip zeros would do.
+        file_bytes: its part of the file.
+    """
+
+    name: str
+    dense_shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
+    n_dense: int
+    n_kept: int
+    macs_dense: float | None = None
+    macs_now: float | None = None
+    macs_of_nonzeros: float | None = None
+    file_bytes: int | None = None
+
+    @property
+    def fraction_pruned(self) -> float:
+        """Of its elements before, those that are zero or gone."""
+        return 1 - self.n_kept / self.n_dense if self.n_dense else 0.0
+
+    @property
+    def shapes(self) -> str:
+        """Its shape in words: ``8×4 → 6×4`` where it was cut."""
+        before, now = (None if s is None else "×".join(map(str, s)) for s in (self.dense_shape, self.shape))
+        return before or "" if now == before else f"{before} → {now or 'gone'}"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What pruning left of a network.
+
+    Attributes:
+        rows: of the tensors that compress, tied ones once.
+        rest: everything else: biases, norms, statistics; of the file also its header and its plan. Elements
+            count as pruned only where they were cut: a bias may be zero by itself.
+    """
+
+    rows: tuple[TensorRow, ...]
+    rest: TensorRow
+
+    @property
+    def total(self) -> TensorRow:
+        """The sum: the network's parameters, and the whole file."""
+        rows = [*self.rows, self.rest]
+        return TensorRow(
+            TOTAL,
+            (),
+            (),
+            sum(row.n_dense for row in rows),
+            sum(row.n_kept for row in rows),
+            _sum(row.macs_dense for row in rows),
+            _sum(row.macs_now for row in rows),
+            _sum(row.macs_of_nonzeros for row in rows),
+            None if self.rest.file_bytes is None else round(_sum(row.file_bytes for row in rows) or 0),
+        )
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=80, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+    def __rich__(self) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        caption = " ".join(self.notes) or None
+        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
+        table.add_column("tensor", overflow="fold", ratio=1)
+        columns = self.columns()
+        for heading in columns:
+            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=heading != "shape")
+        for row in (*self.rows, self.rest):
+            cells = (cell(row).replace(" →", "\n→") for cell in columns.values())  # where 80 columns are few
+            table.add_row(Text(row.name), *cells)
+        table.add_section()
+        table.add_row(TOTAL, *(cell(self.total) for cell in columns.values()))
+        return table
+
+    def columns(self) -> dict[str, Callable[[TensorRow], str]]:
+        """What is known of the rows: heading → a row's entry in words."""
+        columns: dict[str, Callable[[TensorRow], str]] = {
+            "shape": lambda row: row.shapes,
+            "weights kept": lambda row: f"{row.n_kept:,}",
+            "pruned": lambda row: f"{row.fraction_pruned:.1%}",
+        }
+        if self.rest.macs_now is not None:
+            columns |= {
+                "MACs dense": lambda row: short(row.macs_dense or 0),
+                "MACs now": lambda row: short(row.macs_now or 0),
+                "without zeros": lambda row: short(row.macs_of_nonzeros or 0),
+            }
+        if self.rest.file_bytes is not None:
+            columns["file bytes"] = lambda row: f"{row.file_bytes:,}"
+        return columns
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the columns mean, where they need it."""
+        if self.rest.macs_now is None:
+            return ()
+        return (
+            "MACs: multiply–adds of one case.",
+            "Now: by the shapes that are left, what any machine saves.",
+            "Without zeros: only kernels that skip zeros would save that.",
+        )
+
+
+def account(dense: nn.Module, model: nn.Module, inputs: Any = None, ledger: Ledger | None = None) -> Account:
+    """Account for every tensor of `dense` that compresses, given what pruning made of it.
+
+    Args:
+        dense: the network before; its values do not matter, only names, shapes and layers.
+        model: the network now: with zeros, or really smaller (`laconic.shrink`), or both; or `dense` itself.
+        inputs: example arguments, to count multiply–adds (`laconic.macs`); without, they are left out.
+        ledger: of the model's file, from `laconic.describe`; without, bytes are left out.
+
+    Raises:
+        MismatchError: the model's tensors do not fit into the dense ones.
+    """
+    before, now = tensors(dense), _state(model)
+    uses_before = None if inputs is None else macs(dense, inputs)
+    uses_now = None if inputs is None else macs(model, inputs)
+    n_bytes = None if ledger is None else _bytes_of_tensors(ledger, dense)
+    rows: list[TensorRow] = []
+    for name, weight in before.items():
+        left = now.get(name)
+        _check(name, weight, left)
+        n_kept = 0 if left is None else int(left.count_nonzero())
+        uses, n_left = (uses_now or {}).get(name, 0.0), 0 if left is None else left.numel()
+        rows.append(
+            TensorRow(
+                name,
+                tuple(weight.shape),
+                None if left is None else tuple(left.shape),
+                weight.numel(),
+                n_kept,
+                None if uses_before is None else uses_before[name] * weight.numel(),
+                None if uses_now is None else uses * n_left,
+                None if uses_now is None else uses * n_kept,
+                None if n_bytes is None else n_bytes.pop(name, 0),
+            )
+        )
+    return Account(tuple(rows), _rest(dense, model, set(before), n_bytes, None if inputs is None else 0.0))
+
+
+def short(value: float) -> str:
+    """Three digits and a unit: ``2.36M``."""
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return unwrap(model).state_dict(keep_vars=True)
+
+
+def _check(name: str, weight: Tensor, left: Tensor | None) -> None:
+    if left is None:
+        return
+    fits = left.ndim == weight.ndim and all(n <= m for n, m in zip(left.shape, weight.shape, strict=True))
+    if not fits:
+        raise MismatchError(f"{name}: tensor is {tuple(left.shape)}, the dense one {tuple(weight.shape)}")
+
+
+def _bytes_of_tensors(ledger: Ledger, dense: nn.Module) -> dict[str, int]:
+    """Bytes of the file by tensor, those of later names of a tied one with its first."""
+    names = first_names(unwrap(dense))
+    first = {name: names[id(tensor)] for name, tensor in _state(dense).items()}
+    n_bytes: Counter[str] = Counter()
+    for name, bits in ledger.by_tensor().items():
+        n_bytes[first.get(name, "")] += round(bits / 8)
+    return n_bytes
+
+
+def _rest(
+    dense: nn.Module,
+    model: nn.Module,
+    listed: set[str],
+    n_bytes: Mapping[str, int] | None,
+    macs: float | None,
+) -> TensorRow:
+    """Parameters that are not listed, and the bytes that are left."""
+    n_before, n_now = (
+        sum(p.numel() for name, p in unwrap(net).named_parameters() if name not in listed)
+        for net in (dense, model)
+    )
+    file_bytes = None if n_bytes is None else sum(n_bytes.values())
+    return TensorRow(REST, (), (), n_before, n_now, macs, macs, macs, file_bytes)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
