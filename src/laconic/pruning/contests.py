@@ -70,7 +70,7 @@ class Contest:
         )
 
     def within(self, limit: float) -> Kept:
-        """As many as cost no more than `limit` together, those with the most to lose; in any case the infinite."""
+        """As many as cost no more than `limit`, those with the most to lose; at least the infinite."""
         limit *= 1 + 1e-9  # costs are sums of floats: a limit that is met exactly is met
         if self.even:
             return self.top(min(self.n, int(limit * self.n / self.cost)) if self.cost else self.n)
