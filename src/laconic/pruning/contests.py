@@ -70,11 +70,12 @@ class Contest:
         )
 
     def within(self, limit: float) -> Kept:
-        """As many as cost no more than `limit` together, those with the most to lose."""
+        """As many as cost no more than `limit`, those with the most to lose; at least the infinite."""
         limit *= 1 + 1e-9  # costs are sums of floats: a limit that is met exactly is met
         if self.even:
             return self.top(min(self.n, int(limit * self.n / self.cost)) if self.cost else self.n)
-        return self.top(last(lambda k: self.cost_of(self.top(k)) <= limit, self.n))
+        must_stay = sum(int(table.isposinf().sum()) for table in self.tables.values())
+        return self.top(max(must_stay, last(lambda k: self.cost_of(self.top(k)) <= limit, self.n)))
 
 
 def last(holds: Callable[[int], bool], n: int) -> int:

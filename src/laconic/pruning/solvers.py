@@ -28,8 +28,6 @@ from laconic.pruning.mask import Mask, masked
 from laconic.pruning.select import select
 from laconic.pruning.units import Unit
 
-ELEMENTS_AT_ONCE = 1 << 25  # of the rows' systems of equations: 256 MB
-
 
 @dataclass(frozen=True)
 class Pick:
@@ -109,18 +107,15 @@ def _fitted(
 ) -> Float[Tensor, " *shape"]:
     groups, d, _ = grams.shape
     rows = weight.double().reshape(groups, -1, d)
-    stays = kept.reshape(groups, -1, d)
     fitted = torch.zeros_like(rows)
     for group, gram in enumerate(grams.to(weight.device)):
-        for part in torch.arange(rows.shape[1], device=weight.device).split(
-            max(1, ELEMENTS_AT_ONCE // (d * d))
-        ):
-            s = stays[group, part].double()
-            # The rows and columns of what goes are those of the unit matrix, its right-hand sides zero.
-            systems = gram * s[:, :, None] * s[:, None, :] + torch.diag_embed(1 - s)
-            targets = (rows[group, part] @ gram) * s
-            factors = torch.linalg.cholesky(systems)
-            fitted[group, part] = torch.cholesky_solve(targets[:, :, None], factors).squeeze(2)
+        # Rows that keep the same inputs share a system: of pruned channels, all do.
+        patterns, which = kept.reshape(groups, -1, d)[group].unique(dim=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            stays, alike = pattern.nonzero().squeeze(1), (which == number).nonzero().squeeze(1)
+            targets = gram[stays] @ rows[group, alike].T
+            factor = torch.linalg.cholesky(gram[stays[:, None], stays])
+            fitted[group, alike[:, None], stays] = torch.cholesky_solve(targets, factor).T
     return masked(fitted.reshape(weight.shape).to(weight.dtype), kept)
 
 
