@@ -21,6 +21,7 @@ from laconic.description.ledger import DENSE
 from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
+from laconic.report.account import account
 from laconic.report.comparison import fewest_bits
 from laconic.report.figures import (
     accuracy_by_active,
@@ -29,7 +30,7 @@ from laconic.report.figures import (
     mask_maps,
     weight_histograms,
 )
-from laconic.report.page import write_page
+from laconic.report.page import Page, write_page
 from laconic.report.stage import Stage, measure
 from laconic.tensors import tensors
 from laconic.training.iterative import iterative
@@ -113,9 +114,9 @@ def run(name: str, folder: Path, seed: int, console: Console) -> list[Stage]:
         "Which weights stay": mask_maps(masks[-1]),
     }
     settings = _settings(experiment, seed)
-    report = write_page(
-        folder / "report.html", f"Laconic on {name}", stages, figures, settings, notes=summary[1:]
-    )
+    left = account(model, model, data.test.inputs[:1], stages[-1].ledger)
+    page = Page(f"Laconic on {name}", stages, figures, settings, summary[1:], left)
+    report = write_page(folder / "report.html", page)
     console.print(f"Report: {report.resolve()}", soft_wrap=True)
     return stages
 

@@ -6,15 +6,19 @@ import torch
 from matplotlib.figure import Figure
 
 from laconic.description.ledger import Ledger, LedgerRow
+from laconic.pruning.scan import Scan
 from laconic.report.figures import (
     accuracy_by_active,
     accuracy_by_sparsity,
     description_bars,
+    frontier,
     mask_maps,
+    sensitivity,
     weight_histograms,
 )
 from laconic.report.stage import Stage
 from laconic.report.tensor_figures import block_means
+from laconic.report.trials import Measure, Outcome, Trial
 
 
 def stage(name, sparsity, accuracy, bits, *, n_cases=100, references=None):
@@ -132,6 +136,96 @@ def test_mask_maps_are_out_by_in_with_kept_dark():
     assert "conv\n2.1 % kept" in texts(figure)
 
 
+def trials(accuracies, method="a"):
+    """Two seeds at each sparsity, a point to both sides."""
+    return [
+        Trial(method, seed, Outcome(accuracy=a + seed / 100, sparsity=s, file_bytes=1e5 * (1 - s)), str(s))
+        for s, a in accuracies.items()
+        for seed in (-1, 1)
+    ]
+
+
+FLAT, STEEP = trials({0.5: 0.92, 0.9: 0.9}), trials({0.5: 0.9, 0.99: 0.3}, "b $x")
+
+
+def test_a_frontier_joins_means_over_seeds_at_what_is_left():
+    figure = frontier(FLAT)
+    (ax,) = figure.axes
+    line = next(line for line in ax.lines if line.get_label() == "a")
+    assert list(line.get_xdata()) == pytest.approx([50, 10])
+    assert list(line.get_ydata()) == pytest.approx([92, 90])
+    reach = [segments.get_segments()[0][:, 1] for segments in ax.collections]
+    assert any(np.allclose(ends, [92 - 2**0.5, 92 + 2**0.5]) for ends in reach)
+    left, right = ax.get_xlim()
+    assert left > right  # what is left shrinks to the right
+    figure.canvas.draw()
+    assert {"50", "80", "90"} <= {tick.get_text() for tick in ax.get_xticklabels()}
+
+
+def test_the_top_of_a_frontier_is_magnified_where_others_fall_far():
+    whole, top = frontier([*FLAT, *STEEP]).axes
+    assert whole.get_ylim()[0] < 30
+    assert top.get_ylim() == pytest.approx((88, 93.5))
+    assert len(frontier([*FLAT, *STEEP], y=Measure.FILE_BYTES).axes) == 1
+
+
+def test_the_legend_names_every_method_and_the_dense_networks_mean():
+    dense = [
+        Trial("a", i, Outcome(accuracy=0.9, sparsity=0.5), "", Outcome(accuracy=a))
+        for i, a in enumerate((0.9, 0.94))
+    ]
+    found = texts(frontier([*dense, *STEEP], Measure.SPARSITY))
+    assert {"a", "b $x", "dense network: 92.00 %"} <= set(found)
+
+
+def test_methods_differ_in_more_than_colour():
+    ax = frontier([t for i in range(30) for t in trials({0.5: 0.9}, f"m{i}")]).axes[0]
+    lines = [line for line in ax.lines if line.get_label().startswith("m")]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 30
+
+
+@pytest.mark.parametrize("x", [Measure.SPARSITY, Measure.PARAMETERS, Measure.FILE_BYTES])
+def test_an_empty_network_has_a_place_on_a_frontier(x):
+    nothing = Trial("a", 0, Outcome(0.1, 9.0, 0, 1.0, 0, 0))
+    frontier([nothing], x, Measure.TOTAL_BITS).savefig(io.BytesIO(), format="svg")
+
+
+def test_what_a_trial_does_not_know_is_not_drawn():
+    with pytest.raises(ValueError, match="a: expected a finite multiply–adds a case, found nan"):
+        frontier(FLAT, Measure.MULTIPLY_ADDS)
+
+
+def cells(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_sensitivity_writes_values_and_shades_by_harm():
+    scan = Scan(("a", "b $x"), (0.5, 0.9), ((0.91, 0.5), (0.9, float("nan"))), dense=0.9)
+    figure = sensitivity(scan)
+    assert cells(figure) == ["91.0", "50.0", "90.0", "nan"]
+    shades = figure.axes[0].collections[0].get_array().ravel()
+    assert list(shades) == [0, 1, 0, 1]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["a", "b $x"]
+    assert any("90.0 with none.\nHigher is better" in text for text in texts(figure))
+
+
+def test_sensitivity_to_losses_is_in_common_units():
+    scan = Scan(("a",), (0.5, 0.9), ((91_234.0, 400_000.0),), dense=90_000.0)
+    figure = sensitivity(scan, lower_is_better=True)
+    assert cells(figure) == ["91.2", "400.0"]
+    assert any("(thousands)" in text and "Lower is better" in text for text in texts(figure))
+
+
+def test_names_of_many_tensors_stay_apart_and_the_most_sensitive_are_drawn():
+    names = tuple(f"transformer.layers.{i}.attention.self.query_projection.weight" for i in range(70))
+    scan = Scan(names, (0.5,), tuple((1 - i / 100,) for i in range(70)), dense=1.0)
+    figure = sensitivity(scan)
+    shown = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert shown == [name.removeprefix("transformer.layers.") for name in names[6:]]
+    assert any("64 most sensitive tensors; 6 others are left out" in text for text in texts(figure))
+    assert any("All names begin with transformer.layers." in text for text in texts(figure))
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
@@ -139,6 +233,8 @@ def test_mask_maps_are_out_by_in_with_kept_dark():
         (lambda: accuracy_by_active([]), "stages: expected at least one Stage"),
         (lambda: description_bars([]), "stages: expected at least one Stage"),
         (lambda: weight_histograms({}, {}), "after: expected at least one tensor"),
+        (lambda: frontier([]), "trials: expected at least one Trial"),
+        (lambda: sensitivity(Scan((), (0.5,), (), 1.0)), "scan: expected at least one tensor"),
         (lambda: mask_maps({"empty": torch.zeros(0, 3)}), "masks: expected at least one mask"),
     ],
 )

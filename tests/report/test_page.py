@@ -1,15 +1,17 @@
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch import nn
 
 from laconic.description.ledger import Ledger, LedgerRow
+from laconic.report.account import account
 from laconic.report.figures import accuracy_by_sparsity, mask_maps, weight_histograms
-from laconic.report.page import render_page, write_page
+from laconic.report.page import Page, render_page, write_page
 from laconic.report.stage import Stage
 
 HOSTILE = '<script>alert("1")</script> $\\frac{$'
@@ -31,7 +33,7 @@ def stages(name="dense"):
     ]
 
 
-def page(name="dense", render=render_page, **options):
+def page(name="dense"):
     weights = {name: torch.linspace(-1, 1, 40).reshape(4, 10)}
     figures = {
         f"Accuracy, {name}.": accuracy_by_sparsity(stages(name)),
@@ -39,14 +41,13 @@ def page(name="dense", render=render_page, **options):
         "Weights.": weight_histograms(weights, weights),
         "Masks.": mask_maps(weights),
     }
-    return render(
-        title=name,
-        stages=stages(name),
-        figures=figures,
-        settings={name: name},
-        notes=[name],
-        **options,
-    )
+    model = nn.Sequential(OrderedDict(fc=nn.Linear(10, 4)))
+    rows = account(model, model, torch.zeros(1, 10), ledger())
+    return Page(name, stages(name), figures, {name: name}, [name], rows)
+
+
+def html(name="dense"):
+    return render_page(page(name))
 
 
 class Elements(HTMLParser):
@@ -60,63 +61,73 @@ class Elements(HTMLParser):
 
 
 def test_page_needs_no_network():
-    html = page()
-    assert not re.search(r"https?:|@import|url\((?!#)", html)
-    for tag, attributes in Elements(html).found:
+    text = html()
+    assert not re.search(r"https?:|@import|url\((?!#)", text)
+    for tag, attributes in Elements(text).found:
         assert tag not in {"script", "link", "iframe"}
         for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,"))
 
 
 def test_ids_are_unique_and_every_reference_finds_its_own():
-    html = page()
-    ids = Counter(a["id"] for _, a in Elements(html).found if "id" in a)
+    text = html()
+    ids = Counter(a["id"] for _, a in Elements(text).found if "id" in a)
     assert ids.most_common(1)[0][1] == 1
-    for figure in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+    for figure in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
         own = set(re.findall(r'\bid="([^"]+)"', figure))
         assert set(re.findall(r'(?:url\(|href=")#([^")]+)', figure)) <= own
 
 
 def test_hostile_names_stay_text():
-    elements = Elements(page(HOSTILE)).found
+    elements = Elements(html(HOSTILE)).found
     assert "script" not in {tag for tag, _ in elements}
     assert any(a.get("aria-label") == f"Accuracy, {HOSTILE}." for _, a in elements)
 
 
 def test_equal_inputs_give_equal_pages():
-    assert page() == page()
+    assert html() == html()
 
 
 def test_ink_follows_the_page_and_names_that_look_like_ink_do_not():
-    html = page("fill: #000000")
-    assert "fill: currentColor" in html
-    assert "stroke: #1b1b1f" not in html
-    assert ">fill: #000000</text>" in html
+    text = html("fill: #000000")
+    assert "fill: currentColor" in text
+    assert "stroke: #1b1b1f" not in text
+    assert ">fill: #000000</text>" in text
 
 
 def test_headline_and_tables_say_what_the_stages_say():
-    html = page()
-    assert "The final file is 100 bytes, 40.0 times smaller than the dense network" in html
-    assert "gets 96.00 % of the test cases right, against 97.00 % for the dense" in html
-    assert html.count("fewest bits</span>") == 1
+    text = html()
+    assert "The final file is 100 bytes, 40.0 times smaller than the dense network" in text
+    assert "gets 96.00 % of the test cases right, against 97.00 % for the dense" in text
+    assert text.count("fewest bits</span>") == 1
     for row in (
         "model: weights</th><td>704",
         "fc.weight</th><td>704",
         "dense float32</th><td>32,000",
     ):
-        assert row in html
-    assert "for reference" in html
+        assert row in text
+    assert "for reference" in text
+
+
+def test_the_account_of_tensors_adds_up_to_the_file():
+    text = html()
+    assert (
+        "fc.<wbr>weight</th><td>4×10</td><td>40</td><td>0.0%</td><td>40</td><td>40</td><td>40</td><td>88<"
+        in text
+    )
+    assert re.search(r'class="total">\n<th scope="row">total</th>.*<td>100</td>', text)
+    assert "What is left" not in render_page(Page("no account", stages()))
 
 
 def test_a_page_of_nothing_says_what_is_expected():
     with pytest.raises(ValueError, match="stages: expected at least one Stage, found none"):
-        render_page("empty", [], {}, {})
+        render_page(Page("empty", []))
 
 
 def test_write_page_replaces_the_page_whole(tmp_path):
     path = tmp_path / "report.html"
-    assert page(render=write_page, path=path) == path
-    assert path.read_text(encoding="utf-8") == page()
+    assert write_page(path, page()) == path
+    assert path.read_text(encoding="utf-8") == html()
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -126,13 +137,13 @@ def test_a_page_that_fails_leaves_the_old_one_and_no_partial_file(tmp_path, monk
     broken = Figure()
     broken.text(0, 0, "$\\frac{$")  # not mathematics
     with pytest.raises(ValueError, match="frac"):
-        write_page(path, "new", stages(), {"broken": broken}, {})
+        write_page(path, Page("new", stages(), {"broken": broken}))
 
     def fail(*_):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk is full"):
-        write_page(path, "new", stages(), {}, {})
+        write_page(path, Page("new", stages()))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -73,9 +73,9 @@ class Scan:
                 if not loss <= tolerance:  # NaN is too much
                     break
                 removed[name] = amount
-        # A group's name may begin another's, and the first selector that matches counts.
-        longest_first = sorted(self.names, key=len, reverse=True)
-        return Rates({name: 1 - removed[name] for name in longest_first})
+        # The first selector that matches counts, and a group's name may begin another's: those come last.
+        order = sorted(self.names, key=lambda name: sum(o.startswith(f"{name}.") for o in self.names))
+        return Rates({name: 1 - removed[name] for name in order})
 
     def losses(self, lower_is_better: bool = False) -> tuple[tuple[float, ...], ...]:
         """How much worse than the dense network's each value is; negative where it is better."""

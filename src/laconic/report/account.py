@@ -80,6 +80,11 @@ class Account:
     rest: TensorRow
 
     @property
+    def all_rows(self) -> tuple[TensorRow, ...]:
+        """Those of tensors, the rest, and the total."""
+        return (*self.rows, self.rest, self.total)
+
+    @property
     def total(self) -> TensorRow:
         """The sum: the network's parameters, and the whole file."""
         rows = [*self.rows, self.rest]
@@ -114,9 +119,12 @@ class Account:
         columns = self.columns()
         for heading in columns:
             table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=heading != "shape")
+        any_cut = any(row.shape != row.dense_shape for row in self.rows)
         for row in (*self.rows, self.rest):
-            cells = (cell(row).replace(" →", "\n→") for cell in columns.values())  # where 80 columns are few
-            table.add_row(Text(row.name), *cells)
+            # Where 80 columns are few, shapes take two lines, and names as many.
+            cells = (cell(row).replace(" →", "\n→") for cell in columns.values())
+            head, _, tail = row.name.rpartition(".")
+            table.add_row(Text(f"{head}\n.{tail}" if any_cut and len(row.name) > 18 else row.name), *cells)
         table.add_section()
         table.add_row(TOTAL, *(cell(self.total) for cell in columns.values()))
         return table
@@ -132,7 +140,7 @@ class Account:
             columns |= {
                 "MACs dense": lambda row: short(row.macs_dense or 0),
                 "MACs now": lambda row: short(row.macs_now or 0),
-                "without zeros": lambda row: short(row.macs_of_nonzeros or 0),
+                "MACs without zeros": lambda row: short(row.macs_of_nonzeros or 0),
             }
         if self.rest.file_bytes is not None:
             columns["file bytes"] = lambda row: f"{row.file_bytes:,}"

@@ -29,6 +29,8 @@ from laconic.report.drawing import (
     shortened,
     single_axes,
 )
+from laconic.report.frontier_figure import frontier
+from laconic.report.sensitivity_figure import sensitivity
 from laconic.report.stage import Stage
 from laconic.report.tensor_figures import mask_maps, weight_histograms
 
@@ -36,7 +38,9 @@ __all__ = [
     "accuracy_by_active",
     "accuracy_by_sparsity",
     "description_bars",
+    "frontier",
     "mask_maps",
+    "sensitivity",
     "weight_histograms",
 ]
 

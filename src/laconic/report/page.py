@@ -4,81 +4,74 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from laconic.atomic import atomic
+from laconic.report.account import Account
 from laconic.report.comparison import dense_float32_bits, fewest_bits
 from laconic.report.stage import Stage
-from laconic.report.svg import inline_svg
+from laconic.report.template import framed, render
 
-_WIDE_INCHES = 5.5
 _MANY_TENSORS = 24
 
 
-def render_page(
-    title: str,
-    stages: Sequence[Stage],
-    figures: Mapping[str, Figure],
-    settings: Mapping[str, str],
-    *,
-    notes: Sequence[str] = (),
-) -> str:
-    """The page as HTML; equal inputs give equal text.
+@dataclass(frozen=True)
+class Page:
+    """What a page shows.
 
-    Args:
+    Attributes:
         title: the page's heading.
         stages: the account, from the dense network to the final file.
         figures: figures by caption.
         settings: what was chosen, by name.
         notes: sentences to read before the figures.
+        account: what pruning left of each tensor.
+    """
+
+    title: str
+    stages: Sequence[Stage]
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    account: Account | None = None
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML; equal inputs give equal text.
 
     Raises:
         ValueError: if there is no stage, or the stages describe different data.
     """
+    stages = page.stages
     if not stages:
         raise ValueError("stages: expected at least one Stage, found none")
-    environment = Environment(
-        loader=PackageLoader("laconic.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     ledger = stages[-1].ledger
-    by_tensor = ledger.by_tensor()
-    return environment.get_template("template.html").render(
-        title=title,
+    return render(
+        "account.html",
+        title=page.title,
         headline=_headline(stages),
         stages=stages,
         fewest=fewest_bits(stages),
-        figures=[_framed(at, *item) for at, item in enumerate(figures.items(), start=1)],
+        figures=framed(page.figures),
+        account=page.account,
         ledger=ledger,
         parts=_shares(ledger.by_part().items(), ledger.total_bits),
         data_share=_share(ledger.data_bits, ledger.total_bits),
-        tensors=_shares(by_tensor.items(), ledger.model_bits),
-        tensors_open=len(by_tensor) <= _MANY_TENSORS,
-        settings=settings,
-        notes=notes,
+        tensors=_shares(ledger.by_tensor().items(), ledger.model_bits),
+        many=_MANY_TENSORS,
+        settings=page.settings,
+        notes=page.notes,
     )
 
 
-def write_page(
-    path: str | os.PathLike[str],
-    title: str,
-    stages: Sequence[Stage],
-    figures: Mapping[str, Figure],
-    settings: Mapping[str, str],
-    *,
-    notes: Sequence[str] = (),
-) -> Path:
+def write_page(path: str | os.PathLike[str], page: Page) -> Path:
     """Write `render_page`'s page to `path`: all of it or, if anything fails, nothing."""
-    page = render_page(title, stages, figures, settings, notes=notes)
+    text = render_page(page)
     with atomic(path) as file:
-        file.write(page.encode())
+        file.write(text.encode())
     return Path(path)
 
 
@@ -97,15 +90,6 @@ def _headline(stages: Sequence[Stage]) -> str:
 def _times(ratio: float) -> str:
     times, word = (ratio, "smaller") if ratio >= 1 else (1 / ratio, "larger")
     return f"{times:,.{1 if times < 100 else 0}f} times {word}"
-
-
-def _framed(at: int, caption: str, figure: Figure) -> dict[str, object]:
-    svg = inline_svg(figure, f"figure-{at}", caption)
-    return {
-        "caption": caption,
-        "svg": Markup(svg),  # made by matplotlib, which escapes the names in it
-        "wide": figure.get_figwidth() > _WIDE_INCHES,
-    }
 
 
 def _shares(bits: Iterable[tuple[str, float]], whole: float) -> list[tuple[str, float, str]]:
