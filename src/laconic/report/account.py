@@ -8,6 +8,7 @@ file both are saved. So there are two counts of multiply–adds: by shapes, and 
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class TensorRow:
 
     @property
     def shapes(self) -> str:
-        """Its shape in words: ``8×4 → 6×4`` where it was cut."""
+        """Its shape in words, such as ``8×4 → 6×4`` where it was cut."""
         before, now = (None if s is None else "×".join(map(str, s)) for s in (self.dense_shape, self.shape))
         return before or "" if now == before else f"{before} → {now or 'gone'}"
 
@@ -86,7 +87,7 @@ class Account:
 
     @property
     def total(self) -> TensorRow:
-        """The sum: the network's parameters, and the whole file."""
+        """All of the network's parameters, and the whole file."""
         rows = [*self.rows, self.rest]
         return TensorRow(
             TOTAL,
@@ -113,8 +114,8 @@ class Account:
         from rich.table import Table
         from rich.text import Text
 
-        caption = " ".join(self.notes) or None
-        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+        table.caption = self.note or None
         table.add_column("tensor", overflow="fold", ratio=1)
         columns = self.columns()
         for heading in columns:
@@ -122,9 +123,9 @@ class Account:
         any_cut = any(row.shape != row.dense_shape for row in self.rows)
         for row in (*self.rows, self.rest):
             # Where 80 columns are few, shapes take two lines, and names as many.
+            name = re.sub(r"\.(?=[^.]*$)", "\n.", row.name) if any_cut and len(row.name) > 18 else row.name
             cells = (cell(row).replace(" →", "\n→") for cell in columns.values())
-            head, _, tail = row.name.rpartition(".")
-            table.add_row(Text(f"{head}\n.{tail}" if any_cut and len(row.name) > 18 else row.name), *cells)
+            table.add_row(Text(name), *cells)
         table.add_section()
         table.add_row(TOTAL, *(cell(self.total) for cell in columns.values()))
         return table
@@ -147,14 +148,13 @@ class Account:
         return columns
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def note(self) -> str:
         """What the columns mean, where they need it."""
         if self.rest.macs_now is None:
-            return ()
+            return ""
         return (
-            "MACs: multiply–adds of one case.",
-            "Now: by the shapes that are left, what any machine saves.",
-            "Without zeros: only kernels that skip zeros would save that.",
+            "MACs: multiply–adds of one case. Now: by the shapes that are left, what any machine saves. "
+            "Without zeros: only kernels that skip zeros would save that."
         )
 
 

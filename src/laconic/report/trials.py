@@ -70,7 +70,11 @@ class Trial:
 
 
 class Measure(Enum):
-    """What to lay along an axis: its label, its value of an outcome, and how the value is written."""
+    """What to lay along an axis.
+
+    `SPARSITY`, `PARAMETERS`, `MULTIPLY_ADDS`, `FILE_BYTES`, `ACCURACY` and `TOTAL_BITS`: each has a label, a
+    function `of` from outcomes to values, and the form in which values are written.
+    """
 
     SPARSITY = ("% of weights pruned", lambda outcome: 100 * outcome.sparsity, "{:.1f}")
     PARAMETERS = ("active parameters", lambda outcome: outcome.parameters, "{:,.0f}")
@@ -139,9 +143,9 @@ def read_trials(folder: str | os.PathLike[str]) -> list[Trial]:
         Trial(
             name,
             result["recipe"].get("seed", 0),
-            Outcome.of(result["pruned"]),
+            result["pruned"],
             json.dumps({**result["recipe"], "seed": None}, sort_keys=True),
-            Outcome.of(result["dense"]),
+            result["dense"],
         )
         for name, result in zip(names, found, strict=True)
     ]
@@ -151,8 +155,8 @@ def _read(path: Path) -> dict[str, Any]:
     """A run's result, as far as it is used here."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        Outcome.of(found["pruned"]), Outcome.of(found["dense"])
-        return found | {"recipe": dict(found["recipe"])}
+        sides = {side: Outcome.of(found[side]) for side in ("pruned", "dense")}
+        return {"recipe": dict(found["recipe"]), **sides}
     except (ValueError, TypeError, KeyError) as error:
         raise FormatError(f"{path}: expected a run's result: {error!r}") from error
 
