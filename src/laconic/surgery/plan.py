@@ -151,7 +151,7 @@ def staying(group: Group, mask: Mapping[str, Tensor]) -> Bool[Tensor, " members"
                 f"{part.tensor}: mask is {tuple(kept.shape)}, group {group.name} reaches "
                 f"{int(part.index.max()) + 1} along axis {part.axis}"
             )
-        alive = kept.detach().cpu().movedim(part.axis, 0).flatten(1).any(1)
+        alive = kept.detach().cpu().movedim(part.axis, 0).reshape(kept.shape[part.axis], -1).any(1)
         stay |= alive[part.index].any(1)
     return stay
 

@@ -1,0 +1,95 @@
+"""The cases that a run learns from and is judged by: a data set, or batches as any loop has them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from laconic.datasets import Dataset
+from laconic.errors import MismatchError
+from laconic.report.stage import Batches
+
+Batch: TypeAlias = tuple[Any, Tensor]
+AT_ONCE = 256  # cases of a batch that is observed
+
+
+@dataclass(frozen=True, eq=False)
+class AsTheyCome:
+    """Batches that someone else has made, in the size and order that they have."""
+
+    source: Iterable[Batch]
+
+    def batches(self, batch_size: int | None = None, shuffle: bool = False) -> Iterable[Batch]:
+        """The source itself."""
+        del batch_size, shuffle
+        return self.source
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """What to learn from and what to be judged by.
+
+    Attributes:
+        train: the cases to learn from.
+        test: the cases to be judged by.
+    """
+
+    train: Batches
+    test: Batches
+
+    @classmethod
+    def of(cls, data: Dataset | tuple[Iterable[Batch], Iterable[Batch]]) -> Cases:
+        """From a data set, or a pair of iterables of batches.
+
+        Raises:
+            MismatchError: it is neither, or its batches come only once or are no pairs.
+        """
+        if isinstance(data, Dataset):
+            return cls(data.train, data.test)
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise MismatchError(f"data: expected a Dataset or a pair (train, test), found {_kind(data)}")
+        for name, batches in zip(("training", "test"), data, strict=True):
+            _check(name, batches)
+        return cls(AsTheyCome(data[0]), AsTheyCome(data[1]))
+
+    def first(self, n: int, seed: int) -> list[Batch]:
+        """Batches of the first `n` training cases, in an order that the seed decides; no random state moves."""
+        found: list[Batch] = []
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for inputs, targets in self.train.batches(AT_ONCE):
+                found.append((inputs[:n], targets[:n]))
+                n -= len(targets)
+                if n <= 0:
+                    break
+        return found
+
+    def counts(self, batch_size: int | None) -> tuple[int, int]:
+        """How many training cases, and batches, an epoch has."""
+        with torch.random.fork_rng():
+            sizes = [len(targets) for _, targets in self.train.batches(batch_size)]
+        return sum(sizes), len(sizes)
+
+
+def _check(name: str, batches: Any) -> None:
+    if isinstance(batches, Iterator) or not isinstance(batches, Iterable):
+        raise MismatchError(
+            f"{name} data: expected batches that can be gone through again, such as a list or a DataLoader, "
+            f"found {_kind(batches)}"
+        )
+    with torch.random.fork_rng():
+        batch = next(itertools.chain(iter(batches), [None]))
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    if not pair or not all(isinstance(part, Tensor) for part in batch):
+        raise MismatchError(
+            f"{name} data: expected batches (inputs, targets) of tensors, found {_kind(batch)}"
+        )
+
+
+def _kind(value: Any) -> str:
+    return "none" if value is None else f"a {type(value).__name__}"
