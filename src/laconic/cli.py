@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """Ctrl-C, with something to say."""
 
 
@@ -113,7 +113,7 @@ def prune(
     seeds: Annotated[
         str | None, typer.Option(help="Run each recipe once for each: 0,1,2. By default the recipe's seed.")
     ] = None,
-    axes: Annotated[  # noqa: ARG001 – acts by its callback
+    axes: Annotated[
         bool,
         typer.Option("--axes", help="List all that a recipe can choose.", callback=_show_axes, is_eager=True),
     ] = False,
@@ -143,7 +143,7 @@ def prune(
         run(recipes, {option: _found(option, text) for option, text in given.items()}, given, output, numbers)
     except KeyboardInterrupt:
         kept = f"interrupted; {output} keeps what was trained, and the same command goes on from there"
-        raise Interrupted(kept) from None
+        raise StoppedError(kept) from None
 
 
 def _seed(text: str) -> int:
@@ -313,10 +313,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else error, WRONG_USE)
     except (LaconicError, ValueError, ImportError) as error:
         return _complain(error, WRONG_USE)
-    except Interrupted as error:
-        return _complain(error, INTERRUPTED)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; what was finished is kept", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort, StoppedError) as error:
+        return _complain(str(error) or "interrupted; what was finished is kept", INTERRUPTED)
 
 
 def _complain(message: object, code: int) -> int:

@@ -70,7 +70,7 @@ def lenet_300_100(n_inputs: int = 784, n_classes: int = 10) -> nn.Sequential:
 
 
 def digits_net() -> nn.Sequential:
-    """A small convolutional network for `laconic.datasets.digits`: two convolutions, batch norms, 10 classes."""
+    """A small network for `laconic.datasets.digits`: two convolutions with batch norms, two linear layers."""
     return nn.Sequential(
         OrderedDict(
             image=nn.Unflatten(1, (1, 8, 8)),

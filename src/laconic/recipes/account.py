@@ -45,8 +45,8 @@ def write_account(
         "Active weights, dense and at the end": weight_histograms(before, after),
         "Which weights stay": mask_maps(left),
     }
-    title = f"Laconic: {recipe.criterion.name if recipe.criterion else recipe.method.name}"
-    write_page(path, title, stages, figures, dict(_settings(recipe.to_dict())))
+    choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
+    write_page(path, f"Pruned by {', '.join(choices)}", stages, figures, dict(_settings(recipe.to_dict())))
 
 
 def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

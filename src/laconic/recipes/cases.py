@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -58,7 +57,7 @@ class Cases:
         return cls(AsTheyCome(data[0]), AsTheyCome(data[1]))
 
     def first(self, n: int, seed: int) -> list[Batch]:
-        """Batches of the first `n` training cases, in an order that the seed decides; no random state moves."""
+        """Batches of the first `n` training cases; where they come shuffled, the seed decides."""
         found: list[Batch] = []
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -71,7 +70,7 @@ class Cases:
 
     def counts(self, batch_size: int | None) -> tuple[int, int]:
         """How many training cases, and batches, an epoch has."""
-        with torch.random.fork_rng():
+        with torch.random.fork_rng():  # iterating a loader draws from the global generator
             sizes = [len(targets) for _, targets in self.train.batches(batch_size)]
         return sum(sizes), len(sizes)
 
@@ -83,9 +82,8 @@ def _check(name: str, batches: Any) -> None:
             f"found {_kind(batches)}"
         )
     with torch.random.fork_rng():
-        batch = next(itertools.chain(iter(batches), [None]))
-    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-    if not pair or not all(isinstance(part, Tensor) for part in batch):
+        batch: Any = next(iter(batches), None)
+    if not (isinstance(batch, (tuple, list)) and [isinstance(p, Tensor) for p in batch] == [True, True]):
         raise MismatchError(
             f"{name} data: expected batches (inputs, targets) of tensors, found {_kind(batch)}"
         )

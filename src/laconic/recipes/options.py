@@ -12,6 +12,7 @@ import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from laconic.errors import MismatchError
@@ -45,6 +46,7 @@ class Option:
     default: Any
 
 
+@cache
 def options_of(constructor: Callable[..., Any]) -> dict[str, Option]:
     """The options of a constructor; its parameter `setting`, which no recipe states, left out."""
     kinds = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)

@@ -137,7 +137,7 @@ class _Job:
         return result
 
     def check(self) -> None:
-        """Refuse what does not fit, before anything is trained: prune a little by magnitude, and forget it."""
+        """Refuse what does not fit before anything is trained, by a trial with magnitudes."""
         pruner = replace(self.pruner, criterion=magnitude, solver=CUT)
         if not isinstance(pruner.budget(1.0), Price):
             pruner.mask(self.model, self._amount)
