@@ -50,7 +50,8 @@ COUPLING = Coupling(
                 Part("fc1.weight", 1, torch.arange(16).reshape(4, 4)),
             ),
         ),
-    )
+    ),
+    refused={},
 )
 
 

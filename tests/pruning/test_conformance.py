@@ -279,6 +279,33 @@ def test_a_model_is_pruned_held_compiled_and_saved(unit, solver, tmp_path):
     assert all(not back[n][~mask[n]].any() for n in mask), "zeros are exact in the file"
 
 
+@pytest.mark.parametrize("budget", [Density(0.0), Total(0.0), Price(0.0)], ids=str)
+def test_a_layer_keeps_its_best_channel(budget):
+    lost = {name: weight.detach().square() for name, weight in net_and_evidence()[0].named_parameters()}
+    unit = Coupled(COUPLING)
+    kept = select(lost, budget, unit=unit)
+    best = unit.pool(lost)["conv1"].argmax()
+    assert kept["bn.weight"].nonzero().flatten().tolist() == [best], "a layer without channels is none"
+
+
+def test_gates_may_sit_on_channels():
+    model, _, batches = net_and_evidence()
+    model = copy.deepcopy(model)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    rule = laconic.Gates(1.0, 32, Coupled(COUPLING))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with laconic.attach(rule, model, optimizer):
+        gates = {name: (p / before[name]).detach() for name, p in model.named_parameters()}
+        of_conv1 = gates["bn.weight"]
+        assert torch.allclose(
+            gates["conv1.weight"], of_conv1[:, None, None, None].expand(8, 8, 3, 3), atol=1e-4
+        )
+        crossing = gates["conv2.bias"][:, None, None, None] * of_conv1[None, :, None, None]
+        assert torch.allclose(gates["conv2.weight"], crossing.expand(4, 8, 3, 3), atol=1e-4)
+        torch.nn.functional.cross_entropy(model(batches[0][0]), batches[0][1]).backward()
+        optimizer.step()
+
+
 def test_missing_evidence_is_named():
     model, _, _ = net_and_evidence()
     with pytest.raises(MismatchError, match="expected NORM, found none"):

@@ -6,6 +6,7 @@ one asks no such question: at a `Price`, density is an output.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -122,7 +123,8 @@ class Price:
 
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
         """All members of which λ times the bits lost are as many as the bits saved, or more."""
-        return [[self.bits_saved * table >= 1 for table in contest.tables.values()] for contest in contests]
+        least = 1 / self.bits_saved if self.bits_saved else math.inf
+        return [[table >= least for table in contest.tables.values()] for contest in contests]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ one row a contest, or says that all tensors make one contest; a budget marks the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -70,11 +70,12 @@ class Contest:
         )
 
     def within(self, limit: float) -> Kept:
-        """As many as cost no more than `limit` together, those with the most to lose."""
+        """As many as cost no more than `limit`, those with the most to lose; at least the infinite."""
         limit *= 1 + 1e-9  # costs are sums of floats: a limit that is met exactly is met
         if self.even:
             return self.top(min(self.n, int(limit * self.n / self.cost)) if self.cost else self.n)
-        return self.top(last(lambda k: self.cost_of(self.top(k)) <= limit, self.n))
+        must_stay = sum(int(table.isposinf().sum()) for table in self.tables.values())
+        return self.top(max(must_stay, last(lambda k: self.cost_of(self.top(k)) <= limit, self.n)))
 
 
 def last(holds: Callable[[int], bool], n: int) -> int:
@@ -131,10 +132,11 @@ class Scope(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class _Flat:
     """A scope in which the order of a tensor's members is that of the tensor."""
 
-    length: ClassVar[int] = 1
+    length: int = field(default=1, init=False, repr=False)
 
     def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
         """Reshaped."""
@@ -145,7 +147,7 @@ class _Flat:
 class Model(_Flat):
     """All members of all tensors compete together: global pruning."""
 
-    together: ClassVar[bool] = True
+    together: bool = field(default=True, init=False, repr=False)
 
     def table(self, lost: torch.Tensor, name: str) -> Table:
         """One row."""
@@ -156,7 +158,7 @@ class Model(_Flat):
 class Tensor(_Flat):
     """Members compete within their tensor: layer-wise pruning."""
 
-    together: ClassVar[bool] = False
+    together: bool = field(default=False, init=False, repr=False)
 
     def table(self, lost: torch.Tensor, name: str) -> Table:
         """One row."""
@@ -167,7 +169,7 @@ class Tensor(_Flat):
 class Row(_Flat):
     """Members compete within their output: a row of a matrix, a filter of a convolution."""
 
-    together: ClassVar[bool] = False
+    together: bool = field(default=False, init=False, repr=False)
 
     def table(self, lost: torch.Tensor, name: str) -> Table:
         """The outputs' rows."""
@@ -182,7 +184,7 @@ class Run:
     """
 
     length: int
-    together: ClassVar[bool] = False
+    together: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.length < 1:

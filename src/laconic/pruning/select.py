@@ -46,7 +46,7 @@ def select(
     pooled = unit.pool(lost)
     n_members = {name: members.numel() for name, members in pooled.items()}
     costs = _Costs(unit, budget.each, lost if like is None else like, n_members)
-    kept = winners(scope, budget, costs.per_cost(pooled), costs)
+    kept = winners(scope, budget, unit.spare(costs.per_cost(pooled)), costs)
     return Mask(unit.spread(kept, costs.like))
 
 

@@ -12,8 +12,8 @@ Statistics of batch norms belong to the weights they were measured with: `reesti
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,8 +27,6 @@ from laconic.pruning.criteria import Criterion, Weights
 from laconic.pruning.mask import Mask, masked
 from laconic.pruning.select import select
 from laconic.pruning.units import Unit
-
-ELEMENTS_AT_ONCE = 1 << 25  # of the rows' systems of equations: 256 MB
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Solver(Protocol):
 class Cut:
     """What the criterion picks goes; the rest stays as it is."""
 
-    needs: ClassVar[frozenset[Statistic]] = frozenset()
+    needs: frozenset[Statistic] = field(default=frozenset(), init=False, repr=False)
 
     def __call__(
         self, weights: Weights, evidence: Evidence, pick: Pick, criterion: Criterion
@@ -89,7 +87,7 @@ class LeastSquares:
     """
 
     damping: float = 0.01
-    needs: ClassVar[frozenset[Statistic]] = frozenset({GRAM})
+    needs: frozenset[Statistic] = field(default=frozenset({GRAM}), init=False, repr=False)
 
     def __call__(
         self, weights: Weights, evidence: Evidence, pick: Pick, criterion: Criterion
@@ -109,18 +107,15 @@ def _fitted(
 ) -> Float[Tensor, " *shape"]:
     groups, d, _ = grams.shape
     rows = weight.double().reshape(groups, -1, d)
-    stays = kept.reshape(groups, -1, d)
     fitted = torch.zeros_like(rows)
     for group, gram in enumerate(grams.to(weight.device)):
-        for part in torch.arange(rows.shape[1], device=weight.device).split(
-            max(1, ELEMENTS_AT_ONCE // (d * d))
-        ):
-            s = stays[group, part].double()
-            # The rows and columns of what goes are those of the unit matrix, its right-hand sides zero.
-            systems = gram * s[:, :, None] * s[:, None, :] + torch.diag_embed(1 - s)
-            targets = (rows[group, part] @ gram) * s
-            factors = torch.linalg.cholesky(systems)
-            fitted[group, part] = torch.cholesky_solve(targets[:, :, None], factors).squeeze(2)
+        # Rows that keep the same inputs share a system: of pruned channels, all do.
+        patterns, which = kept.reshape(groups, -1, d)[group].unique(dim=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            stays, alike = pattern.nonzero().squeeze(1), (which == number).nonzero().squeeze(1)
+            targets = gram[stays] @ rows[group, alike].T
+            factor = torch.linalg.cholesky(gram[stays[:, None], stays])
+            fitted[group, alike[:, None], stays] = torch.cholesky_solve(targets, factor).T
     return masked(fitted.reshape(weight.shape).to(weight.dtype), kept)
 
 
@@ -140,7 +135,7 @@ class SparseGpt:
 
     columns: int = 128
     damping: float = 0.01
-    needs: ClassVar[frozenset[Statistic]] = frozenset({GRAM})
+    needs: frozenset[Statistic] = field(default=frozenset({GRAM}), init=False, repr=False)
 
     def __call__(
         self, weights: Weights, evidence: Evidence, pick: Pick, criterion: Criterion

@@ -37,6 +37,10 @@ class Unit(Protocol):
         """What is lost with each member per weight, from what is lost with each weight."""
         ...
 
+    def spare(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What is lost with each member, infinite where it must not go."""
+        ...
+
     def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Members' values for their weights, in the shapes of `like`: who stays, or a factor."""
         ...
@@ -48,6 +52,10 @@ class _InTensors:
     def reach(self, chosen: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
         """`chosen` itself."""
         return chosen
+
+    def spare(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """`lost` itself: any may go."""
+        return lost
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,14 @@ class Coupled:
         """Means over the weights of each member that `lost` speaks of, by group."""
         pooled = {group.name: _mean(group, lost) for group in self.coupling.groups}
         return {name: mean for name, mean in pooled.items() if mean is not None}
+
+    def spare(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The member of each group with the most to lose, the first of equals, is worth anything.
+
+        A layer without channels is none. Residual blocks may all go.
+        """
+        bypassed = {group.name for group in self.coupling.groups if group.bypassed}
+        return {n: t if n in bypassed else t.index_fill(0, t.argmax(), torch.inf) for n, t in lost.items()}
 
     def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The product over all members that a weight belongs to: it stays if all of them do."""
