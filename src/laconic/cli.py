@@ -82,10 +82,16 @@ def _show_axes(wanted: bool) -> None:
     if wanted:
         from laconic.recipes.axes import rows
 
-        table = Table("axis", "name", "options", "", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_lines=False)
+        table.add_column("axis", no_wrap=True)
+        table.add_column("options", max_width=24)
+        table.add_column("")
         last = ""
-        for axis, *rest in rows():
-            table.add_row("" if axis == last else axis, *map(escape, rest))
+        for axis, name, options, what in rows():
+            if axis != last:
+                table.add_section()
+                table.add_row(f"[bold]{axis}")
+            table.add_row(f"  {name}", escape(options), escape(what))
             last = axis
         Console().print(table)
         raise typer.Exit

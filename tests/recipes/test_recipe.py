@@ -223,9 +223,9 @@ REFUSED = {
         {"unit": "channels", "scope": "tensor", "budget": {"name": "rates", "densities": {"fc1": 0.5}}},
         "budget: expected none by tensor for unit channels, whose members lie across them, found 'rates'",
     ),
-    "gates of channels": (
-        {"method": {"name": "gates", "price": 1.0}, "unit": "channels", "training": TRAINING},
-        "unit: expected weight or block for method gates, found 'channels'",
+    "shrinking channels": (
+        {"method": {"name": "proximal", "penalty": 1.0}, "unit": "channels", "training": TRAINING},
+        "unit: expected weight or block for method proximal, found 'channels'",
     ),
     "steps of no training": (
         {"amount": 0.5, "method": {"name": "lottery", "rounds": 2, "rewind": 5}, "training": TRAINING},
@@ -267,7 +267,9 @@ def test_every_combination_of_names_is_a_recipe_or_is_refused():
         except MismatchError:
             continue
         fine += 1
-        assert not (recipe.unit and recipe.unit.name in COUPLED and recipe.method.name in ("rigl", "gates"))
+        assert not (
+            recipe.unit and recipe.unit.name in COUPLED and recipe.method.name in ("rigl", "proximal")
+        )
     assert fine > 100
 
 

@@ -63,8 +63,9 @@ def _label(path: Path, paths: Sequence[Path]) -> str:
 def _data(functions: Mapping[str, Callable[[], Any]]) -> Any:
     data = functions["--data"]()
     if "--test" in functions:
-        train = data.train.batches(64, shuffle=True) if isinstance(data, Dataset) else data
-        return train, functions["--test"]()
+        test = functions["--test"]()
+        train = data.train if isinstance(data, Dataset) else data
+        return train, test.test if isinstance(test, Dataset) else test
     if isinstance(data, Dataset) or (isinstance(data, tuple) and len(data) == 2):
         return data
     raise MismatchError(

@@ -110,7 +110,7 @@ def _of_unit(recipe: Recipe, unit: str, method: Any) -> Iterator[tuple[str, str,
             )
         if recipe.solver and recipe.solver.name == "sparse-gpt":
             yield "solver", f"cut or least-squares for unit {unit}", "'sparse-gpt'"
-        if name in ("gates", "proximal"):
+        if name == "proximal":
             yield "unit", f"weight or block for method {name}", shown(unit)
     if method.moves and unit != "weight":
         yield "unit", f"weight for method {name}, which moves single weights", shown(unit)

@@ -96,10 +96,10 @@ Format = Callable[[float], str]
 
 
 def _short(value: float) -> str:
-    for unit, name in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")):
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
-            return f"{value / min(unit, 1e3 if name == ' k' else unit):.3g}{name}"
-    return f"{value:,.0f}"
+            return f"{value / unit:.3g} {name}"
+    return f"{value:.0f}"
 
 
 def _count(value: float) -> str:

@@ -14,7 +14,7 @@ import io
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,7 +26,6 @@ from torch import nn
 
 from laconic import __version__
 from laconic.atomic import atomic
-from laconic.datasets import Dataset
 from laconic.errors import MismatchError
 from laconic.evidence import NOTHING, Evidence, observe
 from laconic.file.state import load
@@ -38,11 +37,11 @@ from laconic.pruning.units import Coupled
 from laconic.quantization.grid import Grid
 from laconic.recipes.account import outcome, write_account
 from laconic.recipes.axes import Setting, build
-from laconic.recipes.cases import Batch, Cases
+from laconic.recipes.cases import AsTheyCome, Batch, Cases, Data, seeded
 from laconic.recipes.methods import Method, Work
 from laconic.recipes.recipe import Fitting, Recipe, digest_of
 from laconic.recipes.results import NAME, Result
-from laconic.report.stage import measure
+from laconic.report.stage import Stage, measure
 from laconic.surgery.plan import Plan
 from laconic.tensors import tensors, unwrap
 from laconic.training.loop import Callback, Training, train
@@ -57,7 +56,7 @@ AXES_OF_PRUNER = ("criterion", "unit", "scope", "budget", "solver")
 def run_recipe(
     recipe: Recipe,
     model: nn.Module,
-    data: Dataset | tuple[Iterable[Batch], Iterable[Batch]],
+    data: Data,
     folder: str | os.PathLike[str] = "runs",
     references: Mapping[str, str] | None = None,
     console: Console | None = None,
@@ -68,7 +67,7 @@ def run_recipe(
         recipe: every choice.
         model: the network, trained or, if the recipe has `[dense]`, not; it is not changed.
         data: a `laconic.datasets.Dataset`, or a pair (train, test) of iterables of batches (inputs, class
-            labels).
+            labels) or of a data set's parts.
         folder: of runs; this one's is the folder within it that its digest names.
         references: what model and data are called, such as ``{"data": "digits"}``. A run is known by them,
             by the recipe, and by the model's state: data that change must change their name.
@@ -109,14 +108,12 @@ class _Job:
     def run(self, start: Mapping[str, Any], begin: float) -> Result:
         """Everything, down to the result."""
         early = self._train_dense(start)
-        quantizer = Grid(self.recipe.relative_error) if self.recipe.relative_error else None
-        stages = [measure("dense", self.model, self.home / "dense.lac", self.cases, quantizer)]
+        stages = [self._measure("dense", "dense.lac")]
         dense = copy.deepcopy(self.model).cpu()
         self._method(self.model, self._work(early))
         if self.recipe.reestimate:
             reestimate_batch_norm_(self.model, self.observed)
-        plan = self._plan(dense)
-        stages.append(measure("pruned", self.model, self.home / "model.lac", self.cases, quantizer, plan))
+        stages.append(self._measure("pruned", "model.lac", self._plan(dense)))
         write_account(self.home / "report.html", self.recipe, stages, (dense, self.model))
         before, after = (
             outcome(stage, load(self.home / file, into=copy.deepcopy(dense)), dense, self.setting.inputs)
@@ -141,11 +138,17 @@ class _Job:
         pruner = replace(self.pruner, criterion=magnitude, solver=CUT)
         if not isinstance(pruner.budget(1.0), Price):
             pruner.mask(self.model, self._amount)
-        rewind = self.recipe.method.options.get("rewind", 0)
-        if self.recipe.dense and rewind > (
-            n := self.recipe.dense.epochs * self._n_batches(self.recipe.dense)
-        ):
-            raise MismatchError(f"method.rewind: expected one of the {n} steps of [dense], found {rewind}")
+        for place in ("dense", "training"):
+            fitting = getattr(self.recipe, place)
+            if fitting and fitting.batch_size and isinstance(self.cases.train, AsTheyCome):
+                finding = f"none, as the data come in batches, found {fitting.batch_size}"
+                raise MismatchError(f"{place}.batch_size: expected {finding}")
+        if dense := self.recipe.dense:
+            n_steps = dense.epochs * self.cases.counts(dense.batch_size or BATCH_SIZE)[1]
+            if (rewind := self._rewind) > n_steps:
+                raise MismatchError(
+                    f"method.rewind: expected one of the {n_steps} steps of [dense], found {rewind}"
+                )
 
     @cached_property
     def observed(self) -> list[Batch]:
@@ -173,8 +176,14 @@ class _Job:
     def _amount(self) -> float:
         return self.recipe.amount or 0.0
 
-    def _n_batches(self, fitting: Fitting) -> int:
-        return self.cases.counts(fitting.batch_size or BATCH_SIZE)[1]
+    @property
+    def _rewind(self) -> int:
+        return self.recipe.method.options.get("rewind", 0)
+
+    def _measure(self, name: str, file: str, plan: Plan | None = None) -> Stage:
+        quantizer = Grid(self.recipe.relative_error) if self.recipe.relative_error else None
+        with seeded(self.recipe.seed):
+            return measure(name, self.model, self.home / file, self.cases, quantizer, plan)
 
     def _work(self, early: Mapping[str, Any]) -> Work:
         fitting = self.recipe.training
@@ -204,7 +213,7 @@ class _Job:
 
     def _train_dense(self, start: Mapping[str, Any]) -> Mapping[str, Any]:
         """Train the dense network, or load what another recipe's run has trained alike; its early state."""
-        rewind = self.recipe.method.options.get("rewind", 0)
+        rewind = self._rewind
         early = copy.deepcopy(self.model.state_dict())
         if self.recipe.dense is None:
             return early
