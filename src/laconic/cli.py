@@ -82,7 +82,7 @@ def _show_axes(wanted: bool) -> None:
     if wanted:
         from laconic.recipes.axes import rows
 
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_lines=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("axis", no_wrap=True)
         table.add_column("options", max_width=24)
         table.add_column("")
@@ -170,9 +170,9 @@ def _found(option: str, reference: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise  # the module is there; what it imports is not
-        parent = sys.modules.get(error.name.rpartition(".")[0])
-        where = parent.__path__ if parent else [str(Path.cwd())]
-        hint = _near(path.rpartition(".")[2], [module.name for module in pkgutil.iter_modules(where)])
+        package, _, last = error.name.rpartition(".")
+        where = getattr(sys.modules[package], "__path__", []) if package else [str(Path.cwd())]
+        hint = _near(last, [module.name for module in pkgutil.iter_modules(where)])
         raise UsageError(
             f"{option}: expected a module {path!r}, found none named {error.name!r}{hint}"
         ) from None

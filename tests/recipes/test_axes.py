@@ -1,6 +1,7 @@
 """The registry is whole: every entry builds, has words, and is in the documentation."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,11 @@ def test_the_documentation_has_the_table_of_all_axes():
         line.replace("\\|", "|") for line in page.splitlines() if re.match(rf"\| ({'|'.join(AXES)}) \|", line)
     }
     assert found == lines
+
+
+def test_recipes_in_the_documentation_are_recipes():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
+    assert snippets
+    for snippet in snippets:
+        laconic.Recipe.of(tomllib.loads(snippet))

@@ -115,6 +115,8 @@ WRONG = {
         {"--data": "laconic.dataset:digits"},
         "--data: expected a module 'laconic.dataset', found none named 'laconic.dataset'; did you mean 'datasets'?",
     ),
+    "no package": ({"--data": "mine.data:digits"}, "--data: expected a module 'mine.data', found none named 'mine.data'"),
+    "no outer module": ({"--data": "mime.data:digits"}, "found none named 'mime'; did you mean 'mine'?"),
     "no such name": ({"--model": "mine:netwrk"}, "--model: expected 'netwrk' in mine, found none; did you mean 'network'?"),
     "no function": ({"--model": "mine:constant"}, "--model: expected a function, found mine:constant to be a int"),
     "no model": ({"--model": "mine:number"}, "--model: expected an nn.Module, found a int"),

@@ -25,11 +25,11 @@ from laconic.pruning.solvers import Cut, LeastSquares, SparseGpt
 from laconic.pruning.units import Block, Coupled, Unit, Weight
 from laconic.recipes import methods
 from laconic.recipes.options import REQUIRED, Choice, Option, options_of, shown
-from laconic.surgery.coupling import Coupling
 
 Each: TypeAlias = Literal["weights", "macs"] | float
 MakeBudget: TypeAlias = Callable[[float], Budget]
 MakeOptimizer: TypeAlias = Callable[[Any], Optimizer]
+MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler] | None
 
 
 @dataclass(frozen=True)
@@ -100,25 +100,21 @@ def channels(setting: Setting) -> Unit:
     """Neurons and filters with all that depends on them: the network is really cut."""
     from laconic.surgery.channels import channels as find
 
-    return _coupled(find(setting.model, setting.inputs))
+    return Coupled(find(setting.model, setting.inputs))
 
 
 def heads(setting: Setting) -> Unit:
     """Attention heads; the network is really cut."""
     from laconic.surgery.heads import heads as find
 
-    return _coupled(find(setting.model, setting.inputs))
+    return Coupled(find(setting.model, setting.inputs))
 
 
 def blocks(setting: Setting) -> Unit:
     """Residual blocks; the network is really cut."""
     from laconic.surgery.blocks import blocks as find
 
-    return _coupled(find(setting.model, setting.inputs))
-
-
-def _coupled(coupling: Coupling) -> Unit:
-    return Coupled(coupling)
+    return Coupled(find(setting.model, setting.inputs))
 
 
 def sgd(lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> MakeOptimizer:
@@ -135,9 +131,6 @@ def adam(lr: float = 1e-3, weight_decay: float = 0.0) -> MakeOptimizer:
 def adamw(lr: float = 1e-3, weight_decay: float = 0.01) -> MakeOptimizer:
     """Adam with decoupled weight decay."""
     return partial(torch.optim.AdamW, lr=lr, weight_decay=weight_decay)
-
-
-MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler] | None
 
 
 def constant() -> MakeScheduler:

@@ -66,82 +66,72 @@ def _check_numbers(recipe: Recipe) -> None:
             raise MismatchError(f"{name}: expected at least {least}, found {value}")
 
 
-def _contradictions(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
-    """(place, what was expected, what was found) for each."""
-    method, name = AXES["method"][recipe.method.name], recipe.method.name
+Refusals = Iterator[tuple[str, str, str]]  # place, what is expected, what is found
+
+
+def _contradictions(recipe: Recipe) -> Refusals:
+    name, budget = recipe.method.name, recipe.budget
+    method: Any = AXES["method"][name]
     for axis in ("criterion", "unit", "scope", "budget", "solver"):
         choice = getattr(recipe, axis)
-        if choice and axis not in method.axes:  # pyright: ignore[reportFunctionMemberAccess]
+        if choice and axis not in method.axes:
             yield axis, f"none, for which method {name} has no use", shown(choice.name)
-    by_amount = recipe.budget is not None and recipe.budget.name in BY_AMOUNT
+    by_amount = budget is not None and budget.name in BY_AMOUNT
     if by_amount and recipe.amount is None:
         yield "amount", "a fraction removed, in [0, 1]", "nothing"
     if not by_amount and recipe.amount is not None:
-        says = f"budget {recipe.budget.name}" if recipe.budget else f"method {name}"
-        yield "amount", f"none, as {says} decides how much stays", str(recipe.amount)
-    if method.trains and not recipe.training:  # pyright: ignore[reportFunctionMemberAccess]
+        decides = f"budget {budget.name}" if budget else f"method {name}"
+        yield "amount", f"none, as {decides} decides how much stays", str(recipe.amount)
+    if method.trains and not recipe.training:
         yield "training", f"a table [training] for method {name}", "nothing"
-    if recipe.method.options.get("rewind") and not recipe.dense:
-        yield (
-            "method.rewind",
-            "0 without a table [dense], whose steps it counts",
-            str(recipe.method.options["rewind"]),
-        )
+    if (rewind := recipe.method.options.get("rewind")) and not recipe.dense:
+        yield "method.rewind", "0 without a table [dense], whose steps it counts", str(rewind)
     if recipe.unit:
         yield from _of_unit(recipe, recipe.unit.name, method)
-    if recipe.criterion and recipe.budget and recipe.scope:
-        yield from _of_scores(recipe, recipe.budget.name, recipe.scope.name, method)
+    if recipe.criterion and recipe.scope and budget and recipe.solver:
+        yield from _of_criterion(name, recipe.criterion, budget.name, recipe.solver.name)
+        yield from _of_contest(name, method, recipe.scope.name, budget.name)
 
 
-def _of_unit(recipe: Recipe, unit: str, method: Any) -> Iterator[tuple[str, str, str]]:
+def _of_unit(recipe: Recipe, unit: str, method: Any) -> Refusals:
     name = recipe.method.name
-    if unit in COUPLED:
-        if recipe.scope and recipe.scope.name in ("row", "run"):
-            yield (
-                "scope",
-                f"model or tensor for unit {unit}, whose members lie across tensors",
-                shown(recipe.scope.name),
-            )
-        if recipe.budget and recipe.budget.name in ("erk", "rates"):
-            yield (
-                "budget",
-                f"none by tensor for unit {unit}, whose members lie across them",
-                shown(recipe.budget.name),
-            )
-        if recipe.solver and recipe.solver.name == "sparse-gpt":
-            yield "solver", f"cut or least-squares for unit {unit}", "'sparse-gpt'"
-        if name == "proximal":
-            yield "unit", f"weight or block for method {name}", shown(unit)
+    if unit in COUPLED and name == "proximal":
+        yield "unit", f"weight or block for method {name}", shown(unit)
+    if unit in COUPLED and recipe.scope and recipe.budget and recipe.solver:
+        scope, budget, solver = recipe.scope.name, recipe.budget.name, recipe.solver.name
+        if scope in ("row", "run"):
+            yield "scope", f"model or tensor for unit {unit}, whose members lie across tensors", shown(scope)
+        if budget in ("erk", "rates"):
+            yield "budget", f"none by tensor for unit {unit}, whose members lie across them", shown(budget)
+        if solver == "sparse-gpt":
+            yield "solver", f"cut or least-squares for unit {unit}", shown(solver)
     if method.moves and unit != "weight":
         yield "unit", f"weight for method {name}, which moves single weights", shown(unit)
     if recipe.criterion and recipe.criterion.name == "norm-scale" and unit in ("weight", "block"):
         yield "criterion", f"one that has scores for unit {unit}; norm-scale is for channels", "'norm-scale'"
 
 
-def _of_scores(recipe: Recipe, budget: str, scope: str, method: Any) -> Iterator[tuple[str, str, str]]:
-    name = recipe.method.name
-    criterion = recipe.criterion.name if recipe.criterion else ""
-    built = build("criterion", recipe.criterion, NOWHERE) if recipe.criterion else None
-    if built and budget == "price" and not built.in_bits:
-        in_bits = [
-            n for n, make in AXES["criterion"].items() if not needs_setting("criterion", n) and make().in_bits
-        ]
-        yield (
-            "criterion",
-            f"one in bits ({', '.join(in_bits)}) for budget price",
-            f"{criterion!r}, which only ranks",
-        )
-    if built and MOVEMENT in built.needs and name != "gradual":
-        yield (
-            "criterion",
-            f"one that is known at once for method {name}",
-            f"{criterion!r}, which is for gradual",
-        )
-    if built and MOVEMENT in built.needs and recipe.solver and recipe.solver.name != "cut":
-        yield "solver", f"cut for criterion {criterion}, which comes from training", shown(recipe.solver.name)
+def _of_criterion(method: str, criterion: Choice, budget: str, solver: str) -> Refusals:
+    name, built = criterion.name, build("criterion", criterion, NOWHERE)
+    if budget == "price" and not built.in_bits:
+        found = f"{name!r}, which only ranks"
+        yield "criterion", f"one in bits ({', '.join(_in_bits())}) for budget price", found
+    if MOVEMENT in built.needs and method != "gradual":
+        found = f"{name!r}, which is for gradual"
+        yield "criterion", f"one that is known at once for method {method}", found
+    if MOVEMENT in built.needs and solver != "cut":
+        yield "solver", f"cut for criterion {name}, which comes from training", shown(solver)
+
+
+def _in_bits() -> list[str]:
+    plain = [name for name in AXES["criterion"] if not needs_setting("criterion", name)]
+    return [name for name in plain if AXES["criterion"][name]().in_bits]
+
+
+def _of_contest(name: str, method: Any, scope: str, budget: str) -> Refusals:
     if budget in ("erk", "rates") and scope not in ("tensor", "row"):
         yield "scope", f"tensor or row for budget {budget}, which decides for each tensor", shown(scope)
     if method.ramps and budget not in BY_AMOUNT:
         yield "budget", f"density or erk for method {name}, whose amount grows", shown(budget)
     if method.moves and scope == "run":
-        yield "scope", f"model, tensor or row for method {name}, whose connections move", "'run'"
+        yield "scope", f"model, tensor or row for method {name}, whose connections move", shown(scope)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from laconic.evidence import MOVEMENT, Evidence
+from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner, prune_
 from laconic.training import gates, gradual, proximal, schedules, variational
 from laconic.training.iterative import Round
@@ -106,13 +107,20 @@ class Iterative(Method):
     def _rounds(self, model: nn.Module, work: Work, rewind: Mapping[str, Any] | None) -> None:
         done: list[Round] = []
 
-        def fine_tune(tuned: nn.Module, mask: Mapping[str, Any]) -> None:
-            work.train(tuned, f"training-{len(done) + 1}", [Hold(mask)])  # pyright: ignore[reportArgumentType]
+        def fine_tune(tuned: nn.Module, mask: Mask) -> None:
+            work.train(tuned, f"training-{len(done) + 1}", [Hold(mask)])
 
         schedule = Schedule(work.amount, self.rounds, _curve(self.curve))
-        options: dict[str, Any] = {"observe": work.observe, "rewind": rewind, "folder": work.folder}
-        for each in rounds_of(model, schedule, fine_tune, work.pruner, **options):
-            done.append(each)
+        for finished in rounds_of(
+            model,
+            schedule,
+            fine_tune,
+            work.pruner,
+            observe=work.observe,
+            rewind=rewind,
+            folder=work.folder,
+        ):
+            done.append(finished)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ class _Job:
 
     def check(self) -> None:
         """Refuse what does not fit before anything is trained, by a trial with magnitudes."""
+        tensors(self.model)  # of which sparsity is counted, whatever is included
         pruner = replace(self.pruner, criterion=magnitude, solver=CUT)
         if not isinstance(pruner.budget(1.0), Price):
             pruner.mask(self.model, self._amount)
