@@ -37,6 +37,9 @@ from .pruning.select import select
 from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
 from .pruning.units import Block, Coupled, Unit, Weight
 from .quantization.grid import Grid
+from .recipes.recipe import Recipe
+from .recipes.results import Outcome, Result, read_results
+from .recipes.run import run_recipe
 from .surgery.blocks import blocks
 from .surgery.channels import channels
 from .surgery.coupling import Coupling, Group, Part
@@ -95,6 +98,7 @@ __all__ = [
     "Moment",
     "Noisy",
     "NonFiniteError",
+    "Outcome",
     "Part",
     "Pick",
     "Plan",
@@ -105,6 +109,8 @@ __all__ = [
     "Pruner",
     "Rates",
     "Reader",
+    "Recipe",
+    "Result",
     "Round",
     "Row",
     "Rule",
@@ -152,8 +158,10 @@ __all__ = [
     "output_error",
     "prune_",
     "random",
+    "read_results",
     "reestimate_batch_norm_",
     "reinitialise_",
+    "run_recipe",
     "sampled_labels",
     "save",
     "select",
