@@ -40,11 +40,10 @@ def sparse_training() -> str:
             name,
             percent(row["test_accuracy"]),
             f"{100 * row['sparsity']['mean']:.1f}",
-            f"{row['seconds']['mean']:.0f}",
         ]
         for name, row in networks.items()
     ]
-    return markdown(["network", "test accuracy, %", "weights that are zero, %", "seconds"], rows)
+    return markdown(["network", "test accuracy, %", "weights that are zero, %"], rows)
 
 
 def one_shot() -> str:

@@ -219,9 +219,9 @@ REFUSED = {
         {"amount": 0.5, "unit": "channels", "solver": "sparse-gpt"},
         "solver: expected cut or least-squares for unit channels, found 'sparse-gpt'",
     ),
-    "rates of channels": (
-        {"unit": "channels", "scope": "tensor", "budget": {"name": "rates", "densities": {"fc1": 0.5}}},
-        "budget: expected none by tensor for unit channels, whose members lie across them, found 'rates'",
+    "ERK of channels": (
+        {"unit": "channels", "scope": "tensor", "budget": "erk", "amount": 0.5},
+        "budget: expected one that asks no tensor's shape for unit channels, across tensors, found 'erk'",
     ),
     "shrinking channels": (
         {"method": {"name": "proximal", "penalty": 1.0}, "unit": "channels", "training": TRAINING},

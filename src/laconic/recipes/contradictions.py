@@ -101,8 +101,8 @@ def _of_unit(recipe: Recipe, unit: str, method: Any) -> Refusals:
         scope, budget, solver = recipe.scope.name, recipe.budget.name, recipe.solver.name
         if scope in ("row", "run"):
             yield "scope", f"model or tensor for unit {unit}, whose members lie across tensors", shown(scope)
-        if budget in ("erk", "rates"):
-            yield "budget", f"none by tensor for unit {unit}, whose members lie across them", shown(budget)
+        if budget == "erk":
+            yield "budget", f"one that asks no tensor's shape for unit {unit}, across tensors", shown(budget)
         if solver == "sparse-gpt":
             yield "solver", f"cut or least-squares for unit {unit}", shown(solver)
     if method.moves and unit != "weight":
