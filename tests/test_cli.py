@@ -128,7 +128,9 @@ def test_pickled_objects_are_not_run(tmp_path, capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["compress", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], [], ["--version"], ["compress", "--help"], ["prune", "--help"]]
+)
 def test_help_is_instant(arguments):
     code = (
         "import sys; from laconic import cli\n"

@@ -143,7 +143,7 @@ def test_models_that_take_several_inputs():
             self.a, self.b = nn.Linear(3, 2), nn.Linear(3, 2)
 
         def forward(self, left, right):
-            return self.a(left) + self.b(right)
+            return self.a(left) + self.b(input=right)
 
     left, right, targets = torch.randn(4, 3), torch.randn(4, 3), torch.randint(0, 2, (4,))
     by_position = observe(Two(), [((left, right), targets)], [NORM, FISHER])

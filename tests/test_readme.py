@@ -15,6 +15,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_commands_run_one_after_another(tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for language, block in BLOCKS:
         if language == "python":
             subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
@@ -24,7 +25,7 @@ def test_the_commands_run_one_after_another(tmp_path):
                 module = [sys.executable, "-m", "laconic.cli", *command[1:]]
                 subprocess.run(module, cwd=tmp_path, check=True, capture_output=True)
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors"}
+    assert written == {"examples", "model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors", "runs"}
 
 
 def test_make_has_the_targets_and_ci_runs_the_test_command():

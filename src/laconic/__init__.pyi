@@ -38,6 +38,9 @@ from .pruning.select import select
 from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
 from .pruning.units import Block, Coupled, Unit, Weight
 from .quantization.grid import Grid
+from .recipes.recipe import Recipe
+from .recipes.results import Outcome, Result, read_results
+from .recipes.run import run_recipe
 from .surgery.blocks import blocks
 from .surgery.channels import channels
 from .surgery.coupling import Coupling, Group, Part
@@ -96,6 +99,7 @@ __all__ = [
     "Moment",
     "Noisy",
     "NonFiniteError",
+    "Outcome",
     "Part",
     "Pick",
     "Plan",
@@ -106,6 +110,8 @@ __all__ = [
     "Pruner",
     "Rates",
     "Reader",
+    "Recipe",
+    "Result",
     "Round",
     "Row",
     "Rule",
@@ -154,8 +160,10 @@ __all__ = [
     "output_error",
     "prune_",
     "random",
+    "read_results",
     "reestimate_batch_norm_",
     "reinitialise_",
+    "run_recipe",
     "sampled_labels",
     "save",
     "scan",

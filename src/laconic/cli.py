@@ -6,7 +6,10 @@ Heavy imports happen inside the commands, so that `laconic --help` is instant.
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import json
+import pkgutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -16,6 +19,7 @@ from typing import Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 WRONG_USE, DAMAGED, INTERRUPTED = 2, 1, 130
@@ -28,6 +32,10 @@ app = typer.Typer(
     no_args_is_help=False,
     rich_markup_mode="rich",
 )
+
+
+class StoppedError(Exception):
+    """Ctrl-C, with something to say."""
 
 
 class Data(StrEnum):
@@ -68,6 +76,118 @@ def demo(
     from laconic import demo as demonstration
 
     demonstration.run(data.value, output, seed, Console())
+
+
+def _show_axes(wanted: bool) -> None:
+    if wanted:
+        from laconic.recipes.axes import rows
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("axis", no_wrap=True)
+        table.add_column("options", max_width=24)
+        table.add_column("")
+        last = ""
+        for axis, name, options, what in rows():
+            if axis != last:
+                table.add_section()
+                table.add_row(f"[bold]{axis}")
+            table.add_row(f"  {name}", escape(options), escape(what))
+            last = axis
+        Console().print(table)
+        raise typer.Exit
+
+
+@app.command()
+def prune(
+    recipes: Annotated[list[Path], typer.Argument(help="Recipes, as TOML files.", metavar="RECIPE...")],
+    model: Annotated[
+        str,
+        typer.Option(help="A function without arguments that returns the network.", metavar="MODULE:NAME"),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A function that returns batches (inputs, targets), a pair (train, test) of such, or a "
+            "laconic.datasets.Dataset.",
+            metavar="MODULE:NAME",
+        ),
+    ],
+    test: Annotated[
+        str | None, typer.Option(help="Batches to judge by, if --data has none.", metavar="MODULE:NAME")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of runs.")] = Path("runs"),
+    seeds: Annotated[
+        str | None, typer.Option(help="Run each recipe once for each: 0,1,2. By default the recipe's seed.")
+    ] = None,
+    axes: Annotated[
+        bool,
+        typer.Option("--axes", help="List all that a recipe can choose.", callback=_show_axes, is_eager=True),
+    ] = False,
+) -> None:
+    """Prune a network of yours by a recipe, and write the file, a report and a table.
+
+    A recipe is a small TOML file, such as:
+
+        amount = 0.9             # the fraction of weights to remove
+
+        criterion = "magnitude"  # the smallest go first
+
+        training = {epochs = 4}  # afterwards, with what went held at zero
+
+    Run it on a network and on data that functions of yours return; the current folder is searched first:
+
+        laconic prune magnitude.toml --model mine:network --data mine:batches
+
+    What is finished is not repeated: after Ctrl-C, the same command goes on.
+    """
+    from laconic.recipes.command import prune as run
+
+    numbers = [_seed(text) for text in seeds.split(",")] if seeds else [None]
+    references = {"model": model, "data": data, "test": test}
+    given = {f"--{name}": reference for name, reference in references.items() if reference}
+    try:
+        run(recipes, {option: _found(option, text) for option, text in given.items()}, given, output, numbers)
+    except KeyboardInterrupt:
+        kept = f"interrupted; {output} keeps what was trained, and the same command goes on from there"
+        raise StoppedError(kept) from None
+
+
+def _seed(text: str) -> int:
+    if not text.strip().isdigit():
+        raise UsageError(f"--seeds: expected whole numbers such as 0,1,2, found {text.strip()!r}")
+    return int(text)
+
+
+def _found(option: str, reference: str) -> Any:
+    """What ``module:name`` refers to."""
+    path, _, name = reference.partition(":")
+    if not path or not name:
+        raise UsageError(f"{option}: expected MODULE:NAME, found {reference!r}")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise  # the module is there; what it imports is not
+        package, _, last = error.name.rpartition(".")
+        where = getattr(sys.modules[package], "__path__", []) if package else [str(Path.cwd())]
+        hint = _near(last, [module.name for module in pkgutil.iter_modules(where)])
+        raise UsageError(
+            f"{option}: expected a module {path!r}, found none named {error.name!r}{hint}"
+        ) from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"{option}: expected {part!r} in {path}, found none{_near(part, dir(found))}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(f"{option}: expected a function, found {reference} to be a {type(found).__name__}")
+    return found
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 @app.command()
@@ -199,8 +319,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else error, WRONG_USE)
     except (LaconicError, ValueError, ImportError) as error:
         return _complain(error, WRONG_USE)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; what was finished is kept", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort, StoppedError) as error:
+        return _complain(str(error) or "interrupted; what was finished is kept", INTERRUPTED)
 
 
 def _complain(message: object, code: int) -> int:

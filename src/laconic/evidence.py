@@ -172,14 +172,14 @@ class _Sums:
         """Hooks that gather what passes through a layer, under its weight's name."""
         if needs & OF_INPUTS:
 
-            def before(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-                patches = unfold(layer, args[0].detach(), name)
+            def before(_: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+                patches = unfold(layer, (args[0] if args else named["input"]).detach(), name)
                 if GRAM in needs:
                     self.add(GRAM, name, (patches.mT @ patches).double())
                 if NORM in needs:
                     self.add(NORM, name, _like_weight(layer, patches.square().sum(1).double()))
 
-            yield layer.register_forward_pre_hook(before)
+            yield layer.register_forward_pre_hook(before, with_kwargs=True)
         if SENSITIVITY in needs:
 
             def after(_: nn.Module, args: object, output: Tensor) -> None:

@@ -69,6 +69,25 @@ def lenet_300_100(n_inputs: int = 784, n_classes: int = 10) -> nn.Sequential:
     return mlp(n_inputs, 300, 100, n_classes)
 
 
+def digits_net() -> nn.Sequential:
+    """A small network for `laconic.datasets.digits`: two convolutions with batch norms, two linear layers."""
+    return nn.Sequential(
+        OrderedDict(
+            image=nn.Unflatten(1, (1, 8, 8)),
+            conv1=nn.Conv2d(1, 16, 3, padding=1, bias=False),
+            bn1=nn.BatchNorm2d(16),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False),
+            bn2=nn.BatchNorm2d(32),
+            relu2=nn.ReLU(),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(32 * 4 * 4, 64),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(64, 10),
+        )
+    )
+
+
 def lenet5() -> nn.Sequential:
     """Caffe's LeNet-5 for (cases, 1, 28, 28): 20-50-500 units, one ReLU; 431 080 parameters."""
     return nn.Sequential(

@@ -1,6 +1,6 @@
 """Every member of every axis, and their combinations, keep the same promises.
 
-A new criterion, unit, scope, budget or solver is one entry in the lists below.
+A new criterion, unit, scope, budget or solver is one entry in `pruning.axes`.
 """
 
 import copy
@@ -14,10 +14,8 @@ from laconic import (
     Block,
     Count,
     Coupled,
-    Cut,
     Density,
     Erk,
-    LeastSquares,
     Model,
     Price,
     Rates,
@@ -30,39 +28,8 @@ from laconic import (
     select,
 )
 from laconic.errors import MismatchError, NonFiniteError, UnsupportedError
+from pruning.axes import BUDGETS, CRITERIA, REFUSED, SCOPES, SOLVERS, UNITS, label
 from pruning.nets import COUPLING, Net, net_and_evidence
-
-CRITERIA = [
-    laconic.magnitude,
-    laconic.squared_magnitude,
-    laconic.random(3),
-    laconic.taylor,
-    laconic.fisher,
-    laconic.snip,
-    laconic.movement,
-    laconic.wanda,
-    laconic.lamp,
-    laconic.output_error,
-    laconic.obs,
-    laconic.norm_scale,
-]
-UNITS = [Weight(), Block(2, 2), Block(3, 5), Block(1, None), Block(None, 1), Coupled(COUPLING)]
-SCOPES = [Model(), Tensor(), Row(), Run(4)]
-BUDGETS = {  # from the density wanted
-    "Density": Density,
-    "Count": lambda density: Count(round(4 * density)),
-    "Total": lambda density: Total(density * 100),
-    "Price": lambda density: Price(density, each=8.0),
-    "Erk": Erk,
-    "Rates": lambda density: Rates({"re:": density}),
-}
-SOLVERS = [Cut(), LeastSquares(), SparseGpt(columns=8)]
-REFUSED = (MismatchError, UnsupportedError)
-
-
-def label(value):
-    """Without a function's address, by which workers would disagree on the tests' names."""
-    return getattr(value, "__name__", None) or type(value).__name__
 
 
 def solved(density=0.5, budget="Density", **axes):
@@ -111,7 +78,7 @@ COMBINATIONS = [
 @pytest.mark.parametrize(
     "axes",
     COMBINATIONS,
-    ids=lambda axes: "-".join(v if isinstance(v, str) else label(v) for v in axes.values()),
+    ids=lambda axes: "-".join(map(label, axes.values())),
 )
 def test_every_pair_gives_a_mask_or_a_named_refusal(axes):
     before = copy.deepcopy(net_and_evidence()[0].state_dict())
@@ -126,11 +93,7 @@ def test_every_pair_gives_a_mask_or_a_named_refusal(axes):
 
 def test_refusals_are_few():
     """What is refused at a density of 0.5 with everything else at its default; all else works."""
-    refused = {
-        tuple(v if isinstance(v, str) else label(v) for v in axes.values())
-        for axes in COMBINATIONS
-        if solved(0.5, **axes) is None
-    }
+    refused = {tuple(map(label, axes.values())) for axes in COMBINATIONS if solved(0.5, **axes) is None}
     only_ranks = {(label(c), "Price") for c in CRITERIA if not c.in_bits}
     by_default_magnitude = {(label(x), "Price") for x in (*UNITS, *SCOPES)}
     price_solvers = {("Price", label(s)) for s in SOLVERS}

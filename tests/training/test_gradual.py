@@ -119,7 +119,7 @@ def test_channels_go_step_by_step():
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
     units = torch.arange(8)[:, None]
     parts = (Part("0.weight", 0, units), Part("0.bias", 0, units), Part("2.weight", 1, units))
-    coupled = laconic.Coupled(Coupling((Group("0", parts),)))
+    coupled = laconic.Coupled(Coupling((Group("0", parts),), {}))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     alive = []
     with attach(Gradual(Schedule(0.5, end=8, curve=linear), 2, Pruner(unit=coupled)), model, optimizer):

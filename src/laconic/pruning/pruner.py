@@ -9,12 +9,13 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from laconic import ranks
 from laconic.errors import MismatchError
 from laconic.evidence import NOTHING, Evidence, Statistic
 from laconic.pruning.budgets import Density, Price
 from laconic.pruning.contests import Budget, Scope
 from laconic.pruning.criteria import Criterion, magnitude
-from laconic.pruning.mask import Mask
+from laconic.pruning.mask import Mask, agreed
 from laconic.pruning.select import EACH_WEIGHT, GLOBAL
 from laconic.pruning.solvers import Cut, Pick, Solver
 from laconic.pruning.units import Unit
@@ -80,6 +81,8 @@ def prune_(
 ) -> Mask:
     """Remove the fraction `amount` of a model's weights, in place, and return the mask.
 
+    Of processes that train together, rank 0 decides for all.
+
     Args:
         model: its linear, convolutional and embedding weights are pruned, all in one contest.
         amount: the fraction removed, in [0, 1], of the model's compressible weights.
@@ -94,6 +97,7 @@ def prune_(
         MismatchError: a selector matches nothing, evidence is missing, or axes do not fit.
     """
     weights, mask = pruner.solve(model, amount, evidence)
+    weights, mask = ranks.of_first(weights), agreed(mask)
     parameters = dict(unwrap(model).named_parameters())
     with torch.no_grad():
         for name, weight in weights.items():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
-from laconic.datasets import Dataset
 from laconic.description.data_code import evaluate
 from laconic.description.describe import describe
 from laconic.description.ledger import Ledger
 from laconic.file.state import load, save
 from laconic.quantization.grid import Grid
+from laconic.surgery.plan import Plan
+from laconic.surgery.shrink import shrink
 from laconic.tensors import sparsity
 
 
@@ -38,11 +41,41 @@ class Stage:
     ledger: Ledger
 
 
+class Batches(Protocol):
+    """Cases, in batches."""
+
+    def batches(self, batch_size: int | None = None, shuffle: bool = False) -> Iterable[tuple[Any, Tensor]]:
+        """Pairs (inputs, targets), once through."""
+        ...
+
+
+class Cases(Protocol):
+    """Cases to learn from and to be judged by, such as a `laconic.datasets.Dataset`."""
+
+    @property
+    def train(self) -> Batches:
+        """The cases to learn from."""
+        ...
+
+    @property
+    def test(self) -> Batches:
+        """The cases to be judged by."""
+        ...
+
+
 def measure(
-    name: str, model: nn.Module, path: str | os.PathLike[str], data: Dataset, quantizer: Grid
+    name: str,
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    data: Cases,
+    quantizer: Grid | None,
+    plan: Plan | None = None,
 ) -> Stage:
-    """Save `model` to `path`, decode the file, and measure what was decoded; `model` is unchanged."""
-    file_bytes = save(model, path, quantizer)
+    """Save `model` to `path`, decode the file, and measure what was decoded; `model` is unchanged.
+
+    With a plan, what is saved is the model that it cuts; `model` has zeros where that is smaller.
+    """
+    file_bytes = save(shrink(model, plan) if plan else model, path, quantizer, plan=plan)
     ledger = describe(path, data.train.batches(4096), into=model)
     decoded = load(path, into=copy.deepcopy(model))
     return Stage(

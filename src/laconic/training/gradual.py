@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from laconic import ranks
 from laconic.errors import UnsupportedError
 from laconic.evidence import GRADIENT, MOVEMENT, NOTHING, Evidence, Statistic
 from laconic.pruning.criteria import Criterion
-from laconic.pruning.mask import Mask, agreed, apply_
-from laconic.pruning.pruner import BY_MAGNITUDE, CUT, Pruner
+from laconic.pruning.mask import Mask, apply_
+from laconic.pruning.pruner import BY_MAGNITUDE, Pruner, prune_
 from laconic.tensors import unwrap
 from laconic.training.regrow import gradient
 from laconic.training.rules import Moment, Rule, State, mask_of
@@ -98,21 +97,13 @@ class Gradual(Rule):
         return self.pruner.unit.reach(self.pruner.among(model), unwrap(model))
 
 
-@torch.no_grad()
 def prune_what_is_left_(
     model: nn.Module, amount: float, pruner: Pruner, evidence: Evidence, left: Mask | None
 ) -> Mask:
-    """As `prune_`, on all ranks as on rank 0; what `left` has removed comes last in every contest."""
+    """As `prune_`; what `left` has removed comes last in every contest."""
     if left is not None:
         pruner = replace(pruner, criterion=WhatIsLeft(pruner.criterion, left))
-    weights, mask = pruner.solve(model, amount, evidence)
-    if pruner.solver != CUT:
-        parameters = dict(unwrap(model).named_parameters())
-        for name, weight in ranks.of_first(weights).items():
-            parameters[name].copy_(weight)
-    mask = agreed(mask)
-    apply_(model, mask)
-    return mask
+    return prune_(model, amount, pruner, evidence)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""The tables of docs/methods.md, from the committed results: `python -m benchmarks.tables` writes them.
+
+Each stands between ``<!-- table: name -->`` and ``<!-- end -->``; a test compares page and results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "methods.md"
+BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Figure = Mapping[str, float]
+
+
+def results(script: str) -> dict[str, Any]:
+    """What a benchmark wrote."""
+    return json.loads((HERE / f"{script}.json").read_text())["results"]
+
+
+def percent(figure: Figure, digits: int = 2) -> str:
+    """Mean and standard deviation over seeds."""
+    return f"{100 * figure['mean']:.{digits}f} ± {100 * figure['sd']:.{digits}f}"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table whose columns are right-aligned but for the first."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def sparse_training() -> str:
+    networks = results("sparse_training")["networks"]
+    rows = [
+        [
+            name,
+            percent(row["test_accuracy"]),
+            f"{100 * row['sparsity']['mean']:.1f}",
+        ]
+        for name, row in networks.items()
+    ]
+    return markdown(["network", "test accuracy, %", "weights that are zero, %"], rows)
+
+
+def one_shot() -> str:
+    methods = results("one_shot")["methods"]
+    again = "; batch norms re-estimated"
+    amounts = list(next(iter(methods.values())))
+    rows = [
+        [name.removesuffix(again), "yes" if name.endswith(again) else "no"]
+        + [percent(row[amount], 1) for amount in amounts]
+        for name, row in methods.items()
+    ]
+    return markdown(
+        ["method", "batch norms re-estimated", *(f"{amount} removed" for amount in amounts)], rows
+    )
+
+
+def fine_tuned() -> str:
+    rows = [
+        [name, target, percent(row["before"]), f"{row['epochs']['mean']:.0f}", percent(row["accuracy"])]
+        for name, targets in results("fine_tuned")["methods"].items()
+        for target, row in targets.items()
+    ]
+    return markdown(["method", "target", "before fine-tuning, %", "epochs", "after, %"], rows)
+
+
+def channels() -> str:
+    found = results("channels")
+    rows = [
+        [
+            name,
+            percent(row["before"]),
+            percent(row["accuracy"]),
+            f"{100 * row['share_of_macs']['mean']:.1f}",
+            f"{100 * row['share_of_parameters']['mean']:.1f}",
+            f"{row['times_faster_batch_64']['mean']:.2f}×",
+            f"{row['times_faster_batch_1']['mean']:.2f}×",
+        ]
+        for name, row in found["methods"].items()
+    ]
+    after = f"after {found['epochs']} epochs, %"
+    head = [
+        "method",
+        "before fine-tuning, %",
+        after,
+        "multiply-adds, %",
+        "parameters, %",
+        "batch 64",
+        "batch 1",
+    ]
+    return markdown(head, rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table for table in (one_shot, fine_tuned, channels, sparse_training)
+}
+
+
+def filled(page: str) -> str:
+    """The page with its tables as the results are now."""
+    return BETWEEN.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}", page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text()))

@@ -1,0 +1,1 @@
+"""Recipes: a choice of every axis as plain text, and its run, which is done once."""

@@ -1,0 +1,57 @@
+"""What a run has to show for itself: the outcome of its files, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from laconic.pruning.mask import Mask
+from laconic.recipes.recipe import Recipe
+from laconic.recipes.results import Outcome
+from laconic.report.figures import accuracy_by_active, description_bars, mask_maps, weight_histograms
+from laconic.report.page import write_page
+from laconic.report.stage import Stage
+from laconic.surgery.macs import macs
+from laconic.tensors import tensors
+
+
+def outcome(stage: Stage, decoded: nn.Module, dense: nn.Module, inputs: Any) -> Outcome:
+    """A stage's figures, with those of the network that its file decodes to."""
+    decoded = decoded.cpu()
+    uses, weights = macs(decoded, inputs), tensors(decoded)
+    n_left = sum(int(weight.count_nonzero()) for weight in weights.values())
+    return Outcome(
+        accuracy=stage.accuracy,
+        data_bits=stage.ledger.data_bits,
+        file_bytes=stage.file_bytes,
+        sparsity=1 - n_left / sum(weight.numel() for weight in tensors(dense).values()),
+        parameters=sum(int(parameter.count_nonzero()) for parameter in decoded.parameters()),
+        multiply_adds=sum(uses[name] * weight.numel() for name, weight in weights.items()),
+    )
+
+
+def write_account(
+    path: Path, recipe: Recipe, stages: Sequence[Stage], models: tuple[nn.Module, nn.Module]
+) -> None:
+    """The report of a run: its stages, and the weights before and after."""
+    before, after = (tensors(model) for model in models)
+    left = Mask({name: weight.detach() != 0 for name, weight in after.items()})
+    figures = {
+        "Accuracy against active parameters": accuracy_by_active(stages),
+        "Bits for the model and for the data given the model": description_bars(stages),
+        "Active weights, dense and at the end": weight_histograms(before, after),
+        "Which weights stay": mask_maps(left),
+    }
+    choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
+    write_page(path, f"Pruned by {', '.join(choices)}", stages, figures, dict(_settings(recipe.to_dict())))
+
+
+def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{within}{name} ")
+        elif value != []:
+            yield f"{within}{name}".removesuffix(" name"), str(value)

@@ -1,0 +1,74 @@
+"""What `laconic prune` does once its arguments are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from laconic.datasets import Dataset
+from laconic.errors import MismatchError
+from laconic.recipes.recipe import Recipe
+from laconic.recipes.results import CAPTION, Result, table_of_many, table_of_one
+from laconic.recipes.run import run_recipe
+
+
+def prune(
+    paths: Sequence[Path],
+    functions: Mapping[str, Callable[[], Any]],
+    references: Mapping[str, str],
+    output: Path,
+    seeds: Sequence[int | None],
+) -> None:
+    """Run every recipe with every seed, and print what came out.
+
+    Args:
+        paths: of the recipes; all are read before any is run.
+        functions: that return network and data, by option: ``--model``, ``--data``, ``--test``.
+        references: what they are called.
+        output: the folder of runs.
+        seeds: None stands for the recipe's own.
+    """
+    console = Console()
+    recipes = {_label(path, paths): Recipe.load(path) for path in paths}
+    data = _data(functions)
+    results: dict[str, list[Result]] = {}
+    for label, recipe in recipes.items():
+        for seed in seeds:
+            seeded = recipe if seed is None else recipe.seeded(seed)
+            console.print(f"{label}, seed {seeded.seed}", style="dim")
+            torch.manual_seed(seeded.seed)
+            model = functions["--model"]()
+            if not isinstance(model, nn.Module):
+                raise MismatchError(f"--model: expected an nn.Module, found a {type(model).__name__}")
+            result = run_recipe(seeded, model, data, output, references, console)
+            results.setdefault(label, []).append(result)
+    table = table_of_many(results) if len(results) > 1 else table_of_one(*results.values())
+    console.print(table)
+    console.print(CAPTION, style="dim")
+    for runs in results.values():
+        for result in runs:
+            console.print(f"Report: {result.folder / 'report.html'}", soft_wrap=True)
+
+
+def _label(path: Path, paths: Sequence[Path]) -> str:
+    """A recipe's file name; its path where two are called alike."""
+    return path.stem if [other.stem for other in paths].count(path.stem) == 1 else str(path)
+
+
+def _data(functions: Mapping[str, Callable[[], Any]]) -> Any:
+    data = functions["--data"]()
+    if "--test" in functions:
+        test = functions["--test"]()
+        train = data.train if isinstance(data, Dataset) else data
+        return train, test.test if isinstance(test, Dataset) else test
+    if isinstance(data, Dataset) or (isinstance(data, tuple) and len(data) == 2):
+        return data
+    raise MismatchError(
+        f"--data: expected a Dataset or a pair (train, test), found a {type(data).__name__}; "
+        "or give the cases to judge by with --test"
+    )

@@ -1,0 +1,262 @@
+"""A recipe's run: once, into the folder that its digest names.
+
+The digest is of the recipe, of what the caller calls model and data, and of the model's initial state. A
+folder with a `result.json` is done; one without is gone on with, and ends with the same weights, bit for bit,
+as a run that was never interrupted: training goes on from checkpoints, finished rounds are loaded, and what
+lies between is decided again from the same numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from laconic import __version__
+from laconic.atomic import atomic
+from laconic.errors import MismatchError
+from laconic.evidence import NOTHING, Evidence, observe
+from laconic.file.state import load
+from laconic.pruning.budgets import Price
+from laconic.pruning.criteria import magnitude
+from laconic.pruning.pruner import CUT, Pruner
+from laconic.pruning.solvers import reestimate_batch_norm_
+from laconic.pruning.units import Coupled
+from laconic.quantization.grid import Grid
+from laconic.recipes.account import outcome, write_account
+from laconic.recipes.axes import Setting, build
+from laconic.recipes.cases import AsTheyCome, Batch, Cases, Data, seeded
+from laconic.recipes.methods import Method, Work
+from laconic.recipes.recipe import Fitting, Recipe, digest_of
+from laconic.recipes.results import NAME, Result
+from laconic.report.stage import Stage, measure
+from laconic.surgery.plan import Plan
+from laconic.tensors import tensors, unwrap
+from laconic.training.loop import Callback, Training, train
+from laconic.training.lottery import Snapshot
+from laconic.training.progress_bar import ProgressBar
+from laconic.training.rules import Rule
+
+BATCH_SIZE = 64
+AXES_OF_PRUNER = ("criterion", "unit", "scope", "budget", "solver")
+
+
+def run_recipe(
+    recipe: Recipe,
+    model: nn.Module,
+    data: Data,
+    folder: str | os.PathLike[str] = "runs",
+    references: Mapping[str, str] | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Train, prune, write and measure `model` by `recipe`, unless that is done already.
+
+    Args:
+        recipe: every choice.
+        model: the network, trained or, if the recipe has `[dense]`, not; it is not changed.
+        data: a `laconic.datasets.Dataset`, or a pair (train, test) of iterables of batches (inputs, class
+            labels) or of a data set's parts.
+        folder: of runs; this one's is the folder within it that its digest names.
+        references: what model and data are called, such as ``{"data": "digits"}``. A run is known by them,
+            by the recipe, and by the model's state: data that change must change their name.
+        console: where to draw progress; by default nowhere.
+
+    Returns:
+        What came out, also if it was there already.
+
+    Raises:
+        MismatchError: recipe, model and data do not fit; before anything is trained or written.
+        UnsupportedError: the model cannot be cut as the recipe asks.
+        KeyboardInterrupt: on Ctrl-C. The same call goes on.
+    """
+    begin = time.monotonic()
+    initial = copy.deepcopy(unwrap(model)).cpu()
+    start = {"references": dict(references or {}), "state": _digest_of_state(initial)}
+    home = Path(folder) / digest_of({"recipe": recipe.to_dict(), **start})
+    if (home / NAME).exists():
+        return Result.read(home)
+    job = _Job(recipe, initial, Cases.of(data), home, console or Console(file=io.StringIO()))
+    job.check()
+    home.mkdir(parents=True, exist_ok=True)
+    with atomic(home / "recipe.toml") as file:
+        file.write(recipe.to_toml().encode())
+    return job.run(start, begin)
+
+
+@dataclass
+class _Job:
+    """A run that is not done."""
+
+    recipe: Recipe
+    model: nn.Module
+    cases: Cases
+    home: Path
+    console: Console
+
+    def run(self, start: Mapping[str, Any], begin: float) -> Result:
+        """Everything, down to the result."""
+        early = self._train_dense(start)
+        stages = [self._measure("dense", "dense.lac")]
+        dense = copy.deepcopy(self.model).cpu()
+        self._method(self.model, self._work(early))
+        if self.recipe.reestimate:
+            reestimate_batch_norm_(self.model, self.observed)
+        stages.append(self._measure("pruned", "model.lac", self._plan(dense)))
+        write_account(self.home / "report.html", self.recipe, stages, (dense, self.model))
+        before, after = (
+            outcome(stage, load(self.home / file, into=copy.deepcopy(dense)), dense, self.setting.inputs)
+            for stage, file in zip(stages, ("dense.lac", "model.lac"), strict=True)
+        )
+        versions = {"laconic": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        result = Result(
+            folder=self.home,
+            digest=self.home.name,
+            recipe=self.recipe.to_dict(),
+            references=start["references"],
+            dense=before,
+            pruned=after,
+            seconds=round(time.monotonic() - begin, 3),
+            versions=versions,
+        )
+        result.write()
+        return result
+
+    def check(self) -> None:
+        """Refuse what does not fit before anything is trained, by a trial with magnitudes."""
+        tensors(self.model)  # of which sparsity is counted, whatever is included
+        pruner = replace(self.pruner, criterion=magnitude, solver=CUT)
+        if not isinstance(pruner.budget(1.0), Price):
+            pruner.mask(self.model, self._amount)
+        for place in ("dense", "training"):
+            fitting = getattr(self.recipe, place)
+            if fitting and fitting.batch_size and isinstance(self.cases.train, AsTheyCome):
+                finding = f"none, as the data come in batches, found {fitting.batch_size}"
+                raise MismatchError(f"{place}.batch_size: expected {finding}")
+        if dense := self.recipe.dense:
+            n_steps = dense.epochs * self.cases.counts(dense.batch_size or BATCH_SIZE)[1]
+            if (rewind := self._rewind) > n_steps:
+                raise MismatchError(
+                    f"method.rewind: expected one of the {n_steps} steps of [dense], found {rewind}"
+                )
+
+    @cached_property
+    def observed(self) -> list[Batch]:
+        """The cases to observe."""
+        return self.cases.first(self.recipe.calibration, self.recipe.seed)
+
+    @cached_property
+    def setting(self) -> Setting:
+        """The network and an example of its inputs."""
+        return Setting(self.model, self.cases.first(2, 0)[0][0], self.recipe.seed)
+
+    @cached_property
+    def pruner(self) -> Pruner:
+        """The choice of the axes that the recipe has."""
+        chosen = {axis: getattr(self.recipe, axis) for axis in AXES_OF_PRUNER}
+        built = {axis: build(axis, choice, self.setting) for axis, choice in chosen.items() if choice}
+        among = partial(tensors, include=self.recipe.include, exclude=self.recipe.exclude)
+        return Pruner(among=among, **built)
+
+    @property
+    def _method(self) -> Method:
+        return build("method", self.recipe.method, self.setting)
+
+    @property
+    def _amount(self) -> float:
+        return self.recipe.amount or 0.0
+
+    @property
+    def _rewind(self) -> int:
+        return self.recipe.method.options.get("rewind", 0)
+
+    def _measure(self, name: str, file: str, plan: Plan | None = None) -> Stage:
+        quantizer = Grid(self.recipe.relative_error) if self.recipe.relative_error else None
+        with seeded(self.recipe.seed):
+            return measure(name, self.model, self.home / file, self.cases, quantizer, plan)
+
+    def _work(self, early: Mapping[str, Any]) -> Work:
+        fitting = self.recipe.training
+        n_cases, n_batches = self.cases.counts((fitting and fitting.batch_size) or BATCH_SIZE)
+
+        def train_by_recipe(model: nn.Module, label: str, rules: Sequence[Rule]) -> None:
+            assert fitting is not None  # methods that train have one
+            self._train(model, fitting, label, rules, checkpoint=self.home / f"{label}.safetensors")
+
+        def observe_cases(model: nn.Module) -> Evidence:
+            if not self.pruner.needs:
+                return NOTHING
+            with self.console.status("observing the training cases"):
+                return observe(model, self.observed, self.pruner.needs)
+
+        return Work(
+            pruner=self.pruner,
+            amount=self._amount,
+            seed=self.recipe.seed,
+            n_cases=n_cases,
+            n_steps=fitting.epochs * n_batches if fitting else 0,
+            early=early,
+            folder=self.home,
+            observe=observe_cases,
+            train=train_by_recipe,
+        )
+
+    def _train_dense(self, start: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Train the dense network, or load what another recipe's run has trained alike; its early state."""
+        rewind = self._rewind
+        early = copy.deepcopy(self.model.state_dict())
+        if self.recipe.dense is None:
+            return early
+        plain = self.recipe.to_dict()
+        digest = digest_of({"dense": plain["dense"], "seed": self.recipe.seed, "rewind": rewind, **start})
+        checkpoint = self.home.parent / f"dense-{digest}.safetensors"
+        snapshot = Snapshot(checkpoint.with_suffix(".early.safetensors"), rewind) if rewind else None
+        self._train(self.model, self.recipe.dense, "dense", (), checkpoint, [snapshot] if snapshot else [])
+        return snapshot.state if snapshot else early
+
+    def _train(
+        self,
+        model: nn.Module,
+        fitting: Fitting,
+        label: str,
+        rules: Sequence[Rule],
+        checkpoint: Path,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        setting = replace(self.setting, epochs=fitting.epochs)
+        training = Training(
+            fitting.epochs,
+            optimizer=build("optimizer", fitting.optimizer, setting),
+            scheduler=build("scheduler", fitting.scheduler, setting),
+            seed=self.recipe.seed,
+        )
+        batches = self.cases.train.batches(fitting.batch_size or BATCH_SIZE, shuffle=True)
+        with ProgressBar(label, self.console) as bar:
+            train(model, batches, training, rules, [*callbacks, bar], checkpoint)
+
+    def _plan(self, dense: nn.Module) -> Plan | None:
+        """How the network is cut, where its unit is one that can be."""
+        if not isinstance(self.pruner.unit, Coupled):
+            return None
+        left = {name: parameter.detach() != 0 for name, parameter in self.model.named_parameters()}
+        return Plan.of(self.pruner.unit.coupling, left, dense)
+
+
+def _digest_of_state(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

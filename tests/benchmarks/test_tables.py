@@ -1,0 +1,30 @@
+"""The tables of the documentation are those of the committed results."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    sys.modules.pop("benchmarks", None)
+    from benchmarks import tables
+
+    return tables
+
+
+def test_the_page_is_what_the_results_say(tables):
+    page = tables.PAGE.read_text()
+    assert tables.filled(page) == page
+    assert {name for _, name, _ in tables.BETWEEN.findall(page)} == set(tables.TABLES)
+
+
+def test_the_prose_states_no_figure_of_its_own(tables):
+    import re
+
+    prose = tables.BETWEEN.sub("", tables.PAGE.read_text())
+    assert not re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+ ?×", prose)
