@@ -58,10 +58,10 @@ def test_runs_are_named_by_what_tells_them_apart_and_grouped_over_seeds(tmp_path
         write(tmp_path, str(at), {**common, "criterion": criterion, **more, "amount": amount, "seed": seed})
     trials = read_trials(tmp_path)
     assert [(trial.method, trial.seed) for trial in trials] == [
+        ("lamp", 0),
+        ("magnitude", 0),
         ("magnitude", 0),
         ("magnitude", 1),
-        ("magnitude", 0),
-        ("lamp", 0),
     ]
     assert [len(runs) for runs in by_setting(trials)["magnitude"]] in ([1, 2], [2, 1])
     assert trials[0].outcome == Outcome.of(PRUNED)

@@ -139,7 +139,7 @@ def read_trials(folder: str | os.PathLike[str]) -> list[Trial]:
     """
     found = [_read(path) for path in sorted(Path(folder).glob("*/result.json"))]
     names = _names([result["recipe"] for result in found])
-    return [
+    trials = [
         Trial(
             name,
             result["recipe"].get("seed", 0),
@@ -149,6 +149,7 @@ def read_trials(folder: str | os.PathLike[str]) -> list[Trial]:
         )
         for name, result in zip(names, found, strict=True)
     ]
+    return sorted(trials, key=lambda trial: (trial.method, trial.seed))  # folders are named by digests
 
 
 def _read(path: Path) -> dict[str, Any]:
