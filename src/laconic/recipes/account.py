@@ -12,7 +12,7 @@ from laconic.pruning.mask import Mask
 from laconic.recipes.recipe import Recipe
 from laconic.recipes.results import Outcome
 from laconic.report.figures import accuracy_by_active, description_bars, mask_maps, weight_histograms
-from laconic.report.page import write_page
+from laconic.report.page import Page, write_page
 from laconic.report.stage import Stage
 from laconic.surgery.macs import macs
 from laconic.tensors import tensors
@@ -46,7 +46,8 @@ def write_account(
         "Which weights stay": mask_maps(left),
     }
     choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
-    write_page(path, f"Pruned by {', '.join(choices)}", stages, figures, dict(_settings(recipe.to_dict())))
+    title = f"Pruned by {', '.join(choices)}"
+    write_page(path, Page(title, stages, figures, dict(_settings(recipe.to_dict()))))
 
 
 def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
