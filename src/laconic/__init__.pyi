@@ -39,7 +39,7 @@ from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestim
 from .pruning.units import Block, Coupled, Unit, Weight
 from .quantization.grid import Grid
 from .recipes.recipe import Recipe
-from .recipes.results import Outcome, Result, read_results
+from .recipes.results import Result, read_results, trials
 from .recipes.run import run_recipe
 from .surgery.blocks import blocks
 from .surgery.channels import channels
@@ -99,7 +99,6 @@ __all__ = [
     "Moment",
     "Noisy",
     "NonFiniteError",
-    "Outcome",
     "Part",
     "Pick",
     "Plan",
@@ -176,6 +175,7 @@ __all__ = [
     "taylor",
     "tensors",
     "train",
+    "trials",
     "wanda",
     "zoo",
 ]

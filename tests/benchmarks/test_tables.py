@@ -20,7 +20,7 @@ def tables(monkeypatch):
 def test_the_page_is_what_the_results_say(tables):
     page = tables.PAGE.read_text()
     assert tables.filled(page) == page
-    assert {name for _, name, _ in tables.BETWEEN.findall(page)} == set(tables.TABLES)
+    assert {name for _, name, _ in tables.BETWEEN.findall(page)} <= set(tables.TABLES)
 
 
 def test_the_prose_states_no_figure_of_its_own(tables):

@@ -63,7 +63,7 @@ def test_examples_run_from_end_to_end(here, capsys, example, accuracy, expected)
     found = json.loads(path.read_text())
     for side in ("dense", "pruned"):
         assert f"{found[side]['file_bytes']:,}" in out
-        assert f"{found[side]['accuracy']:.2%}" in out
+        assert f"{100 * found[side]['accuracy']:.2f}" in out
     assert found["pruned"]["accuracy"] > accuracy
     if "sparsity" in expected:
         assert found["pruned"]["sparsity"] == pytest.approx(0.9, abs=0.005)
@@ -75,7 +75,7 @@ def test_many_seeds_have_a_spread_and_many_recipes_a_line_each(here, capsys):
     source = ["--model", "mine:network", "--data", "mine:everything", "--seeds", "0,1"]
     code, out, _ = run(capsys, "quick.toml", *source)
     assert code == 0
-    assert len(re.findall(r"accuracy +\S+% ± \S+% +\S+% ± \S+%", out)) == 1
+    assert len(re.findall(r"accuracy % +\S+ ± \S+ +\S+ ± \S+", out)) == 1
     digests = {path.parent.name for path in here.glob("runs/*/result.json")}
     assert len(digests) == 2
     code, out, _ = run(capsys, "quick.toml", "more.toml", *source)
@@ -83,6 +83,7 @@ def test_many_seeds_have_a_spread_and_many_recipes_a_line_each(here, capsys):
     lines = [line for line in out.splitlines() if re.match(r" (quick|more) ", line)]
     assert [line.count("±") for line in lines] == [1, 1]
     assert max(map(len, out.splitlines())) <= 80
+    assert "quick" in (here / "runs" / "frontier.html").read_text()
     assert digests < {path.parent.name for path in here.glob("runs/*/result.json")}
 
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from laconic.pruning.mask import Mask
 from laconic.recipes.recipe import Recipe
-from laconic.recipes.results import Outcome
 from laconic.report.figures import accuracy_by_active, description_bars, mask_maps, weight_histograms
 from laconic.report.page import Page, write_page
 from laconic.report.stage import Stage
+from laconic.report.trials import Outcome
 from laconic.surgery.macs import macs
 from laconic.tensors import tensors
 

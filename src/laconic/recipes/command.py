@@ -13,8 +13,11 @@ from torch import nn
 from laconic.datasets import Dataset
 from laconic.errors import MismatchError
 from laconic.recipes.recipe import Recipe
-from laconic.recipes.results import CAPTION, Result, table_of_many, table_of_one
+from laconic.recipes.results import Result
 from laconic.recipes.run import run_recipe
+from laconic.recipes.tables import CAPTION, table_of_many, table_of_one
+from laconic.report.frontier_page import write_frontier_page
+from laconic.report.trials import Trial
 
 
 def prune(
@@ -53,6 +56,18 @@ def prune(
     for runs in results.values():
         for result in runs:
             console.print(f"Report: {result.folder / 'report.html'}", soft_wrap=True)
+    if len(results) > 1:
+        console.print(f"Frontier: {_frontier(output, results)}", soft_wrap=True)
+
+
+def _frontier(output: Path, results: Mapping[str, Sequence[Result]]) -> Path:
+    """A page that compares the recipes, as they are called here."""
+    found = [
+        Trial(label, result.recipe["seed"], result.pruned, label, result.dense)
+        for label, runs in results.items()
+        for result in runs
+    ]
+    return write_frontier_page(output / "frontier.html", "Recipes compared", found)
 
 
 def _label(path: Path, paths: Sequence[Path]) -> str:

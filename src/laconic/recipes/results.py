@@ -1,43 +1,19 @@
-"""What a run came to: its `result.json`, written last, and tables of several."""
+"""What a run came to: its `result.json`, written last; and several, as trials."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from laconic.atomic import atomic
 from laconic.errors import FormatError
+from laconic.report.trials import Outcome, Trial
 
 NAME = "result.json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A network as its file decodes.
-
-    Attributes:
-        accuracy: the fraction of test cases that it gets right.
-        data_bits: of the training targets, given it.
-        file_bytes: the file's length.
-        sparsity: the fraction of the dense network's compressible weights that are zero or cut away.
-        parameters: that are not zero.
-        multiply_adds: of one case, by its layers' shapes: zeros within them are multiplied too.
-    """
-
-    accuracy: float
-    data_bits: float
-    file_bytes: int
-    sparsity: float
-    parameters: int
-    multiply_adds: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +57,7 @@ class Result:
         path = Path(folder) / NAME
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            dense, pruned = Outcome(**values.pop("dense")), Outcome(**values.pop("pruned"))
+            dense, pruned = Outcome.of(values.pop("dense")), Outcome.of(values.pop("pruned"))
             return cls(folder=path.parent, dense=dense, pruned=pruned, **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FormatError(f"{path}: expected a run's result: {error}") from error
@@ -92,57 +68,46 @@ def read_results(folder: str | os.PathLike[str]) -> list[Result]:
     return [Result.read(path.parent) for path in sorted(Path(folder).glob(f"*/{NAME}"))]
 
 
-Format = Callable[[float], str]
+def trials(results: Sequence[Result]) -> list[Trial]:
+    """Results as frontiers take them: of equal methods that differ in amount or seed.
+
+    A method is named by the choices that tell the runs' recipes apart, seed and amount aside.
+    """
+    found = [
+        Trial(name, result.recipe.get("seed", 0), result.pruned, _setting(result), result.dense)
+        for name, result in zip(_names([result.recipe for result in results]), results, strict=True)
+    ]
+    return sorted(found, key=lambda trial: (trial.method, trial.seed))  # folders are named by digests
 
 
-def _short(value: float) -> str:
-    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.3g} {name}"
-    return f"{value:.0f}"
+def _setting(result: Result) -> str:
+    """All that runs of other seeds share."""
+    return json.dumps({**result.recipe, "seed": None}, sort_keys=True)
 
 
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
+def _names(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names that tell apart what differs in more than seed and amount, by as few choices as that takes."""
+    told = [
+        {axis: _told(axis, choice) for axis, choice in recipe.items() if axis not in ("seed", "amount")}
+        for recipe in recipes
+    ]
+    axes = list(dict.fromkeys(axis for choices in told for axis in choices))
+
+    def names(by: Sequence[str]) -> list[tuple[str, ...]]:
+        return [tuple(choices.get(axis, "") for axis in by) for choices in told]
+
+    n_methods = len(set(names(axes)))
+    for axis in reversed(axes):
+        fewer = [other for other in axes if other != axis]
+        if len(set(names(fewer))) == n_methods:
+            axes = fewer
+    usual = [choices.get("method", "pruned") for choices in told]
+    return [", ".join(filter(None, name)) or other for name, other in zip(names(axes), usual, strict=True)]
 
 
-MEASURES: dict[str, tuple[str, Format]] = {
-    "accuracy": ("accuracy", "{:.2%}".format),
-    "sparsity": ("sparsity", "{:.1%}".format),
-    "parameters": ("parameters", _count),
-    "multiply_adds": ("MACs", _short),
-    "file_bytes": ("file bytes", _count),
-}
-CAPTION = "Of decoded files. Parameters: not zero. MACs: by the layers' shapes."
-
-
-def _spread(outcomes: Sequence[Outcome], measure: str) -> str:
-    """The mean, with the standard deviation if there are several."""
-    form = MEASURES[measure][1]
-    values = [float(getattr(outcome, measure)) for outcome in outcomes]
-    return form(mean(values)) + (f" ± {form(stdev(values))}" if len(values) > 1 else "")
-
-
-def table_of_one(results: Sequence[Result]) -> Table:
-    """Dense → pruned, of one recipe's runs with different seeds."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("", "dense", "pruned"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for measure, (heading, _) in MEASURES.items():
-        sides = [[result.dense for result in results], [result.pruned for result in results]]
-        table.add_row(heading, *(_spread(side, measure) for side in sides))
-    return table
-
-
-def table_of_many(results: Mapping[str, Sequence[Result]]) -> Table:
-    """A line for each recipe, by name; accuracies before and after."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("recipe", overflow="ellipsis", no_wrap=True)
-    for heading in ("dense", "pruned", "sparsity", "params", "MACs", "bytes"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, runs in results.items():
-        pruned = [result.pruned for result in runs]
-        rest = [MEASURES[m][1](mean(getattr(outcome, m) for outcome in pruned)) for m in list(MEASURES)[1:]]
-        dense = MEASURES["accuracy"][1](mean(result.dense.accuracy for result in runs))
-        table.add_row(name, dense, _spread(pruned, "accuracy"), *rest)
-    return table
+def _told(axis: str, choice: Any) -> str:
+    """A choice in words; those that are not named themselves are named by their axis."""
+    if isinstance(choice, Mapping):
+        options = ", ".join(f"{name} {_told('', value)}" for name, value in choice.items() if name != "name")
+        return f"{choice.get('name', axis)}{options and f' ({options})'}"
+    return choice if isinstance(choice, str) else f"{axis} {choice}".strip()

@@ -45,7 +45,7 @@ def write_frontier_page(
     Args:
         path: of the page.
         title: the page's heading.
-        trials: from `read_trials`, or made by hand.
+        trials: from `laconic.trials`, or made by hand.
         settings: what all trials share, by name.
         notes: sentences to read before the figures.
 

@@ -6,17 +6,12 @@ Blalock et al. (2020) ask of pruning papers.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
-
-from laconic.errors import FormatError
 
 
 @dataclass(frozen=True)
@@ -127,64 +122,3 @@ def by_setting(trials: Sequence[Trial]) -> dict[str, list[list[Trial]]]:
         return mean(run.outcome.sparsity for run in runs)
 
     return {method: sorted(settings.values(), key=sparsity) for method, settings in found.items()}
-
-
-def read_trials(folder: str | os.PathLike[str]) -> list[Trial]:
-    """The finished runs in a folder of runs: each has a folder with a `result.json`.
-
-    A method is named by the choices that tell the runs' recipes apart, seed and amount aside.
-
-    Raises:
-        FormatError: a `result.json` is damaged.
-    """
-    found = [_read(path) for path in sorted(Path(folder).glob("*/result.json"))]
-    names = _names([result["recipe"] for result in found])
-    trials = [
-        Trial(
-            name,
-            result["recipe"].get("seed", 0),
-            result["pruned"],
-            json.dumps({**result["recipe"], "seed": None}, sort_keys=True),
-            result["dense"],
-        )
-        for name, result in zip(names, found, strict=True)
-    ]
-    return sorted(trials, key=lambda trial: (trial.method, trial.seed))  # folders are named by digests
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A run's result, as far as it is used here."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        sides = {side: Outcome.of(found[side]) for side in ("pruned", "dense")}
-        return {"recipe": dict(found["recipe"]), **sides}
-    except (ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"{path}: expected a run's result: {error!r}") from error
-
-
-def _names(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names that tell apart what differs in more than seed and amount, by as few choices as that takes."""
-    told = [
-        {axis: _told(axis, choice) for axis, choice in recipe.items() if axis not in ("seed", "amount")}
-        for recipe in recipes
-    ]
-    axes = list(dict.fromkeys(axis for choices in told for axis in choices))
-
-    def names(by: Sequence[str]) -> list[tuple[str, ...]]:
-        return [tuple(choices.get(axis, "") for axis in by) for choices in told]
-
-    n_methods = len(set(names(axes)))
-    for axis in reversed(axes):
-        fewer = [other for other in axes if other != axis]
-        if len(set(names(fewer))) == n_methods:
-            axes = fewer
-    usual = [choices.get("method", "pruned") for choices in told]
-    return [", ".join(filter(None, name)) or other for name, other in zip(names(axes), usual, strict=True)]
-
-
-def _told(axis: str, choice: Any) -> str:
-    """A choice in words; those that are not named themselves are named by their axis."""
-    if isinstance(choice, Mapping):
-        options = ", ".join(f"{name} {_told('', value)}" for name, value in choice.items() if name != "name")
-        return f"{choice.get('name', axis)}{options and f' ({options})'}"
-    return choice if isinstance(choice, str) else f"{axis} {choice}".strip()
