@@ -8,10 +8,12 @@ misspelt one would silently prune what was to be spared.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -65,6 +67,15 @@ def sparsity(model: nn.Module) -> float:
     """The fraction of the compressible weights of `model` that are zero."""
     weights = tensors(model).values()
     return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """The SHA-256, in hex, of a model's state: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in unwrap(model).state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def unwrap(model: nn.Module) -> nn.Module:

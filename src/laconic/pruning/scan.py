@@ -9,7 +9,6 @@ what all of them cost is to be measured again.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from laconic.pruning.contests import Tensor
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner, prune_
 from laconic.pruning.units import Coupled
 from laconic.surgery.coupling import Coupling
-from laconic.tensors import unwrap
+from laconic.tensors import fingerprint, unwrap
 
 
 @dataclass(frozen=True)
@@ -202,12 +201,8 @@ class _Record:
 
 def _identity(model: nn.Module, pruner: Pruner) -> dict[str, str]:
     """What values depend on and can be told by name: the model's state, and the choices of the pruner."""
-    digest = hashlib.sha256()
-    for name, tensor in unwrap(model).state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     choices = {axis: getattr(pruner, axis) for axis in ("criterion", "unit", "scope", "solver")}
-    return {"model": digest.hexdigest()[:12], **{axis: _told(choice) for axis, choice in choices.items()}}
+    return {"model": fingerprint(model)[:12], **{axis: _told(choice) for axis, choice in choices.items()}}
 
 
 def _told(choice: object) -> str:

@@ -9,7 +9,6 @@ lies between is decided again from the same numbers.
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import os
 import platform
@@ -43,7 +42,7 @@ from laconic.recipes.recipe import Fitting, Recipe, digest_of
 from laconic.recipes.results import NAME, Result
 from laconic.report.stage import Stage, measure
 from laconic.surgery.plan import Plan
-from laconic.tensors import tensors, unwrap
+from laconic.tensors import fingerprint, tensors, unwrap
 from laconic.training.loop import Callback, Training, train
 from laconic.training.lottery import Snapshot
 from laconic.training.progress_bar import ProgressBar
@@ -83,7 +82,7 @@ def run_recipe(
     """
     begin = time.monotonic()
     initial = copy.deepcopy(unwrap(model)).cpu()
-    start = {"references": dict(references or {}), "state": _digest_of_state(initial)}
+    start = {"references": dict(references or {}), "state": fingerprint(initial)}
     home = Path(folder) / digest_of({"recipe": recipe.to_dict(), **start})
     if (home / NAME).exists():
         return Result.read(home)
@@ -251,12 +250,3 @@ class _Job:
             return None
         left = {name: parameter.detach() != 0 for name, parameter in self.model.named_parameters()}
         return Plan.of(self.pruner.unit.coupling, left, dense)
-
-
-def _digest_of_state(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        if tensor.numel():
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
