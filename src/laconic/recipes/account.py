@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from laconic.pruning.mask import Mask
 from laconic.recipes.recipe import Recipe
+from laconic.report.account import account
 from laconic.report.figures import accuracy_by_active, description_bars, mask_maps, weight_histograms
 from laconic.report.page import Page, write_page
 from laconic.report.stage import Stage
@@ -33,11 +35,26 @@ def outcome(stage: Stage, decoded: nn.Module, dense: nn.Module, inputs: Any) -> 
     )
 
 
-def write_account(
-    path: Path, recipe: Recipe, stages: Sequence[Stage], models: tuple[nn.Module, nn.Module]
-) -> None:
-    """The report of a run: its stages, and the weights before and after."""
-    before, after = (tensors(model) for model in models)
+@dataclass(frozen=True)
+class Networks:
+    """What a report looks at.
+
+    Attributes:
+        dense: the network before pruning.
+        masked: after it, with zeros where the file has nothing.
+        decoded: what the file decodes to, cut where it was.
+        inputs: an example.
+    """
+
+    dense: nn.Module
+    masked: nn.Module
+    decoded: nn.Module
+    inputs: Any
+
+
+def write_account(path: Path, recipe: Recipe, stages: Sequence[Stage], networks: Networks) -> None:
+    """The report of a run: its stages, and every tensor before and after."""
+    before, after = tensors(networks.dense), tensors(networks.masked)
     left = Mask({name: weight.detach() != 0 for name, weight in after.items()})
     figures = {
         "Accuracy against active parameters": accuracy_by_active(stages),
@@ -47,7 +64,9 @@ def write_account(
     }
     choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
     title = f"Pruned by {', '.join(choices)}"
-    write_page(path, Page(title, stages, figures, dict(_settings(recipe.to_dict()))))
+    by_tensor = account(networks.dense, networks.decoded, networks.inputs, stages[-1].ledger)
+    settings = dict(_settings(recipe.to_dict()))
+    write_page(path, Page(title, stages, figures, settings, account=by_tensor))
 
 
 def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ from laconic.pruning.pruner import CUT, Pruner
 from laconic.pruning.solvers import reestimate_batch_norm_
 from laconic.pruning.units import Coupled
 from laconic.quantization.grid import Grid
-from laconic.recipes.account import outcome, write_account
+from laconic.recipes.account import Networks, outcome, write_account
 from laconic.recipes.axes import Setting, build
 from laconic.recipes.cases import AsTheyCome, Batch, Cases, Data, seeded
 from laconic.recipes.methods import Method, Work
@@ -113,19 +113,19 @@ class _Job:
         if self.recipe.reestimate:
             reestimate_batch_norm_(self.model, self.observed)
         stages.append(self._measure("pruned", "model.lac", self._plan(dense)))
-        write_account(self.home / "report.html", self.recipe, stages, (dense, self.model))
         before, after = (
-            outcome(stage, load(self.home / file, into=copy.deepcopy(dense)), dense, self.setting.inputs)
-            for stage, file in zip(stages, ("dense.lac", "model.lac"), strict=True)
+            load(self.home / file, into=copy.deepcopy(dense)) for file in ("dense.lac", "model.lac")
         )
+        networks = Networks(dense, self.model, after, self.setting.inputs)
+        write_account(self.home / "report.html", self.recipe, stages, networks)
         versions = {"laconic": __version__, "torch": torch.__version__, "python": platform.python_version()}
         result = Result(
             folder=self.home,
             digest=self.home.name,
             recipe=self.recipe.to_dict(),
             references=start["references"],
-            dense=before,
-            pruned=after,
+            dense=outcome(stages[0], before, dense, self.setting.inputs),
+            pruned=outcome(stages[1], after, dense, self.setting.inputs),
             seconds=round(time.monotonic() - begin, 3),
             versions=versions,
         )
