@@ -142,7 +142,7 @@ def _prune(model: nn.Module, experiment: Experiment, data: Dataset, console: Con
 def table(stages: list[Stage]) -> Table:
     """Accuracy and bits of every stage; the lowest total is marked."""
     shortest = stages[fewest_bits(stages)]
-    columns = Table(caption="Accuracy and bits are the decoded file's. ← fewest bits in all")
+    columns = Table(caption="All figures are the decoded files'. ← fewest bits in all")
     for heading in ("", "accuracy", "active", "file", "model", "data", "total"):
         columns.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     columns.add_row("", "test", "parameters", "bytes", "bits", "bits", "bits", style="dim")

@@ -7,15 +7,7 @@ import pytest
 from laconic import read_results, trials
 from laconic.errors import FormatError
 from laconic.report.trials import Outcome, by_setting
-
-PRUNED = {
-    "accuracy": 0.9,
-    "data_bits": 100.0,
-    "file_bytes": 50,
-    "sparsity": 0.8,
-    "parameters": 40,
-    "multiply_adds": 70.0,
-}
+from report.outcomes import PRUNED
 
 
 def write(folder, name, recipe, pruned=PRUNED):

@@ -3,15 +3,7 @@ import math
 import pytest
 
 from laconic.report.trials import Measure, Outcome, Spread, Trial, by_setting, spread
-
-PRUNED = {
-    "accuracy": 0.9,
-    "data_bits": 100.0,
-    "file_bytes": 50,
-    "sparsity": 0.8,
-    "parameters": 40,
-    "multiply_adds": 70.0,
-}
+from report.outcomes import PRUNED
 
 
 def test_outcomes_take_what_they_know_and_leave_the_rest():

@@ -8,11 +8,12 @@ parts of a file and add up to its length exactly; the data's row is an ideal cod
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from laconic.printing import as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,12 +91,7 @@ class Ledger:
         }
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=80, file=io.StringIO())
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self)
 
     def __rich__(self) -> Table:
         from rich.table import Table

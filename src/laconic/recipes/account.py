@@ -20,18 +20,17 @@ from laconic.surgery.macs import macs
 from laconic.tensors import tensors
 
 
-def outcome(stage: Stage, decoded: nn.Module, dense: nn.Module, inputs: Any) -> Outcome:
-    """A stage's figures, with those of the network that its file decodes to."""
+def outcome(stage: Stage, decoded: nn.Module, inputs: Any) -> Outcome:
+    """A stage's figures, with the multiply-adds of the network that its file decodes to."""
     decoded = decoded.cpu()
-    uses, weights = macs(decoded, inputs), tensors(decoded)
-    n_left = sum(int(weight.count_nonzero()) for weight in weights.values())
+    uses = macs(decoded, inputs)
     return Outcome(
         accuracy=stage.accuracy,
         data_bits=stage.ledger.data_bits,
         file_bytes=stage.file_bytes,
-        sparsity=1 - n_left / sum(weight.numel() for weight in tensors(dense).values()),
-        parameters=sum(int(parameter.count_nonzero()) for parameter in decoded.parameters()),
-        multiply_adds=sum(uses[name] * weight.numel() for name, weight in weights.items()),
+        sparsity=stage.sparsity,
+        parameters=stage.n_active,
+        multiply_adds=sum(uses[name] * weight.numel() for name, weight in tensors(decoded).items()),
     )
 
 

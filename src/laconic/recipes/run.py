@@ -124,8 +124,8 @@ class _Job:
             digest=self.home.name,
             recipe=self.recipe.to_dict(),
             references=start["references"],
-            dense=outcome(stages[0], before, dense, self.setting.inputs),
-            pruned=outcome(stages[1], after, dense, self.setting.inputs),
+            dense=outcome(stages[0], before, self.setting.inputs),
+            pruned=outcome(stages[1], after, self.setting.inputs),
             seconds=round(time.monotonic() - begin, 3),
             versions=versions,
         )

@@ -7,7 +7,6 @@ file both are saved. So there are two counts of multiply–adds: by shapes, and 
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from laconic.description.ledger import Ledger
 from laconic.errors import MismatchError
+from laconic.printing import as_text
 from laconic.surgery.coupling import first_names
 from laconic.surgery.macs import macs
 from laconic.tensors import tensors, unwrap
@@ -102,12 +102,7 @@ class Account:
         )
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=80, file=io.StringIO())
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self)
 
     def __rich__(self) -> Table:
         from rich.box import SIMPLE_HEAD

@@ -17,18 +17,18 @@ from laconic.file.state import load, save
 from laconic.quantization.grid import Grid
 from laconic.surgery.plan import Plan
 from laconic.surgery.shrink import shrink
-from laconic.tensors import sparsity
+from laconic.tensors import tensors
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A network at one point of its compression.
+    """A network at one point of its compression, as its file decodes.
 
     Attributes:
         name: what was done, such as ``dense`` or ``90% pruned``.
-        sparsity: the fraction of the compressed tensors' weights that are zero.
-        n_active: parameters that are not zero, of the whole model.
-        accuracy: the fraction of test cases that the *decoded file* gets right.
+        sparsity: the fraction of the dense network's compressible weights that are zero or cut away.
+        n_active: parameters that are not zero.
+        accuracy: the fraction of test cases that it gets right.
         file_bytes: the file's length.
         ledger: where its bits went, with the training data's.
     """
@@ -78,11 +78,16 @@ def measure(
     file_bytes = save(shrink(model, plan) if plan else model, path, quantizer, plan=plan)
     ledger = describe(path, data.train.batches(4096), into=model)
     decoded = load(path, into=copy.deepcopy(model))
+    n_left = _n_nonzero(tensors(decoded).values())
     return Stage(
         name,
-        sparsity(model),
-        sum(int(parameter.count_nonzero()) for parameter in model.parameters()),
+        1 - n_left / sum(weight.numel() for weight in tensors(model).values()),
+        _n_nonzero(decoded.parameters()),
         evaluate(decoded, data.test.batches(4096)).accuracy,
         file_bytes,
         ledger,
     )
+
+
+def _n_nonzero(parameters: Iterable[Tensor]) -> int:
+    return sum(int(parameter.count_nonzero()) for parameter in parameters)
