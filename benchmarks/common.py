@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from laconic.atomic import atomic
 
 PACKAGES = ("laconic", "torch", "numpy", "numba")
 
@@ -37,6 +40,23 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def once(script: str, run: Callable[..., dict[str, float]], *of: Any) -> dict[str, float]:
+    """`run(*of)`, or what it returned when it was last run: kept in the folder runs/benchmarks.
+
+    A benchmark of hours that is interrupted goes on with the runs that are missing.
+    """
+    folder = Path("runs") / "benchmarks" / Path(script).stem
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        row = run(*of)
+        with atomic(path) as file:
+            file.write(json.dumps({"of": [str(value) for value in of], "row": row}, indent=2).encode())
+    kept = json.loads(path.read_text())
+    print(*kept["of"], kept["row"], flush=True)
+    return kept["row"]
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:

@@ -49,6 +49,7 @@ from .surgery.macs import macs
 from .surgery.plan import Plan
 from .surgery.shrink import Bypass, shrink, shrink_
 from .tensors import tensors
+from .training.distillation import Distillation
 from .training.gates import Gates
 from .training.gradual import Gradual
 from .training.iterative import Round, iterative
@@ -78,6 +79,7 @@ __all__ = [
     "Cut",
     "DataCode",
     "Density",
+    "Distillation",
     "DropAndGrow",
     "Erk",
     "Evidence",

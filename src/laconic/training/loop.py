@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from laconic.training.checkpoint import load_state, random_state, save_state, set_random_state
+from laconic.training.distillation import Distillation
 from laconic.training.rules import Attached, Rule, attach
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
@@ -40,7 +41,7 @@ class Training:
     Attributes:
         epochs: passes over the batches.
         optimizer: a function from parameters to an optimizer.
-        loss: a function from outputs and targets to a mean loss (scalar tensor).
+        loss: a function from outputs and targets to a mean loss (scalar tensor), or a `Distillation`.
         scheduler: a function from the optimizer to a learning-rate scheduler, stepped each epoch.
         seed: of the order of batches and whatever is random in the model.
     """
@@ -50,6 +51,10 @@ class Training:
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     scheduler: Callable[[Optimizer], LRScheduler] | None = None
     seed: int = 0
+
+    def targets(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """What the loss compares a batch's outputs with: its targets, or a teacher's outputs."""
+        return self.loss.targets(inputs) if isinstance(self.loss, Distillation) else targets
 
 
 @dataclass
@@ -152,13 +157,14 @@ def train(
         wrapped.train()
         interrupted = stack.enter_context(_interruption())
         while run.progress.epoch < training.epochs:
-            for inputs, targets in run.batches(loader, training.seed):
-                outputs = wrapped(inputs.to(accelerator.device))
-                loss = training.loss(outputs, targets.to(accelerator.device))
+            for batch in run.batches(loader, training.seed):
+                inputs, targets = (tensor.to(accelerator.device) for tensor in batch)
+                outputs = wrapped(inputs)
+                loss = training.loss(outputs, training.targets(inputs, targets))
                 prepared.zero_grad()
                 accelerator.backward(loss)
                 prepared.step()
-                run.progress.count(loss, outputs.detach(), targets.to(accelerator.device))
+                run.progress.count(loss, outputs.detach(), targets)
                 for callback in callbacks:
                     callback(run.progress)
                 if interrupted.is_set():
