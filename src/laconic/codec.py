@@ -73,6 +73,11 @@ class Form:
         """Rows that an integer stream groups: the first dimension of a matrix or more."""
         return self.shape[0] if len(self.shape) > 1 else 1
 
+    @property
+    def n_kernel(self) -> int:
+        """Elements of a convolution's kernel: those of the dimensions from the third on."""
+        return math.prod(self.shape[2:])
+
 
 def encode(name: str, tensor: Tensor, quantizer: Grid | None) -> tuple[Form, bytes]:
     """Code a tensor of any shape on the quantiser's grid, or exactly where that is shorter or asked for.
@@ -105,7 +110,7 @@ def decode(form: Form, chunk: bytes) -> Tensor:
         _expect_bytes(source, 0)
         return torch.empty(form.shape, dtype=form.dtype)
     step = _read_step(form, source)
-    q = stream.read(source, form.numel, form.n_rows)
+    q = stream.read(source, form.numel, form.n_rows, form.n_kernel)
     largest = torch.finfo(form.dtype).max
     if max(-int(q.min()), int(q.max())) * step > largest:
         raise source.error(f"values up to {largest:.5g}", "a larger q × step")
@@ -118,7 +123,7 @@ def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
         return {"exact values": len(chunk)}
     source = Cursor(chunk, form.name)
     step = source.take(N_STEP_BYTES)
-    return {"step": len(step), **stream.measure(source, form.n_rows)}
+    return {"step": len(step), **stream.measure(source, form.numel, form.n_rows)}
 
 
 def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None:
@@ -144,7 +149,7 @@ def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None
         as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
         if as_measured or _keeps(q, step, tensor, quantizer):
             header = np.float32(step).view(np.uint32) >> np.uint32(16)
-            return header.astype("<u2").tobytes() + stream.write(q, form.n_rows)
+            return header.astype("<u2").tobytes() + stream.write(q, form.n_rows, form.n_kernel)
     return None
 
 

@@ -17,7 +17,9 @@ def test_the_loss_is_t_squared_times_the_divergence():
     student, teacher = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
     s, t = ((logits / 2).double().softmax(-1) for logits in (student, teacher))
     expected = 4 * (t * (t / s).log()).sum(-1).mean()
-    assert float(Distillation(network(0).eval(), 2)(student, teacher)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(Distillation(network(0).eval(), 2)(student, teacher)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
     assert float(Distillation(network(0).eval())(teacher, teacher)) == pytest.approx(0, abs=1e-6)
 
 

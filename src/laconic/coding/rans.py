@@ -4,7 +4,7 @@ A symbol of frequency f out of M = 2^P turns a lane's state x into about x·M/f,
 log2(M/f) bits. Symbol i belongs to lane i mod N; the lanes are independent chains that share one
 sequence of 16-bit words, which keeps a processor's pipeline full. `docs/format.md` is the spec.
 
-Each class of rows has its own table. Encoding needs (frequency, start) by symbol; decoding needs the
+Each class of rows and columns has its own table. Encoding needs (frequency, start) by symbol; decoding needs the
 symbol by slot, so it unfolds each table into M packed entries `frequency, slot − start, symbol`.
 """
 
@@ -18,16 +18,19 @@ LOWEST_STATE = 1 << 16
 
 
 @kernel
-def encode(symbols: U16, row_class: U8, frequencies: I64, log2_lanes: int, precision: int) -> tuple[U64, U16]:
+def encode(
+    symbols: U16, classes: tuple[U8, U8], frequencies: I64, log2_lanes: int, precision: int
+) -> tuple[U64, U16]:
     """Return the lanes' final states and the words, in the order the decoder reads them.
 
     Args:
         symbols: flat, row after row; each with a positive frequency in its row's table.
-        row_class: the table of each row.
+        classes: the table of each row, and by how much it drops in each column (empty if nowhere).
         frequencies: (classes, symbols), each row summing to 2**precision.
         log2_lanes: log2 of the number of lanes.
         precision: P.
     """
+    row_class, column_drop = classes
     n, n_rows = symbols.size, row_class.size
     n_columns = n // n_rows
     starts = np.zeros(frequencies.shape, np.int64)
@@ -41,7 +44,10 @@ def encode(symbols: U16, row_class: U8, frequencies: I64, log2_lanes: int, preci
     i = n
     for row in range(n_rows - 1, -1, -1):
         table, start = frequencies[row_class[row]], starts[row_class[row]]
-        for _ in range(n_columns):
+        for column in range(n_columns - 1, -1, -1):
+            if column_drop.size:
+                c = max(np.int64(row_class[row]) - column_drop[column], 0)
+                table, start = frequencies[c], starts[c]
             i -= 1
             s = symbols[i]
             x = states[i & lane_mask]
@@ -71,16 +77,17 @@ def unfold(frequencies: I64, precision: int) -> U64:
 
 
 @kernel
-def decode(states: U64, words: U16, row_class: U8, slots: U64, symbols: U16) -> bool:
+def decode(states: U64, words: U16, classes: tuple[U8, U8], slots: U64, symbols: U16) -> bool:
     """Fill `symbols`; False if the words do not fit: too few, left over, or an end state is wrong.
 
     Args:
         states: the lanes' final states; used up.
         words: in reading order.
-        row_class: the table of each row.
+        classes: the table of each row, and by how much it drops in each column (empty if nowhere).
         slots: from `unfold`.
         symbols: flat output, of a length that the rows divide.
     """
+    row_class, column_drop = classes
     n, n_rows = symbols.size, row_class.size
     n_columns = n // n_rows
     lane_mask = states.size - 1
@@ -91,7 +98,9 @@ def decode(states: U64, words: U16, row_class: U8, slots: U64, symbols: U16) -> 
     at, i = 0, 0
     for row in range(n_rows):
         table = slots[row_class[row]]
-        for _ in range(n_columns):
+        for column in range(n_columns):
+            if column_drop.size:
+                table = slots[max(np.int64(row_class[row]) - column_drop[column], 0)]
             x = states[i & lane_mask]
             entry = table[x & slot_mask]
             frequency, bias = entry >> np.uint64(32), (entry >> np.uint64(16)) & np.uint64(0xFFFF)

@@ -1,0 +1,315 @@
+"""An adaptive model, for tensors so small that tables cost more than they save.
+
+Integers become binary decisions: zero or not; the magnitude's length in bits, one by one; its lower bits; the
+sign. Contexts keep a probability for every decision and adapt it after each (from empty counts: nothing is sent
+ahead). Those of the first two kinds have seven contexts, whose votes are mixed in the logistic domain by weights that
+adapt as well (Mahoney 2005). The contexts are what is known of the neighbourhood: how large the row and the column
+have been so far, the weights before and above, the same place in the previous channel's kernel. So dead inputs, dead
+outputs and their scales cost almost nothing.
+
+All is integer arithmetic, so that every machine decodes the same; `docs/format.md`, "Adaptive streams", is the
+specification. The decisions are coded by the same asymmetric numeral system as static streams, in one lane: the
+encoder first runs the model forwards, then codes its probabilities backwards.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laconic.coding.bits import Cursor
+from laconic.coding.rans import LOWEST_STATE
+from laconic.jit import I32, I64, U8, U16, kernel
+
+MOST_INTEGERS = 1 << 20  # in a stream: a decision takes 50 ns, and may cost no bits
+
+# How many values each context has, and where each begins among all.
+N_VALUES = (1, 32, 32, 32, 256, 1024, 64)
+FIRST_VALUES = (0, 1, 33, 65, 97, 353, 1377)
+N_CONTEXTS, UNKNOWN = len(N_VALUES), 31
+# Decisions that contexts vote on: zero or not, then for each length whether the magnitude is longer.
+N_VOTED = LONGEST = 32
+# Decisions that have one probability each: the sign, the bit below the highest, the one below that.
+SIGN, UPPER, LOWER, N_PLAIN = 0, 1, 34, 101
+
+HIGHEST = 3071  # of a logit, in 256ths
+SCALE = 22  # bits of a stored probability
+MOST_SEEN = 255
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+FIRST_WEIGHT = 13107  # a fifth, in 65536ths
+# 65536 / (1 + e^(−k/4)) for k = −48 … 48, rounded.
+LOGISTIC = np.rint(65536 / (1 + np.exp(-np.arange(-48, 49) / 4))).astype(np.int64)
+
+
+@kernel
+def probability(logit: int) -> int:
+    """The logistic function in 65536ths, linear between 97 points, at least 1 and at most 65535."""
+    t = min(max(logit, -HIGHEST), HIGHEST) + HIGHEST + 1
+    k, part = t >> 6, t & 63
+    return min(max((LOGISTIC[k] * (64 - part) + LOGISTIC[k + 1] * part + 32) >> 6, 1), 65535)
+
+
+@kernel
+def _logits() -> NDArray[np.int16]:
+    """By probability: the smallest logit whose probability is as large; the highest where none is."""
+    logits = np.full(65536, HIGHEST, np.int16)
+    at = 0
+    for logit in range(-HIGHEST, HIGHEST + 1):
+        p = probability(logit)
+        while at <= p:
+            logits[at] = logit
+            at += 1
+    return logits
+
+
+@kernel
+def _length(value: int) -> int:
+    """Of `value` ≥ 0, in bits."""
+    n = 0
+    while value >> n:
+        n += 1
+    return n
+
+
+@kernel
+def _size(value: int) -> int:
+    """A bucket below UNKNOWN for `value` ≥ 0: two an octave."""
+    n = _length(value)
+    if n < 2:
+        return n
+    return min(2 * n - 2 + ((value >> (n - 2)) & 1), UNKNOWN - 1)
+
+
+@kernel
+def _integer(q: I32, at: int) -> int:
+    """In 64 bits, since the smallest of 32 has no magnitude there."""
+    return np.int64(q[at])  # pyright: ignore[reportReturnType] – it counts as one in kernels
+
+
+@kernel
+def _magnitude(q: I32, at: int) -> int:
+    return min(abs(_integer(q, at)), 1 << 20)
+
+
+@kernel
+def _look_around(q: I32, at: int, shape: I64, sums: I64, contexts: I64) -> None:
+    """Fill `contexts` with what is known before the integer `at`: where its counts are, by context."""
+    n_columns, n_kernel = shape[1], shape[2]
+    row, column = at // n_columns, at % n_columns
+    left = _magnitude(q, at - 1) if column > 0 else 0
+    second = _magnitude(q, at - 2) if column > 1 else 0
+    above = _magnitude(q, at - n_columns) if row > 0 else 0
+    channel = _magnitude(q, at - n_kernel) if column >= n_kernel else 0
+    in_row = 512 * sums[-1] // (column + 4)
+    in_column = 512 * sums[column] // (row + 1)
+    row_size = _size(in_row) if column > 3 else UNKNOWN
+    column_size = _size(in_column) if row > 0 else UNKNOWN
+    contexts[0] = 0
+    contexts[1] = row_size
+    contexts[2] = column_size
+    contexts[3] = _size(in_row + in_column)
+    contexts[4] = min(_length(2 * left + second + above), 15) * 16 + column % n_kernel % 16
+    contexts[5] = row_size * 32 + column_size
+    contexts[6] = min(_length(channel), 7) * 8 + min(_length(above + left), 7)
+    for i in range(N_CONTEXTS):
+        contexts[i] = (FIRST_VALUES[i] + contexts[i]) * N_VOTED
+
+
+class _Model(NamedTuple):
+    """What adapts. Probabilities are of a 1, in units of 2^−SCALE, with how often they were needed."""
+
+    chances: I32  # by context, its value, and decision
+    seen: U8
+    weights: I64  # (decisions, contexts) of votes, in 65536ths
+    plain_chances: I32
+    plain_seen: U8
+    logits: NDArray[np.int16]
+
+
+class _Coder(NamedTuple):
+    """Where decisions go, or come from.
+
+    Attributes:
+        trace: to encode, for each decision twice the probability of a 1, plus what was decided.
+        words: to decode.
+        state: the lane's state, how far trace or words are used, and 1 if what they hold is not valid.
+    """
+
+    trace: I64
+    words: U16
+    state: I64
+
+
+@kernel
+def _decide(bit: int, p: int, coder: _Coder) -> int:
+    """One decision, which is 1 with probability p / 65536: noted where there is a trace, else decoded."""
+    state = coder.state
+    if coder.trace.size:
+        coder.trace[state[1]] = p << 1 | bit
+        state[1] += 1
+        return bit
+    slot = state[0] & 0xFFFF
+    bit = 1 if slot < p else 0
+    state[0] = p * (state[0] >> 16) + slot if bit else (65536 - p) * (state[0] >> 16) + slot - p
+    if state[0] < 1 << 16:
+        if state[1] < coder.words.size:
+            state[0] = state[0] << 16 | coder.words[state[1]]
+            state[1] += 1
+        else:
+            state[0], state[2] = 1 << 16, 1
+    return bit
+
+
+@kernel
+def _step(chances: I32, seen: U8, slot: int, bit: int) -> None:
+    """Move a probability towards what was decided: by 1/1.5 the first time, 1/2.5 the second and so on."""
+    chances[slot] += ((bit << SCALE) - chances[slot]) * 2 // (2 * np.int64(seen[slot]) + 3)
+    if seen[slot] < MOST_SEEN:
+        seen[slot] += 1
+
+
+@kernel
+def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model, coder: _Coder) -> int:
+    """Whether a magnitude of `n` bits at least has more; `votes` is room for one number a context."""
+    total = 0
+    for i in range(N_CONTEXTS):
+        slot = contexts[i] + n
+        times = np.int64(model.seen[slot])
+        logit = np.int64(model.logits[model.chances[slot] >> (SCALE - 16)])
+        votes[i] = logit * (times + 1) // (times + 3)
+        total += model.weights[n, i] * votes[i]
+    p = probability(total >> 16)
+    bit = _decide(bit, p, coder)
+    error = ((bit << 16) - p) * 4
+    for i in range(N_CONTEXTS):
+        model.weights[n, i] += (votes[i] * error + (1 << 17)) >> 18
+        _step(model.chances, model.seen, contexts[i] + n, bit)
+    return bit
+
+
+@kernel
+def _decide_plainly(bit: int, slot: int, model: _Model, coder: _Coder) -> int:
+    """By a probability of its own."""
+    p = min(max(model.plain_chances[slot] >> (SCALE - 16), 1), 65535)
+    bit = _decide(bit, p, coder)
+    _step(model.plain_chances, model.plain_seen, slot, bit)
+    return bit
+
+
+@kernel
+def _run(q: I32, shape: I64, coder: _Coder) -> None:
+    """All decisions of `q` (flat; `shape`: rows, columns, integers in a kernel), into the trace or from words."""
+    n_slots = (FIRST_VALUES[-1] + N_VALUES[-1]) * N_VOTED
+    model = _Model(
+        np.full(n_slots, 1 << (SCALE - 1), np.int32),
+        np.zeros(n_slots, np.uint8),
+        np.full((N_VOTED, N_CONTEXTS), FIRST_WEIGHT, np.int64),
+        np.full(N_PLAIN, 1 << (SCALE - 1), np.int32),
+        np.zeros(N_PLAIN, np.uint8),
+        _logits(),
+    )
+    contexts, votes = np.empty(N_CONTEXTS, np.int64), np.empty(N_CONTEXTS, np.int64)
+    sums = np.zeros(shape[1] + 1, np.int64)  # of magnitudes: by column, and the row's
+    for at in range(q.size):
+        column = at % shape[1]
+        if column == 0:
+            sums[-1] = 0
+        _look_around(q, at, shape, sums, contexts)
+        target = _integer(q, at)
+        n_target, n, longer = _length(abs(target)), 0, 1
+        while longer and n < LONGEST:
+            longer = _decide_by_votes(1 if n_target > n else 0, n, contexts, votes, model, coder)
+            n += longer
+        value = _lower_bits(target, n, model, coder)
+        if not INT32_MIN <= value <= INT32_MAX:
+            coder.state[2] = 1
+        if coder.state[2]:
+            return
+        q[at] = value
+        sums[column] += _magnitude(q, at)
+        sums[-1] += _magnitude(q, at)
+
+
+@kernel
+def _lower_bits(target: int, n: int, model: _Model, coder: _Coder) -> int:
+    """The integer whose magnitude has `n` bits."""
+    if n == 0:
+        return 0
+    value = 1
+    for place in range(n - 2, -1, -1):
+        bit = (abs(target) >> place) & 1
+        if place == n - 2:
+            bit = _decide_plainly(bit, UPPER + n, model, coder)
+        elif place == n - 3:
+            bit = _decide_plainly(bit, LOWER + 2 * n + (value & 1), model, coder)
+        else:
+            bit = _decide(bit, 1 << 15, coder)
+        value = value << 1 | bit
+    negative = _decide_plainly(1 if target < 0 else 0, SIGN, model, coder)
+    return -value if negative else value
+
+
+@kernel
+def _n_decisions(q: I32) -> int:
+    total = 0
+    for at in range(q.size):
+        n = _length(abs(_integer(q, at)))  # as many as there are, one that it ends; lower bits; the sign
+        total += 1 if n == 0 else min(n + 1, LONGEST) + n
+    return total
+
+
+@kernel
+def _words(trace: I64) -> tuple[int, U16]:
+    """The lane's final state and the words, in the order the decoder reads them."""
+    words = np.empty(trace.size, np.uint16)  # a decision emits at most one
+    at, state = trace.size, np.uint64(1 << 16)
+    for i in range(trace.size - 1, -1, -1):
+        p, bit = trace[i] >> 1, trace[i] & 1
+        frequency = np.uint64(p if bit else 65536 - p)
+        if state >= frequency << np.uint64(16):
+            at -= 1
+            words[at] = state & np.uint64(0xFFFF)
+            state >>= np.uint64(16)
+        start = np.uint64(0 if bit else p)
+        state = (state // frequency << np.uint64(16)) + state % frequency + start
+    return int(state), words[at:]
+
+
+def encode(q: I32, n_rows: int, n_kernel: int) -> bytes:
+    """The state (u32) and the words of `q`, one integer at least and MOST_INTEGERS at most.
+
+    Args:
+        q: flat, in `n_rows` rows of equal length.
+        n_rows: the tensor's first dimension, if it is a matrix or more.
+        n_kernel: elements in its dimensions from the third on.
+    """
+    coder = _Coder(np.zeros(_n_decisions(q), np.int64), np.zeros(0, np.uint16), np.zeros(3, np.int64))
+    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder)
+    state, words = _words(coder.trace)
+    return np.uint32(state).astype("<u4").tobytes() + words.astype("<u2").tobytes()
+
+
+def decode(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
+    """`n` integers from all that is left of `source`.
+
+    Raises:
+        FormatError: there are more than MOST_INTEGERS, or they do not end where the source does.
+    """
+    if n > MOST_INTEGERS:
+        raise source.error(f"at most {MOST_INTEGERS:,} integers in an adaptive stream", f"{n:,}")
+    state = int.from_bytes(source.take(4), "little")
+    if len(source) % 2 or state < LOWEST_STATE:
+        raise source.error("a state and whole words", f"{state} and {len(source)} bytes")
+    words = np.frombuffer(source.take(len(source)), "<u2").astype(np.uint16, copy=False)
+    coder = _Coder(np.zeros(0, np.int64), words, np.array([state, 0, 0], np.int64))
+    q = np.zeros(n, np.int32)
+    _run(q, _shape(n, n_rows, n_kernel), coder)
+    if list(coder.state) != [LOWEST_STATE, words.size, 0]:
+        raise source.error("words that decode to the end", "too few, too many, or damaged ones")
+    return q
+
+
+def _shape(n: int, n_rows: int, n_kernel: int) -> I64:
+    return np.array([n_rows, n // n_rows, n_kernel], np.int64)

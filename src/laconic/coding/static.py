@@ -1,0 +1,222 @@
+"""A static stream: the model's side information, the coded symbols and the escapes.
+
+`docs/format.md`, "Static streams", is the specification; this module is its layout, in one place
+for writing (`write`) and one for reading (`read`), with the bytes that each part takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from laconic.coding import bits, rans
+from laconic.coding.bits import Cursor, varint
+from laconic.coding.fit import fit
+from laconic.coding.symbol_models import (
+    ALL_COLUMNS_ALIKE,
+    MOST_CLASSES,
+    StaticModel,
+    best_golomb_order,
+    ideal_bits,
+    to_symbols,
+)
+from laconic.coding.tables import RESOLUTIONS, Formula, Levels, best_rice_order
+from laconic.jit import I32, I64, U8, U16, U64
+
+LANE_OVERHEAD = 1000  # a lane's four bytes for at least this many times as many bytes of words
+MOST_LOG2_LANES = 2  # more decode no faster, see LOG.md
+BY_FORMULA, BY_COLUMN = 1 << 6, 1 << 7  # in a stream's second byte
+INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A stream's bytes by what they are spent on."""
+
+    code_header: int
+    tables: int
+    classes: int
+    weights: int
+    escapes: int
+
+
+def write(q: I32, n_rows: int) -> bytes:
+    """Code the flat integers `q` (one at least), in `n_rows` equal rows, under the model that fits best."""
+    return _write(q, fit(q, n_rows))
+
+
+def _write(q: I32, model: StaticModel) -> bytes:
+    symbols = to_symbols(q, model.lo, model.width)
+    escaped = _to_codes(q[symbols == model.width].astype(np.int64), model)
+    escape_order = best_golomb_order(escaped) if escaped.size else 0
+    frequencies, classes = model.frequencies(), (model.row_class, model.column_drop)
+    payload = ideal_bits(symbols, classes, frequencies, model.precision) / 8
+    log2_lanes = int(np.clip(np.log2(payload / (4 * LANE_OVERHEAD) + 1e-9), 0, MOST_LOG2_LANES))
+    states, words = rans.encode(symbols, classes, frequencies, log2_lanes, model.precision)
+    return b"".join(
+        [
+            _write_model(model, log2_lanes, escape_order),
+            varint(words.size),
+            states.astype("<u4").tobytes(),
+            words.astype("<u2").tobytes(),
+            _golomb(escaped, escape_order),
+        ]
+    )
+
+
+def _write_model(model: StaticModel, log2_lanes: int, escape_order: int) -> bytes:
+    rice_order = best_rice_order(model.tables.codes())
+    n_classes = len(model.frequencies())
+    if isinstance(model.tables, Levels):
+        shape = model.precision | RESOLUTIONS.index(model.tables.resolution) << 4
+    else:
+        shape = model.precision | BY_FORMULA
+    return b"".join(
+        [
+            bytes([log2_lanes | n_classes - 1 << 4]),
+            bytes([shape | (BY_COLUMN if model.column_drop.size else 0)]),
+            bytes([escape_order | rice_order << 5]),
+            varint(bits.zigzag(model.lo)),
+            varint(model.width - 1),
+            model.tables.to_bytes(rice_order),
+            _write_labels(model.row_class) if n_classes > 1 else b"",
+            _write_labels(model.column_drop) if model.column_drop.size else b"",
+        ]
+    )
+
+
+def _write_labels(labels: U8) -> bytes:
+    """A stream of its own, of one class."""
+    wide = labels.astype(np.int32)
+    return _write(wide, fit(wide, 1, rarest=(0,)))
+
+
+def _to_codes(q: I64, model: StaticModel) -> I64:
+    above = q - (model.lo + model.width)
+    return np.where(above >= 0, 2 * above, 2 * (model.lo - 1 - q) + 1)
+
+
+def _from_codes(codes: I64, model: StaticModel) -> I64:
+    return np.where(codes % 2 == 0, model.lo + model.width + codes // 2, model.lo - 1 - codes // 2)
+
+
+def _golomb(codes: I64, order: int) -> bytes:
+    out = np.zeros((bits.golomb_bits(codes, order) + 7) // 8, np.uint8)
+    bits.write_golomb(codes, order, out)
+    return out.tobytes()
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What stands before a stream's symbols."""
+
+    model: StaticModel
+    log2_lanes: int
+    escape_order: int
+    frequencies: I64
+
+
+def measure(source: Cursor, n: int, n_rows: int) -> Mapping[str, int]:
+    """Part → bytes of a stream of `n` ≥ 1 integers, from its side information; `source` is used up."""
+    parts = vars(_sections(source, n, n_rows)[1])
+    return {name.replace("_", " "): n_bytes for name, n_bytes in parts.items()}
+
+
+def read(source: Cursor, n: int, n_rows: int) -> I32:
+    """Decode the `n` ≥ 1 integers of the static stream that fills `source` to its end.
+
+    Raises:
+        FormatError: the stream violates the specification; nothing larger than the
+            output is allocated.
+    """
+    (header, states, words, escapes), _ = _sections(source, n, n_rows)
+    return _decode(header, states, words, escapes, n, source)
+
+
+def _sections(source: Cursor, n: int, n_rows: int) -> tuple[tuple[_Header, U64, U16, U8], Parts]:
+    begin = source.at
+    header, marks = _read_header(source, n, n_rows)
+    before = source.at
+    states, words = _read_words(source, header.log2_lanes)
+    after = source.at
+    escapes = np.frombuffer(source.take(len(source)), np.uint8)
+    parts = Parts(
+        code_header=marks[0] - begin,
+        tables=marks[1] - marks[0],
+        classes=before - marks[1],
+        weights=after - before,
+        escapes=escapes.size,
+    )
+    return (header, states, words, escapes), parts
+
+
+def _read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
+    n_words = source.varint()
+    states = np.frombuffer(source.take(4 << log2_lanes), "<u4").astype(np.uint64)
+    if states.min() < rans.LOWEST_STATE:
+        raise source.error(f"states of at least {rans.LOWEST_STATE}", f"{states.min()}")
+    return states, np.frombuffer(source.take(2 * n_words), "<u2").astype(np.uint16, copy=False)
+
+
+def _decode(header: _Header, states: U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
+    model = header.model
+    symbols = np.empty(n, np.uint16)
+    slots = rans.unfold(header.frequencies, model.precision)
+    classes = (model.row_class, model.column_drop)
+    if not rans.decode(states, words, classes, slots, symbols):
+        raise source.error("words that decode to the end", "too few, too many, or damaged ones")
+    q = symbols.astype(np.int32)
+    q += np.int32(model.lo)
+    outside = np.flatnonzero(symbols == model.width)
+    codes = np.empty(outside.size, np.int64)
+    n_bits = bits.read_golomb(escapes, header.escape_order, codes)
+    if n_bits < 0 or not bits.padding_is_zero(escapes, n_bits):
+        raise source.error(f"{outside.size} escape codes and nothing after", "others")
+    values = _from_codes(codes, model)
+    if values.size and (values.min() < INT32.min or values.max() > INT32.max):
+        raise source.error("integers of 32 bits", "a larger one")
+    q[outside] = values
+    return q
+
+
+def _read_header(
+    source: Cursor, n: int, n_rows: int, most_classes: int = MOST_CLASSES
+) -> tuple[_Header, tuple[int, int]]:
+    lanes, shape, orders = source.take(3)
+    n_classes, precision, resolution = (lanes >> 4) + 1, shape & 15, RESOLUTIONS[shape >> 4 & 3]
+    lo, width = bits.unzigzag(source.varint()), source.varint() + 1
+    if n_classes > most_classes or lanes & 15 > 8 or precision < 8 or width >= 1 << precision:
+        raise source.error("a stream header", "values out of range")
+    if (shape & BY_FORMULA and resolution != 1) or (shape & BY_COLUMN and n_classes == 1):
+        raise source.error("a formula without a resolution, columns with classes", f"shape {shape:#x}")
+    if not INT32.min <= lo <= INT32.max - width + 1:
+        raise source.error("a table of 32-bit integers", f"one from {lo}, {width} wide")
+    tables_at = source.at
+    if shape & BY_FORMULA:
+        tables = Formula.read(source, n_classes, orders >> 5)
+    else:
+        tables = Levels.read(source, (n_classes, width + 1), resolution, orders >> 5)
+    labels_at = source.at
+    row_class, column_drop = np.zeros(n_rows, np.uint8), ALL_COLUMNS_ALIKE
+    if n_classes > 1:
+        row_class = _read_labels(source, n_rows, n_classes)
+    if shape & BY_COLUMN:
+        column_drop = _read_labels(source, n // n_rows, n_classes)
+    model = StaticModel(lo, width, tables, precision, row_class, column_drop)
+    frequencies = model.frequencies()
+    if not frequencies.any(axis=1).all():
+        raise source.error("tables of frequencies", "an empty or overfull one")
+    return _Header(model, lanes & 15, orders & 31, frequencies), (tables_at, labels_at)
+
+
+def _read_labels(source: Cursor, n: int, n_classes: int) -> U8:
+    header, _ = _read_header(source, n, 1, most_classes=1)
+    if header.frequencies[:, -1].any():
+        raise source.error("labels without escapes", "an escape symbol")
+    states, words = _read_words(source, header.log2_lanes)
+    labels = _decode(header, states, words, np.zeros(0, np.uint8), n, source)
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise source.error(f"labels below {n_classes}", f"{labels.min()} to {labels.max()}")
+    return labels.astype(np.uint8)
