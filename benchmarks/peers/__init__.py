@@ -19,13 +19,13 @@ INTERPRETERS = {"nncodec_peer": "LACONIC_NNCODEC", "lossless_peer": "LACONIC_PEE
 
 
 def run(
-    peer: str, arrays: Mapping[str, NDArray[Any]], threads: int = 1, **options: Any
+    peer: str, arrays: Mapping[str, NDArray[Any]], **options: Any
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """A peer's figures and what it decoded, under the interpreter that its environment variable names."""
     variable = INTERPRETERS[peer]
     if variable not in os.environ:
         sys.exit(f"{variable}: expected the interpreter that runs {peer}, found none; `make peers` makes one")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.get("threads", 1)), "PYTHONPATH": ""}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "in.npz", **arrays)
         command = [os.environ[variable], str(HERE / f"{peer}.py"), json.dumps(options)]
