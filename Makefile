@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 BENCHMARKS := select throughput data_free iterative one_shot fine_tuned channels sparse_training tables
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs bench clean
+.PHONY: help demo test test-slow fuzz check docs bench peers bench-peers clean
+FUZZ_SECONDS ?= 600
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +26,24 @@ $(VENV)/bench.stamp: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
 	@touch $@
 
+$(VENV)/fuzz.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+# The peers of benchmarks/codec.py, in environments of their own. NNCodec wants an older NumPy, and of its other
+# requirements the coder uses none.
+$(VENV)/peers/nncodec.stamp: Makefile
+	$(PYTHON) -m venv $(VENV)/peers/nncodec
+	$(VENV)/peers/nncodec/bin/pip install --quiet 'numpy<2'
+	$(VENV)/peers/nncodec/bin/pip install --quiet --no-deps nncodec==2.1.3
+	@touch $@
+
+$(VENV)/peers/lossless.stamp: Makefile constraints.txt
+	$(PYTHON) -m venv $(VENV)/peers/lossless
+	$(VENV)/peers/lossless/bin/pip install --quiet -c constraints.txt torch zipnn==0.5.4 zstandard==0.25.0
+	@touch $@
+
 demo: $(VENV)/demo.stamp  ## train, prune, encode and decode a network; show what each step cost in bits
 	$(BIN)/laconic demo
 
@@ -33,6 +52,10 @@ test: $(VENV)/dev.stamp  ## the tests, offline, on two cores
 
 test-slow: $(VENV)/dev.stamp  ## the tests that train real networks
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/fuzz.stamp  ## ten minutes (FUZZ_SECONDS) of coverage-guided fuzzing of the file's reader
+	mkdir -p runs/fuzz
+	$(BIN)/python tests/fuzz/fuzz_reader.py -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=runs/fuzz/ runs/fuzz
 
 check: $(VENV)/dev.stamp  ## lint and types
 	$(BIN)/ruff check .
@@ -44,6 +67,12 @@ docs: $(VENV)/dev.stamp  ## the documentation, into docs/_build/html; warnings a
 
 bench: $(VENV)/bench.stamp  ## every benchmark, in some hours; each writes its JSON beside itself
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+peers: $(VENV)/peers/nncodec.stamp $(VENV)/peers/lossless.stamp  ## environments for other codecs, one of which is compiled
+
+bench-peers: $(VENV)/bench.stamp peers  ## files beside those of other codecs, in an hour
+	LACONIC_NNCODEC=$(abspath $(VENV))/peers/nncodec/bin/python \
+	LACONIC_PEERS=$(abspath $(VENV))/peers/lossless/bin/python $(BIN)/python -m benchmarks.codec
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) docs/_build docs/examples runs report.html

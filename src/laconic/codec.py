@@ -106,10 +106,12 @@ def decode(form: Form, chunk: bytes) -> Tensor:
     source = Cursor(chunk, form.name)
     if form.method is Method.EXACT:
         return _decode_exact(form, source)
+    if form.dtype not in GRID_DTYPES:
+        raise source.error("a floating type on the grid", str(form.dtype))
     if not form.numel:
         _expect_bytes(source, 0)
         return torch.empty(form.shape, dtype=form.dtype)
-    step = _read_step(form, source)
+    step = _read_step(source)
     q = stream.read(source, form.numel, form.n_rows, form.n_kernel)
     largest = torch.finfo(form.dtype).max
     if max(-int(q.min()), int(q.max())) * step > largest:
@@ -165,9 +167,7 @@ def _on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(weights).to(dtype)
 
 
-def _read_step(form: Form, source: Cursor) -> float:
-    if form.dtype not in GRID_DTYPES:
-        raise source.error("a floating type on the grid", str(form.dtype))
+def _read_step(source: Cursor) -> float:
     bits = int.from_bytes(source.take(N_STEP_BYTES), "little")
     step = float(np.uint32(bits << 16).view(np.float32))
     if not 0 < step < math.inf:

@@ -66,7 +66,13 @@ def tensors(
 def sparsity(model: nn.Module) -> float:
     """The fraction of the compressible weights of `model` that are zero."""
     weights = tensors(model).values()
-    return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
+    return 1 - sum(n_nonzero(w) for w in weights) / sum(w.numel() for w in weights)
+
+
+def n_nonzero(tensor: Tensor) -> int:
+    """How many elements are not zero."""
+    narrow = tensor.is_floating_point() and tensor.dtype.itemsize == 1  # PyTorch counts no float8
+    return int((tensor.float() if narrow else tensor).count_nonzero())
 
 
 def fingerprint(model: nn.Module) -> str:

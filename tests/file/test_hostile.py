@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 import laconic
+from laconic.codec import DTYPES
 from laconic.coding.bits import varint
 from laconic.errors import FormatError, LaconicError, LimitError, UnsupportedError
 from laconic.file import container
+from laconic.file.inspect import inspect
 
 N_MUTANTS = 12_000
 
@@ -183,9 +185,11 @@ CRAFTED = {
     "zeros for terabytes": (seal(b"\1" + entry(shape=(1 << 40,), form=0x10, chunk=EIGHT), EIGHT), LimitError, "above the limit"),
     "many dimensions": (seal(b"\1" + entry(shape=(1,) * 65)), FormatError, "at most 64 dimensions"),
     "tied to itself": (seal(b"\1\0\1w\x20\0"), FormatError, "an earlier entry"),
+    "tied, with a type": (seal(b"\2" + entry(chunk=EIGHT) + b"\0\1v\x21\0", EIGHT), FormatError, "without a type"),
     "exact, too short": (seal(b"\1" + entry(chunk=EIGHT[:7]), EIGHT[:7]), FormatError, "a chunk of 8 bytes"),
     "a boolean of 2": (seal(b"\1" + entry(form=9, shape=(1,), chunk=b"\2"), b"\2"), FormatError, "0 and 1"),
     "integers on a grid": (seal(b"\1" + entry(form=0x17, chunk=EIGHT), EIGHT), FormatError, "floating type"),
+    "no integers on a grid": (seal(b"\1" + entry(form=0x17, shape=(0,))), FormatError, "floating type"),
     "a step of zero": (seal(b"\1" + entry(form=0x10, chunk=EIGHT), EIGHT), FormatError, "positive finite step"),
     "an infinite step": (seal(b"\1" + entry(form=0x10, chunk=b"\x80\x7f"), b"\x80\x7f"), FormatError, "positive finite step"),
     "an unknown method": (seal(b"\1" + entry(form=0x70, chunk=EIGHT), EIGHT), UnsupportedError, "method 7"),
@@ -232,6 +236,7 @@ PLANS = {
     "a block that returns too much": (planned(SET + b"\0\1\0\1b\x41"), "at most 64 values"),
     "bytes after it": (planned(SET + b"\0\0\0"), "the plan's end"),
     "a plan with a type": (planned(SET + b"\0\0", form=0x31), "without type and dimensions"),
+    "a plan with an unknown type": (planned(SET + b"\0\0", form=0x3F), "without type and dimensions"),
     "a plan with dimensions": (planned(SET + b"\0\0", shape=(1,)), "without type and dimensions"),
     "a plan before others": (planned(SET + b"\0\0", after=b"\0\1z\x20\0"), "the plan as the last entry"),
 }  # fmt: skip
@@ -258,6 +263,16 @@ def test_crafted_files_are_refused_by_name(name, tmp_path):
     (tmp_path / "crafted").write_bytes(data)
     with pytest.raises(error, match=message):
         laconic.load(tmp_path / "crafted")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_files_of_any_type_are_inspected_and_described(dtype, tmp_path):
+    """Found by fuzzing: PyTorch does not count the non-zero numbers of float8."""
+    tensors = {"t": torch.tensor([0.0, 1.0, 2.0, 0.0]).to(dtype), "e": torch.zeros(0, 3, dtype=dtype)}
+    laconic.save(tensors, tmp_path / "t.lac", quantizer=None)
+    found = inspect(tmp_path / "t.lac")
+    assert [row["zeros"] for row in found["tensors"]] == [2, 0]
+    assert laconic.describe(tmp_path / "t.lac").model_bits == 8 * (tmp_path / "t.lac").stat().st_size
 
 
 def test_other_tensors_of_a_file_with_an_unknown_method_are_read(tmp_path):

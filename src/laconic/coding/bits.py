@@ -82,7 +82,7 @@ def _put(out: U8, at: int, value: int, n_bits: int) -> int:
 def _get(data: U8, at: int) -> int:
     if at >> 3 >= data.size:
         return -1
-    return (data[at >> 3] >> (7 - (at & 7))) & 1
+    return int((data[at >> 3] >> (7 - (at & 7))) & 1)  # without Numba a uint8, and sums with it would wrap
 
 
 @kernel

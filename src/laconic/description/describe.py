@@ -17,6 +17,7 @@ from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
 from laconic.file.container import Reader
 from laconic.file.state import DEFAULT, load, save
 from laconic.quantization.grid import Grid
+from laconic.tensors import n_nonzero
 
 
 def describe(
@@ -79,7 +80,7 @@ def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
 def _references(reader: Reader) -> dict[str, float]:
     entries = [entry for entry in reader.entries.values() if entry.tied_to is None]
     nonzero = sum(
-        int(codec.decode(entry.form, reader.chunk(entry)).count_nonzero())
+        n_nonzero(codec.decode(entry.form, reader.chunk(entry)))
         for entry in entries
         if entry.form.dtype.is_floating_point
     )

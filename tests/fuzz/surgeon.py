@@ -1,0 +1,63 @@
+"""A file apart and together again: mutations that lengths and checksums do not betray.
+
+Almost every change to a file breaks a checksum, which the reader finds first. So a mutant is made of parts:
+the lines of the directory and their chunks are changed one at a time, and lengths and checksums follow.
+"""
+
+import zlib
+
+from laconic.coding.bits import Cursor, varint
+from laconic.file import container
+
+
+def dissect(data):
+    """Pairs of a directory's line, without its chunk's length and checksum, and the chunk; None if tied."""
+    source = Cursor(data[5:], "file")
+    directory = bytes(source.take(source.varint()))
+    source.take(4)
+    chunks = bytes(source.take(len(source)))
+    parts, at = [], len(varint(directory[0]))
+    for entry in container._entries(Cursor(directory, "directory"), 0, len(chunks)).values():
+        line = directory[at : at + entry.n_entry_bytes]
+        at += entry.n_entry_bytes
+        if entry.tied_to:
+            parts.append((line, None))
+        else:
+            chunk = chunks[entry.offset : entry.offset + entry.n_chunk_bytes]
+            parts.append((line[: -4 - len(varint(len(chunk)))], chunk))
+    return parts
+
+
+def assemble(parts):
+    directory = varint(len(parts))
+    for line, chunk in parts:
+        directory += line
+        if chunk is not None:
+            directory += varint(len(chunk)) + zlib.crc32(chunk).to_bytes(4, "little")
+    return seal(directory, b"".join(chunk or b"" for _, chunk in parts))
+
+
+def seal(directory, chunks):
+    head = container.MAGIC + bytes([container.VERSION]) + varint(len(directory)) + directory
+    return head + zlib.crc32(head).to_bytes(4, "little") + chunks
+
+
+def mutated(data, change, rng):
+    """The file `data` with one part changed by `change` (bytes → bytes) and its checksums right."""
+    try:
+        parts = dissect(data)
+    except Exception:  # no file any more: whatever it is, it may become one again
+        return change(data)
+    if not parts or rng.random() < 0.02:
+        return change(data)
+    if rng.random() < 0.1:  # an entry twice, or none of it
+        parts[rng.randrange(len(parts) + 1) :] = parts[rng.randrange(len(parts)) :]
+        return assemble(parts[:100])
+    at = rng.randrange(len(parts))
+    line, chunk = parts[at]
+    if chunk and rng.random() < 0.75:
+        chunk = change(chunk)
+    else:
+        line = change(line)
+    parts[at] = (line, chunk)
+    return assemble(parts)
