@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from laconic.atomic import atomic
 
+Row = TypeVar("Row", bound=dict[str, Any])
 PACKAGES = ("laconic", "torch", "numpy", "numba")
 
 
@@ -42,7 +43,7 @@ def _processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def once(script: str, run: Callable[..., dict[str, float]], *of: Any) -> dict[str, float]:
+def once(script: str, run: Callable[..., Row], *of: Any) -> Row:
     """`run(*of)`, or what it returned when it was last run: kept in the folder runs/benchmarks.
 
     A benchmark of hours that is interrupted goes on with the runs that are missing.

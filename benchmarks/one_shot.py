@@ -14,7 +14,7 @@ from torch import nn
 
 import laconic
 from benchmarks.cifar import accuracy, drawn, resnet20
-from benchmarks.common import spread, write_result
+from benchmarks.common import once, spread, write_result
 from laconic import Pruner, Row, Tensor
 from laconic.datasets import Split
 from laconic.evidence import FISHER, GRADIENT, GRAM, NORM, SENSITIVITY, Evidence, observe, sampled_labels
@@ -69,9 +69,13 @@ def run(seed: int) -> dict[str, dict[str, float]]:
     return rows
 
 
+def run_once(seed: int) -> dict[str, dict[str, float]]:
+    return once(__file__, run, seed)
+
+
 def main() -> None:
     with ProcessPoolExecutor(2) as processes:
-        runs = list(processes.map(run, SEEDS))
+        runs = list(processes.map(run_once, SEEDS))
     table = {
         name: {amount: spread(r[name][amount] for r in runs) for amount in runs[0][name]} for name in runs[0]
     }

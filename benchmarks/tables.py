@@ -62,11 +62,10 @@ def one_shot() -> str:
 
 def fine_tuned() -> str:
     rows = [
-        [name, target, percent(row["before"]), f"{row['epochs']['mean']:.0f}", percent(row["accuracy"])]
-        for name, targets in results("fine_tuned")["methods"].items()
-        for target, row in targets.items()
+        [target, percent(row["before"]), f"{row['epochs']['mean']:.0f}", percent(row["accuracy"])]
+        for target, row in results("fine_tuned")["targets"].items()
     ]
-    return markdown(["method", "target", "before fine-tuning, %", "epochs", "after, %"], rows)
+    return markdown(["target", "before fine-tuning, %", "epochs", "after, %"], rows)
 
 
 def channels() -> str:

@@ -23,7 +23,7 @@ def write_adaptive(q, n_rows=1, n_kernel=1):
 
 WRITERS = {
     "chosen": stream.write,
-    "static": lambda q, n_rows: static.write(q, n_rows),
+    "static": static.write,
     "adaptive": write_adaptive,
 }
 
@@ -93,7 +93,7 @@ def test_adaptive_streams_learn_rows_and_columns_by_themselves(name):
 def test_the_shortest_is_chosen():
     chosen = {name: stream.model(Cursor(round_trip(q.astype(np.int32)), "here")) for name, q in CASES.items()}
     assert set(chosen.values()) == {"static", "adaptive"}
-    for name, q in CASES.items():
+    for q in CASES.values():
         assert len(round_trip(q.astype(np.int32))) <= len(static.write(q.astype(np.int32).ravel(), len(q)))
     assert chosen["fine"] == "static"  # too long to be worth an adaptive model's time
 

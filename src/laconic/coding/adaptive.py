@@ -1,15 +1,15 @@
 """An adaptive model, for tensors so small that tables cost more than they save.
 
 Integers become binary decisions: zero or not; the magnitude's length in bits, one by one; its lower bits; the
-sign. Contexts keep a probability for every decision and adapt it after each (from empty counts: nothing is sent
-ahead). Those of the first two kinds have seven contexts, whose votes are mixed in the logistic domain by weights that
-adapt as well (Mahoney 2005). The contexts are what is known of the neighbourhood: how large the row and the column
-have been so far, the weights before and above, the same place in the previous channel's kernel. So dead inputs, dead
-outputs and their scales cost almost nothing.
+sign. Contexts keep a probability for every decision and adapt it after each (from empty counts: nothing is
+sent ahead). Those of the first two kinds have seven contexts, whose votes are mixed in the logistic domain by
+weights that adapt as well (Mahoney 2005). The contexts are what is known of the neighbourhood: how large the
+row and the column have been so far, the weights before and above, the same place in the previous channel's
+kernel. So dead inputs, dead outputs and their scales cost almost nothing.
 
-All is integer arithmetic, so that every machine decodes the same; `docs/format.md`, "Adaptive streams", is the
-specification. The decisions are coded by the same asymmetric numeral system as static streams, in one lane: the
-encoder first runs the model forwards, then codes its probabilities backwards.
+All is integer arithmetic, so that every machine decodes the same; `docs/format.md`, "Adaptive streams", is
+the specification. The decisions are coded by the same asymmetric numeral system as static streams, in one
+lane: the encoder first runs the model forwards, then codes its probabilities backwards.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _decide_plainly(bit: int, slot: int, model: _Model, coder: _Coder) -> int:
 
 @kernel
 def _run(q: I32, shape: I64, coder: _Coder) -> None:
-    """All decisions of `q` (flat; `shape`: rows, columns, integers in a kernel), into the trace or from words."""
+    """All decisions of `q`, into the trace or from words; `shape`: rows, columns, integers in a kernel."""
     n_slots = (FIRST_VALUES[-1] + N_VALUES[-1]) * N_VOTED
     model = _Model(
         np.full(n_slots, 1 << (SCALE - 1), np.int32),

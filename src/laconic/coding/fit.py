@@ -2,8 +2,9 @@
 
 Every choice is made by the same sum, in bits: symbols under the rounded tables + tables + escapes + the
 labels. Classes are found in two ways. Rows are clustered on coarse profiles (a histogram over the magnitude's
-logarithm), by k-means with code lengths for distances; these classes know no order. Or rows and columns are labelled by
-the logarithm of their mean magnitude, so that classes are scales: the class of a weight is its row's less its column's.
+logarithm), by k-means with code lengths for distances; these classes know no order. Or rows and columns are
+labelled by the logarithm of their mean magnitude, so that classes are scales: the class of a weight is its
+row's less its column's.
 """
 
 from __future__ import annotations
@@ -69,10 +70,11 @@ class _Candidate:
     bits: float
 
 
-def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> StaticModel:
-    """The model with which the integers `q` (flat, `n_rows` equal rows, not empty) code shortest.
+def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> tuple[StaticModel, float]:
+    """The model with which integers code shortest, and in how many bits.
 
-    `rarest` lists the counts up to which symbols at the tables' ends may become escapes.
+    `q` is flat, not empty, in `n_rows` rows of equal length. `rarest` lists the counts up to which symbols at
+    the tables' ends may become escapes.
     """
     lo, width = _window(q)
     best: tuple[float, StaticModel] | None = None
@@ -86,7 +88,7 @@ def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> StaticModel:
             if best is None or bits < best[0]:
                 best = bits, classes.model(lo, candidate)
     assert best is not None  # all in one class is always tried
-    return best[1]
+    return best[1], best[0]
 
 
 def _classifications(q: I32, n_rows: int) -> Iterator[_Classes]:
@@ -232,7 +234,7 @@ def _with_spikes(found: Formula, counts: I64, lo: int) -> Formula:
     spikes = np.zeros(len(counts), np.int64)
     if zero is not None:
         zeros = counts[:, zero]
-        weight = others * (zeros + 0.1) / (total - zeros + 0.1)
+        weight = np.maximum(others, 1) * (zeros + 0.1) / (total - zeros + 0.1)
         spikes = np.rint(8 * (np.log2(weight) - PEAK)).astype(np.int64)
         spikes = np.clip(spikes, -tables.MOST_SPIKE, tables.MOST_SPIKE)
         spikes[total == 0] = 0

@@ -4,8 +4,8 @@ A symbol of frequency f out of M = 2^P turns a lane's state x into about x·M/f,
 log2(M/f) bits. Symbol i belongs to lane i mod N; the lanes are independent chains that share one
 sequence of 16-bit words, which keeps a processor's pipeline full. `docs/format.md` is the spec.
 
-Each class of rows and columns has its own table. Encoding needs (frequency, start) by symbol; decoding needs the
-symbol by slot, so it unfolds each table into M packed entries `frequency, slot − start, symbol`.
+Each class of rows and columns has its own table. Encoding needs (frequency, start) by symbol; decoding needs
+the symbol by slot, so it unfolds each table into M packed entries `frequency, slot − start, symbol`.
 """
 
 from __future__ import annotations

@@ -44,10 +44,11 @@ class Parts:
 
 def write(q: I32, n_rows: int) -> bytes:
     """Code the flat integers `q` (one at least), in `n_rows` equal rows, under the model that fits best."""
-    return _write(q, fit(q, n_rows))
+    return write_under(fit(q, n_rows)[0], q)
 
 
-def _write(q: I32, model: StaticModel) -> bytes:
+def write_under(model: StaticModel, q: I32) -> bytes:
+    """Code the flat integers `q` under a model that `fit` found for them."""
     symbols = to_symbols(q, model.lo, model.width)
     escaped = _to_codes(q[symbols == model.width].astype(np.int64), model)
     escape_order = best_golomb_order(escaped) if escaped.size else 0
@@ -90,7 +91,7 @@ def _write_model(model: StaticModel, log2_lanes: int, escape_order: int) -> byte
 def _write_labels(labels: U8) -> bytes:
     """A stream of its own, of one class."""
     wide = labels.astype(np.int32)
-    return _write(wide, fit(wide, 1, rarest=(0,)))
+    return write_under(fit(wide, 1, rarest=(0,))[0], wide)
 
 
 def _to_codes(q: I64, model: StaticModel) -> I64:

@@ -1,6 +1,8 @@
 """An integer stream: flat integers under the model that codes them shortest.
 
-Its first byte tells the model; `docs/format.md`, "Integer streams", is the specification.
+Its first byte tells the model; `docs/format.md`, "Integer streams", is the specification. Before the model,
+columns may be predicted from the columns before; in convolutions, a kernel's weights from those before in the
+kernel.
 """
 
 from __future__ import annotations
@@ -8,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from laconic.coding import adaptive, static
-from laconic.coding.bits import Cursor
+from laconic.coding.bits import Cursor, varint
+from laconic.coding.fit import fit
+from laconic.coding.prediction import MOST_COEFFICIENT, MOST_COLUMNS, MOST_SHIFT, Predictor, predictor
+from laconic.coding.symbol_models import StaticModel
 from laconic.jit import I32
 
-ADAPTIVE = 0x0F
+ADAPTIVE, PREDICTED = 0x0F, 0x1F
 SMALL = 1 << 15  # bytes above which a few percent are not worth a hundred times the time
 
 
@@ -23,10 +28,29 @@ def write(q: I32, n_rows: int = 1, n_kernel: int = 1) -> bytes:
         n_rows: the tensor's first dimension, if it is a matrix or more.
         n_kernel: elements in its dimensions from the third on.
     """
-    stream = static.write(q, n_rows)
+    model, n_bits = fit(q, n_rows)
+    found = predictor(q.reshape(-1, _width(q.size, n_rows, n_kernel)))
+    if found is not None:
+        left = found.residuals(q.reshape(-1, len(found.coefficients))).ravel()
+        flat = found.flat
+        coefficients = _write(flat, fit(flat, 1)[0], 1, 1)
+        model_left, n_bits_left = fit(left, n_rows)
+        if n_bits_left + 8 * len(coefficients) < n_bits:
+            head = bytes([PREDICTED, found.shift]) + varint(len(coefficients))
+            return head + coefficients + _write(left, model_left, n_rows, n_kernel)
+    return _write(q, model, n_rows, n_kernel)
+
+
+def _write(q: I32, model: StaticModel, n_rows: int, n_kernel: int) -> bytes:
+    stream = static.write_under(model, q)
     if len(stream) > SMALL or q.size > adaptive.MOST_INTEGERS:
         return stream
     return min(stream, bytes([ADAPTIVE]) + adaptive.encode(q, n_rows, n_kernel), key=len)
+
+
+def _width(n: int, n_rows: int, n_kernel: int) -> int:
+    """How many integers predict each other."""
+    return n_kernel if n_kernel > 1 else n // n_rows
 
 
 def read(source: Cursor, n: int, n_rows: int = 1, n_kernel: int = 1) -> I32:
@@ -35,25 +59,56 @@ def read(source: Cursor, n: int, n_rows: int = 1, n_kernel: int = 1) -> I32:
     Raises:
         FormatError: the stream violates the specification; nothing larger than the output is allocated.
     """
-    if _is_adaptive(source):
-        source.byte()
-        return adaptive.decode(source, n, n_rows, n_kernel)
-    return static.read(source, n, n_rows)
+    if _next(source) != PREDICTED:
+        return _read(source, n, n_rows, n_kernel)
+    found = _read_predictor(source, _width(n, n_rows, n_kernel))
+    left = _read(source, n, n_rows, n_kernel)
+    q = found.integers(left.reshape(-1, len(found.coefficients)))
+    if q is None:
+        raise source.error("integers of 32 bits", "a larger one")
+    return q.ravel()
+
+
+def _read(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
+    if _next(source) != ADAPTIVE:
+        return static.read(source, n, n_rows)
+    source.byte()
+    return adaptive.decode(source, n, n_rows, n_kernel)
+
+
+def _read_predictor(source: Cursor, n_columns: int) -> Predictor:
+    _, shift = source.take(2)
+    if not 1 < n_columns <= MOST_COLUMNS or shift > MOST_SHIFT:
+        raise source.error(f"2 to {MOST_COLUMNS} columns, a shift to {MOST_SHIFT}", f"{n_columns}, {shift}")
+    n_bytes = source.varint()
+    inner = Cursor(source.take(n_bytes), source.place)
+    flat = _read(inner, n_columns * (n_columns + 1) // 2, 1, 1)
+    if abs(flat).max() > MOST_COEFFICIENT:
+        raise source.error(f"coefficients of at most {MOST_COEFFICIENT}", "a larger one")
+    return Predictor.from_flat(shift, n_columns, flat)
 
 
 def measure(source: Cursor, n: int, n_rows: int = 1) -> Mapping[str, int]:
     """Part → bytes of a stream of `n` ≥ 1 integers, from its side information; `source` is used up."""
-    if _is_adaptive(source):
-        parts = {"code header": len(source.take(1)), "weights": len(source)}
-        source.take(len(source))
-        return parts
-    return static.measure(source, n, n_rows)
+    parts = dict[str, int]()
+    if _next(source) == PREDICTED:
+        begin = source.at
+        source.take(2)
+        source.take(source.varint())
+        parts["prediction"] = source.at - begin
+    if _next(source) == ADAPTIVE:
+        return parts | {"code header": len(source.take(1)), "weights": len(source.take(len(source)))}
+    return parts | dict(static.measure(source, n, n_rows))
 
 
 def model(source: Cursor) -> str:
     """The model's name."""
-    return "adaptive" if _is_adaptive(source) else "static"
+    if _next(source) != PREDICTED:
+        return "adaptive" if _next(source) == ADAPTIVE else "static"
+    source.take(2)
+    source.take(source.varint())
+    return f"predicted, {model(source)}"
 
 
-def _is_adaptive(source: Cursor) -> bool:
-    return bytes(source.data[source.at : source.at + 1]) == bytes([ADAPTIVE])
+def _next(source: Cursor) -> int | None:
+    return source.data[source.at] if len(source) else None

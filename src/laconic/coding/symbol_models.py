@@ -1,8 +1,9 @@
 """Static symbol models: which integers are how frequent, in which class of rows and columns.
 
-Rows of a weight matrix, and its columns, differ in scale by much more than entropy coding can ignore: grouping them
-into a few classes, each with a table of its own, saves more bits than the tables and the labels cost. A column's label
-lowers the class of its row by so much: in pruned networks the inputs that are dead lower it to the first.
+Rows of a weight matrix, and its columns, differ in scale by much more than entropy coding can ignore:
+grouping them into a few classes, each with a table of its own, saves more bits than the tables and the labels
+cost. A column's label lowers the class of its row by so much: in pruned networks the inputs that are dead
+lower it to the first.
 """
 
 from __future__ import annotations

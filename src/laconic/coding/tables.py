@@ -1,13 +1,14 @@
 """What a static model's tables are made from: a level for each symbol, or a formula for all.
 
-*Levels* are log2 frequencies rounded to 1/r of an octave. Being off by δ octaves costs only about (ln 2 / 2)·δ² bits a symbol,
-so coarse tables suffice for small tensors.
+*Levels* are log2 frequencies rounded to 1/r of an octave. Being off by δ octaves costs only about (ln 2 /
+2)·δ² bits a symbol, so coarse tables suffice for small tensors.
 
-A *formula* is for tensors to which levels are too dear: a spike at zero and a generalised Gaussian, by which the
-integer x costs (|x| / s)^p bits more than the most frequent one. Classes differ in the scale s, which is larger from each to the next by
-the same factor, and in their spikes.
+A *formula* is for tensors to which levels are too dear: a spike at zero and a generalised Gaussian, by which
+the integer x costs (|x| / s)^p bits more than the most frequent one. Classes differ in the scale s, which is
+larger from each to the next by the same factor, and in their spikes.
 
-Encoder and decoder derive the same integer frequencies from either, by integer arithmetic alone (`docs/format.md`).
+Encoder and decoder derive the same integer frequencies from either, by integer arithmetic alone
+(`docs/format.md`).
 """
 
 from __future__ import annotations
