@@ -66,7 +66,9 @@ def _write(q: I32, model: StaticModel) -> bytes:
     )
 
 
-def _write_model(model: StaticModel, log2_lanes: int, escape_order: int) -> bytes:
+def _write_model(
+    model: StaticModel, log2_lanes: int, escape_order: int, classes: bytes | None = None
+) -> bytes:
     codes = model.table_codes()
     rice_order = best_rice_order(codes)
     tables = np.zeros((bits.rice_bits(codes, rice_order) + 7) // 8, np.uint8)
@@ -81,7 +83,7 @@ def _write_model(model: StaticModel, log2_lanes: int, escape_order: int) -> byte
             varint(bits.zigzag(model.lo)),
             varint(model.width - 1),
             tables.tobytes(),
-            _write_classes(model.row_class) if n_classes > 1 else b"",
+            classes or (_write_classes(model.row_class) if n_classes > 1 else b""),
         ]
     )
 
