@@ -11,7 +11,6 @@ On a grid: w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relative to ‖w‖,
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import numpy as np
 import torch
@@ -24,12 +23,12 @@ from laconic.coding.bits import Cursor
 from laconic.coding.planes import Words
 from laconic.forms import Form
 from laconic.jit import U8, kernel
-from laconic.lossless import Buffer, Pieces, Run
+from laconic.lossless import Pieces, Run
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid
+from laconic.steps import N_STEP_BYTES, read_step, step_bytes
 
 EXACT, GRID = range(2)
-N_STEP_BYTES = 2
 
 
 def encode(form: Form, tensor: Tensor, parent: Tensor, run: Run = map) -> Pieces:
@@ -74,8 +73,7 @@ def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) 
         decoded = _moved(parent.reshape(-1), q, step)
         error = (decoded.double() - torch.from_numpy(exact)).square().sum()
         if error <= quantizer.relative_error**2 * energy and decoded.isfinite().all():
-            header = np.float32(step).view(np.uint32) >> np.uint32(16)
-            return [bytes([GRID]), header.astype("<u2").tobytes(), stream.write(q, form.n_rows)]
+            return [bytes([GRID]), step_bytes(step), stream.write(q, form.n_rows)]
     return None
 
 
@@ -87,7 +85,7 @@ def decode(form: Form, source: Cursor, parent: Tensor, run: Run = map) -> Tensor
     """
     mode = _mode(source)
     if mode == GRID:
-        step = grid.read_step(form, source)
+        step = read_step(form, source)
         q = stream.read(source, form.numel, form.n_rows)
         decoded = _moved(parent.reshape(-1), q, step)
         if not decoded.isfinite().all():
@@ -107,12 +105,8 @@ def decode(form: Form, source: Cursor, parent: Tensor, run: Run = map) -> Tensor
 def parts(form: Form, source: Cursor) -> dict[str, int]:
     """Part → bytes of the chunk; they add up to its length."""
     if _mode(source) == EXACT:
-        whole = len(source)
-        found: Counter[str] = Counter()
-        for part, inner in lossless.sections(form, source):
-            found += magnitudes.measure(inner, part.stop - part.start)
-        found["plane headers"] += 1 + whole - found.total()
-        return found
+        found = lossless.summed(form, source, lambda n, block: magnitudes.measure(block, n))
+        return found | {"plane headers": found["plane headers"] + 1}
     step = source.take(N_STEP_BYTES)
     return {"step": len(step) + 1, **stream.measure(source, form.n_rows)}
 

@@ -69,12 +69,21 @@ def decode(form: Form, source: Cursor, run: Run = map) -> Tensor:
     return as_tensor(words, form, source)
 
 
-def parts(form: Form, source: Cursor, n_columns: int) -> Counter[str]:
+def parts(form: Form, source: Cursor) -> Counter[str]:
     """Part → bytes of a chunk of planes; they add up to its length."""
+
+    def block(n: int, inner: Cursor) -> Counter[str]:
+        return planes.measure(inner, n, form.dtype.itemsize, columns(form))
+
+    return summed(form, source, block)
+
+
+def summed(form: Form, source: Cursor, measure: Callable[[int, Cursor], Counter[str]]) -> Counter[str]:
+    """What the parts of all blocks take, and the rest of the chunk as headers."""
     whole = len(source)
     found: Counter[str] = Counter()
     for part, inner in sections(form, source):
-        found += planes.measure(inner, part.stop - part.start, form.dtype.itemsize, n_columns)
+        found += measure(part.stop - part.start, inner)
     found["plane headers"] += whole - found.total()
     return found
 

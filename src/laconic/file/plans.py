@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from laconic.codec import Form
+from laconic.forms import Form
 from laconic.coding.bits import Cursor, varint
 from laconic.errors import MismatchError
 from laconic.file.names import read_name, write_name
