@@ -1,8 +1,8 @@
 """Reading the weights of a trained network, and nothing else, from a file or a folder.
 
-Safetensors files, their indices of shards and PyTorch's files (zip, or the older bare pickle) are told by their content, not
-their name. PyTorch's are read with ``weights_only=True``, which refuses every pickled object that
-is not a tensor or a plain container, so reading runs no code from the file.
+Safetensors files, their indices of shards and PyTorch's files (zip, or the older bare pickle) are told by
+their content, not their name. PyTorch's are read with ``weights_only=True``, which refuses every pickled
+object that is not a tensor or a plain container, so reading runs no code from the file.
 """
 
 from __future__ import annotations
@@ -81,10 +81,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def open_checkpoint(path: str | Path) -> Mapping[str, Tensor]:
-    """The named tensors of a checkpoint, on the CPU: a safetensors file, a folder or an index of them, or a PyTorch file.
+    """The named tensors of a checkpoint, on the CPU.
 
-    Those of safetensors are read when they are asked for. Of a PyTorch file, tensors are looked for at the top level, then
-    under ``state_dict`` and ``model``. A ``module.`` that begins every name is dropped.
+    That is a safetensors file, a folder or an index of such files, or a PyTorch file.
+
+    Those of safetensors are read when they are asked for. Of a PyTorch file, tensors are looked for at the
+    top level, then under ``state_dict`` and ``model``. A ``module.`` that begins every name is dropped.
 
     Raises:
         CheckpointError: the file is neither kind, is damaged, holds objects other than tensors and

@@ -219,8 +219,8 @@ def compress(
 ) -> None:
     """Code a checkpoint's weights on grids, without data, at a stated relative error; or exactly.
 
-    Safetensors are read tensor by tensor. What is finished is kept in OUTPUT.part: after Ctrl-C, the same command
-    goes on.
+    Safetensors are read tensor by tensor. What is finished is kept in OUTPUT.part: after Ctrl-C, the same
+    command goes on.
     """
     _refuse_overwrite(output, force)
     if not 0 < relative_error < 1:

@@ -1,13 +1,12 @@
 """From a tensor to the bytes of its chunk and back: quantiser × symbol model × coder.
 
 `docs/format.md`, "Chunks", is the specification. A tensor is coded on its quantiser's grid where that keeps
-what it promises in fewer bytes, otherwise exactly; in planes, or by its difference from a parent's tensor, where that is shorter;
-so coding never makes a tensor larger.
+what it promises in fewer bytes, otherwise exactly; in planes, or by its difference from a parent's tensor,
+where that is shorter; so coding never makes a tensor larger.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,10 +17,7 @@ from laconic import delta, lossless
 from laconic.coding import stream
 from laconic.coding.bits import Cursor
 from laconic.errors import NonFiniteError, UnsupportedError
-from laconic.forms import DTYPES as DTYPES
-from laconic.forms import GRID_DTYPES as GRID_DTYPES
-from laconic.forms import Form as Form
-from laconic.forms import Method as Method
+from laconic.forms import DTYPES, GRID_DTYPES, Form, Method
 from laconic.jit import I32
 from laconic.lossless import Pieces, Run
 from laconic.quantization import grid
@@ -66,7 +62,7 @@ def encode(
         method, pieces = _encode_exactly(form, tensor, parent, run)
         if pieces is not None and _n_bytes(pieces) < form.n_bytes:
             return _as(form, method), pieces
-    return _as(form, Method.EXACT), [_raw(tensor)]
+    return _as(form, Method.EXACT), [lossless.raw_bytes(tensor)]
 
 
 def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = map) -> Tensor:
@@ -170,10 +166,6 @@ def _on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:
     weights = np.empty(q.size, np.float64 if dtype == torch.float64 else np.float32)
     grid.dequantize(q, step, weights)
     return torch.from_numpy(weights).to(dtype)
-
-
-def _raw(tensor: Tensor) -> lossless.Buffer:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
 
 
 def _decode_exact(form: Form, source: Cursor) -> Tensor:

@@ -1,9 +1,10 @@
 """Chunks that hold a tensor by its difference from another of the same name, shape and type: its parent's.
 
-Exactly: floats become integers in their own order (so that neighbouring floats are one apart), and the difference is coded
-as its length in bits, which compresses, and the bits below its first, which do not. The length follows the parent's exponent,
-because an update of one size is many units of a small weight's last place and few of a large one's; so each block is sorted by
-it, and the classes of rows find the scales. The reader has the parent, so the order costs nothing.
+Exactly: floats become integers in their own order (so that neighbouring floats are one apart), and the
+difference is coded as its length in bits, which compresses, and the bits below its first, which do not. The
+length follows the parent's exponent, because an update of one size is many units of a small weight's last
+place and few of a large one's; so each block is sorted by it, and the classes of rows find the scales. The
+reader has the parent, so the order costs nothing.
 
 On a grid: w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relative to ‖w‖, not to the difference.
 """
@@ -174,7 +175,7 @@ def _sorted(keys: U8) -> NDArray[np.int32]:
 
 
 def _moved(parent: Tensor, q: NDArray[np.int32], step: float) -> Tensor:
-    """p + q·Δ: q·Δ is exact, the sum is rounded in float64, and then once or twice to the type as on a grid."""
+    """The sums p + q·Δ: q·Δ is exact, a sum is rounded to float64, then to the type as on a grid."""
     total = torch.from_numpy(parent.double().numpy() + q.astype(np.float64) * step)
     return total if parent.dtype == torch.float64 else total.float().to(parent.dtype)
 

@@ -33,7 +33,9 @@ B = TypeVar("B")
 class Run(Protocol):
     """How blocks are worked on: `map`, or the `map` of a pool of threads."""
 
-    def __call__(self, work: Callable[[A], B], items: Iterable[A], /) -> Iterable[B]: ...
+    def __call__(self, work: Callable[[A], B], items: Iterable[A], /) -> Iterable[B]:
+        """Results of `work` for each item, in order."""
+        ...
 
 
 def encode(form: Form, tensor: Tensor, run: Run = map) -> Pieces | None:
@@ -121,6 +123,14 @@ def sections(form: Form, source: Cursor) -> list[tuple[slice, Cursor]]:
     if len(source):
         raise source.error("the last block's end", f"{len(source)} more bytes")
     return found
+
+
+def raw_bytes(tensor: Tensor) -> Buffer:
+    """A tensor's elements in row-major order; its own memory if they lie so."""
+    if not tensor.numel():
+        return b""
+    raw: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(raw)
 
 
 def as_words(tensor: Tensor) -> Words:

@@ -1,7 +1,7 @@
 """Working on many tensors at once, with a bound on the bytes in flight.
 
-Kernels, checksums and file reads release the GIL, so threads of one process suffice. Two pools: one takes tensors, the
-other the blocks of large ones, and never waits for anything itself.
+Kernels, checksums and file reads release the GIL, so threads of one process suffice. Two pools: one takes
+tensors, the other the blocks of large ones, and never waits for anything itself.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from laconic.lossless import Run
 
 A = TypeVar("A")
 B = TypeVar("B")
+WORTH_THREADS = 1 << 20  # bytes
 TENSORS_AHEAD = 4  # by a thread: small tensors would otherwise pile up
 
 
@@ -35,6 +36,10 @@ class Work:
     threads: int | None = None
     done: Callable[[int], object] = lambda n_bytes: None
     resume: str | None = None
+
+    def for_bytes(self, n_bytes: int) -> Work:
+        """This, or without threads where they would take longer to start than the work."""
+        return self if n_bytes >= WORTH_THREADS else replace(self, threads=1)
 
     @property
     def n_threads(self) -> int:

@@ -1,4 +1,4 @@
-"""`laconic compress` and `laconic decompress`: checkpoints of any size to `.lac` files and back, with a bar."""
+"""`laconic compress` and `laconic decompress`: checkpoints of any size to files and back, with a bar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Options:
 
 
 def compress(checkpoint: Path, output: Path, options: Options) -> str:
-    """Code a checkpoint, going on where the same command was interrupted; a line that says what came of it."""
+    """Code a checkpoint, going on where the same command was interrupted; a line on what came of it."""
     state = open_checkpoint(checkpoint)
     specs = state.specs if isinstance(state, Checkpoint) else state
     n_before = sum(spec.numel() * spec.element_size() for spec in specs.values())

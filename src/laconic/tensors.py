@@ -69,6 +69,12 @@ def sparsity(model: nn.Module) -> float:
     return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
 
 
+def count_nonzero(tensor: Tensor) -> int:
+    """How many elements are not zero, of any type."""
+    eight_bits = tensor.dtype in (torch.float8_e4m3fn, torch.float8_e5m2)  # which torch does not count
+    return int((tensor.half() if eight_bits else tensor).count_nonzero())
+
+
 def fingerprint(model: nn.Module) -> str:
     """The SHA-256, in hex, of a model's state: names, types, shapes and values."""
     digest = hashlib.sha256()

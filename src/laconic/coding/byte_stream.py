@@ -1,11 +1,14 @@
 """Integer streams of bytes, fitted and coded at the speed of memory.
 
-The layout is `stream`'s. What differs is how the model is found: rows are ordered by their mean, cut into eight
-groups of equally many, and neighbouring groups are merged while that saves bits; one pass over the bytes counts all that this
-needs. Exponents of floats are the case in mind: their scale depends on the row, and the mean orders scales.
+The layout is `stream`'s. What differs is how the model is found: rows are ordered by their mean, cut into
+eight groups of equally many, and neighbouring groups are merged while that saves bits; one pass over the
+bytes counts all that this needs. Exponents of floats are the case in mind: their scale depends on the row,
+and the mean orders scales.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +52,8 @@ def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
         states, words = lanes.encode(plane, model.row_class, tables, PRECISION)
     else:
         log2_lanes = 0
-        states, words = rans.encode(plane, model.row_class, frequencies, log2_lanes, PRECISION)
+        symbols: Any = plane  # the kernel is compiled for bytes as well
+        states, words = rans.encode(symbols, model.row_class, frequencies, log2_lanes, PRECISION)
     head = _write_model(model, log2_lanes, 0, classes)
     return b"".join([head, varint(words.size), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()])
 
@@ -75,7 +79,7 @@ def read(source: Cursor, n: int, n_rows: int) -> U8:
     if len(source):
         raise source.error("the stream's end", f"{len(source)} more bytes")
     slots = rans.unfold(_by_byte(model, frequencies), model.precision)
-    symbols = np.empty(n, np.uint8)
+    symbols: Any = np.empty(n, np.uint8)
     decode = lanes.decode if header.log2_lanes == lanes.LOG2_LANES else rans.decode
     if not decode(states, words, model.row_class, slots, symbols):
         raise source.error("words that decode to the end", "too few, too many, or damaged ones")
@@ -83,7 +87,7 @@ def read(source: Cursor, n: int, n_rows: int) -> U8:
 
 
 def fit(plane: U8, n_rows: int) -> StaticModel | None:
-    """The model for `plane`, by row classes; None where its ideal code would hardly be shorter than the bytes."""
+    """The model for `plane`, by row classes; None where that would hardly code shorter."""
     n_groups = min(MOST_GROUPS, max(1, n_rows // 4))
     row_group = np.zeros(n_rows, np.uint8)
     if n_groups > 1:
@@ -176,7 +180,7 @@ def _histograms(plane: U8, row_group: U8, n_groups: int) -> I64:
 
 @kernel
 def _code_bits(counts: I64, n_rows: int, all_rows: int, table_bits: float) -> float:
-    """What a class costs: its symbols' ideal code, about `table_bits` for each that occurs, its rows' labels."""
+    """What a class costs: its symbols, about `table_bits` for each that occurs, its rows' labels."""
     total, log_sum, n_used = 0, 0.0, 0
     for c in counts:
         if c > 0:

@@ -1,12 +1,14 @@
-"""Static rANS over bytes in eight lanes: the same streams as `rans`, for symbols of eight bits, several times faster.
+"""Static rANS over bytes in eight lanes: the same streams as `rans`, several times faster.
 
-The lanes' states stay in registers while a row lasts, and nothing branches on the data: whether a lane takes a word
-is an addition to the words' index. Encoding divides x by a frequency f ≤ 2^s through a reciprocal (Granlund & Montgomery
-1994): with k = 31 + s, ⌊x/f⌋ is ⌊x·r/2^k⌋ for r = ⌈2^k/f⌉ if x·(r·f − 2^k) < 2^k, else ⌊(x + 1)·r/2^k⌋ for
-r = ⌊2^k/f⌋; x < f·2^(32 − P), so one of them holds.
+The lanes' states stay in registers while a row lasts, and nothing branches on the data: whether a lane takes
+a word is an addition to the words' index. Encoding divides x by a frequency f ≤ 2^s through a reciprocal
+(Granlund & Montgomery 1994): with k = 31 + s, ⌊x/f⌋ is ⌊x·r/2^k⌋ for r = ⌈2^k/f⌉ if x·(r·f − 2^k) < 2^k, else
+⌊(x + 1)·r/2^k⌋ for r = ⌊2^k/f⌋; x < f·2^(32 − P), so one of them holds.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +44,7 @@ def encoder_tables(frequencies: I64, precision: int) -> U64:
 
 
 @kernel
-def _put(x: int, symbol: int, table: U64, words: U16, at: int, spare: int) -> tuple[int, int]:
+def _put(x: Any, symbol: int, table: U64, words: U16, at: int, spare: int) -> tuple[Any, int]:
     """The lane's next state, and where the next word goes."""
     low = np.uint64(0xFFFFFFFF)
     divide, add = table[symbol, 0], table[symbol, 1]
@@ -88,7 +90,7 @@ def encode(symbols: U8, row_class: U8, tables: U64, precision: int) -> tuple[U64
 
 
 @kernel
-def _get(x: int, table: U64, shift: int, words: U16, at: int) -> tuple[int, int, int]:
+def _get(x: Any, table: U64, shift: int, words: U16, at: Any) -> tuple[Any, Any, Any]:
     """The symbol, the lane's next state and the next word's index. There must be a word, taken or not."""
     entry = table[x & np.uint32((1 << shift) - 1)]
     x = np.uint32(entry >> np.uint64(32)) * (x >> np.uint32(shift)) + (np.uint32(entry) >> np.uint32(16))

@@ -1,8 +1,8 @@
 """Non-negative integers as half octaves, in a coded plane, and the bits below their first two, as they are.
 
-The half octave of u is u itself below 2, else 2·(b − 1) + the second of its b bits. Differences of weights spread over many octaves
-with hardly any structure within a half, so this codes them about as short as tables of all values would, and sends
-tables of a few dozen entries. `docs/format.md`, "Delta", is the specification.
+The half octave of u is u itself below 2, else 2·(b − 1) + the second of its b bits. Differences of weights
+spread over many octaves with hardly any structure within a half, so this codes them about as short as tables
+of all values would, and sends tables of a few dozen entries. `docs/format.md`, "Delta", is the specification.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _half_octaves(words: Words, halves: U8) -> int:
 def _rest_bits(halves: U8) -> int:
     total = 0
     for half in halves:
-        total += max(np.int64(half >> 1) - 1, 0)
+        total += max(int(half >> 1) - 1, 0)
     return total
 
 

@@ -1,8 +1,8 @@
 """Words in planes: the first bytes of all words, the second bytes, and so on, each plane coded or not.
 
-In a float that is rotated by one bit (exponent, mantissa, sign) the first byte is the exponent, whose entropy in trained
-weights is two to three bits; mantissas are noise, and stay as they are. A pruned tensor's zeros are told by the first plane:
-the others then leave them out. `docs/format.md`, "Planes", is the specification.
+In a float that is rotated by one bit (exponent, mantissa, sign) the first byte is the exponent, whose entropy
+in trained weights is two to three bits; mantissas are noise, and stay as they are. A pruned tensor's zeros
+are told by the first plane: the others then leave them out. `docs/format.md`, "Planes", is the specification.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def measure(source: Cursor, n: int, itemsize: int, n_columns: int) -> Counter[st
 
 
 def _without_zeros(words: Words, first: U8) -> Words | None:
-    """The words whose first byte is not zero, if many are zero altogether and no other has the first byte zero."""
+    """The words whose first byte is not 0, if many are 0 altogether and no other's first byte is."""
     n_zeros = first.size - np.count_nonzero(first)
     if n_zeros * SHARE_OF_ZEROS < first.size or words.itemsize == 1:
         return None

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from laconic.forms import DTYPES, Form, Method
 from laconic.coding.bits import Cursor, varint
 from laconic.errors import FormatError, LimitError, UnsupportedError
 from laconic.file import plans
 from laconic.file.names import read_name
+from laconic.forms import DTYPES, Form, Method
 from laconic.surgery.plan import Plan
 
 MAGIC = b"\x89LAC"

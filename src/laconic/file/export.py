@@ -1,7 +1,8 @@
-"""From a `.lac` file to safetensors, tensor by tensor, in one file or in shards with an index as Hugging Face has them.
+"""From a `.lac` file to safetensors, tensor by tensor, in one file or in shards as Hugging Face has them.
 
-A safetensors file is the length of a header as a u64, the header, which is JSON, and the tensors' bytes one after another. All lengths are
-known from the `.lac` file's directory, so the header comes first and tensors follow as they are decoded.
+A safetensors file is the length of a header as a u64, the header, which is JSON, and the tensors' bytes one
+after another. All lengths are known from the `.lac` file's directory, so the header comes first and tensors
+follow as they are decoded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
 from torch import Tensor
 
 from laconic.atomic import atomic
@@ -20,6 +20,7 @@ from laconic.file.container import Reader
 from laconic.file.parent import State
 from laconic.file.state import ANY_WORK, decode_each
 from laconic.forms import Form
+from laconic.lossless import raw_bytes
 from laconic.pipeline import Work
 
 SHARD_BYTES = 5 << 30
@@ -36,8 +37,9 @@ def export(
 ) -> list[Path]:
     """Decode tensors of an open file into safetensors, in bounded memory; the files written.
 
-    More than `shard_bytes` go into ``NAME-00001-of-0000N.safetensors`` and so on, and ``NAME.safetensors.index.json`` tells
-    which tensor is where. Each file is written whole or not at all. Tied tensors are written under each name.
+    More than `shard_bytes` go into ``NAME-00001-of-0000N.safetensors`` and so on, and
+    ``NAME.safetensors.index.json`` tells which tensor is where. Each file is written whole or not at all.
+    Tied tensors are written under each name.
 
     Raises:
         FormatError: the file is damaged.
@@ -83,7 +85,7 @@ def _write(path: Path, forms: list[Form], tensors: Iterator[tuple[Tensor, int]])
         for _ in forms:
             tensor, _ = next(tensors)
             if tensor.numel():
-                file.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+                file.write(raw_bytes(tensor))
             del tensor
 
 

@@ -9,14 +9,15 @@ from typing import Any
 from laconic import codec
 from laconic.file.container import Entry, Reader
 from laconic.forms import Method
+from laconic.tensors import count_nonzero
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe the file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes.
 
-    Tensors are decoded one at a time to count their zeros, but for differences, which need their parent: their
-    sparsity is None, and so is the file's. Totals: weights, sparsity, bits per weight, bytes.
-    If the file tells how a dense model was cut: what the plan removes. If it has differences: the parent's digest.
+    Tensors are decoded one at a time to count their zeros, but for differences, which need their parent:
+    their sparsity is None, and so is the file's. Totals: weights, sparsity, bits per weight, bytes. If the
+    file tells how a dense model was cut: what the plan removes. If it has differences: the parent's digest.
 
     Raises:
         FormatError: the file is damaged.
@@ -72,5 +73,5 @@ def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
     if holder.form.method is Method.DELTA:
         return {**row, "zeros": None, "sparsity": None}
     values = codec.decode(holder.form, reader.chunk(holder))
-    zeros = form.numel - int(values.count_nonzero()) if form.numel else 0
+    zeros = form.numel - count_nonzero(values)
     return {**row, "zeros": zeros, "sparsity": zeros / max(1, form.numel)}

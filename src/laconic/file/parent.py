@@ -1,4 +1,4 @@
-"""A parent: the state that a file's differences were taken from, and the digest by which the file names it."""
+"""A parent: the state that a file's differences are from, and the digest by which the file names it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from laconic import codec
@@ -17,6 +16,7 @@ from laconic.checkpoints import open_checkpoint
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file.container import MAGIC, Entry, Reader
 from laconic.forms import Method
+from laconic.lossless import raw_bytes
 from laconic.tensors import unwrap
 
 State: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -40,11 +40,11 @@ class Parent:
 
 
 def state_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256, in hex, of named tensors; their order and ties do not matter. `docs/format.md`, "Parent"."""
+    """The SHA-256, in hex, of named tensors; order and ties do not matter. `docs/format.md`, "Parent"."""
     whole = hashlib.sha256()
     for name in sorted(tensors, key=str.encode):
-        tensor = tensors[name].detach().cpu().contiguous()
-        values = hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+        tensor = tensors[name].detach().cpu()
+        values = hashlib.sha256(raw_bytes(tensor))
         kind = str(tensor.dtype).removeprefix("torch.")
         shape = "x".join(map(str, tensor.shape))
         whole.update(f"{len(name.encode())} {name} {kind} {shape} {values.hexdigest()}\n".encode())

@@ -81,6 +81,7 @@ def save(
         options = (work.resume, quantizer, list(include or ()), list(exclude), parent and parent.digest)
         key = hashlib.sha256(repr((container.VERSION, options)).encode()).digest()
 
+    work = work.for_bytes(sum(own.values()))
     with writer.spooled(path, key) as spool, work.blocks() as run:
 
         def encode(name: str) -> tuple[codec.Form, Pieces]:
@@ -223,11 +224,12 @@ def decode_each(
     entries = [reader.entries[name] for name in names]
     parent = checked_parent(reader, entries, base)
     sized = [(entry, entry.form.n_bytes) for entry in entries]
+    work = work.for_bytes(sum(n_bytes for _, n_bytes in sized))
     with work.blocks() as run:
 
         def decode(entry: Entry) -> Tensor:
-            differs = parent is not None and entry.form.method is Method.DELTA
-            beside = parent.get(entry.form.name) if differs else None
+            differs = entry.form.method is Method.DELTA
+            beside = parent.get(entry.form.name) if parent and differs else None
             return codec.decode(entry.form, reader.chunk(entry), beside, run)
 
         for tensor, n_bytes in work.in_order(decode, sized, max((n for _, n in sized), default=0)):

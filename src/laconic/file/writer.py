@@ -1,8 +1,8 @@
-"""Writing a file: chunks are appended to a spool as they come, and assembled behind their directory at the end.
+"""Writing a file: chunks go to a spool as they come, and behind their directory at the end.
 
-The spool is a journal: a digest of what is being written, then for each tensor its name, its line of the directory, the line's
-checksum, and its chunk. What a killed process left is whole up to some record; a spool opened again under the same digest
-drops the rest and goes on.
+The spool is a journal: a digest of what is being written, then for each tensor its name, its line of the
+directory, the line's checksum, and its chunk. What a killed process left is whole up to some record; a spool
+opened again under the same digest drops the rest and goes on.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def assemble(
     tied: Mapping[str, str],
     notes: Mapping[Method, bytes],
 ) -> int:
-    """Write the spool's tensors, then `tied` (name → earlier name), then notes, atomically; the file's length."""
+    """Write the spool's tensors, `tied` (name → earlier name) and notes, atomically; the file's length."""
     names: dict[str, int] = {}
     directory, previous = bytearray(), b""
     for entry in spool.stored:
