@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -62,33 +62,31 @@ class Work:
 
     def in_order(
         self, work: Callable[[A], B], items: Iterable[tuple[A, int]], most_bytes: int
-    ) -> Iterator[tuple[B, int]]:
-        """Results of `work` with their items' bytes, in order; at most `most_bytes` are in flight.
+    ) -> Generator[B]:
+        """Results of `work` for items with their bytes, in order; at most `most_bytes` are in flight.
 
         An item above that is worked on alone. One is in flight until the next result is asked for.
         """
         if self.n_threads == 1:
             for item, n_bytes in items:
-                yield work(item), n_bytes
+                yield work(item)
+                self.done(n_bytes)
             return
         pending: deque[tuple[Future[B], int]] = deque()
         in_flight = 0
+        most = TENSORS_AHEAD * self.n_threads
         with ThreadPoolExecutor(self.n_threads) as pool:
             try:
                 for item, n_bytes in items:
-                    while pending and (
-                        in_flight + n_bytes > most_bytes or len(pending) >= TENSORS_AHEAD * self.n_threads
-                    ):
-                        future, in_bytes = pending.popleft()
-                        yield future.result(), in_bytes
-                        del future
-                        in_flight -= in_bytes
+                    while pending and (in_flight + n_bytes > most_bytes or len(pending) >= most):
+                        in_flight -= pending[0][1]
+                        yield pending[0][0].result()
+                        self.done(pending.popleft()[1])
                     pending.append((pool.submit(work, item), n_bytes))
                     in_flight += n_bytes
                 while pending:
-                    future, in_bytes = pending.popleft()
-                    yield future.result(), in_bytes
-                    del future
+                    yield pending[0][0].result()
+                    self.done(pending.popleft()[1])
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from file.states import KINDS, TYPES, same_bits, tensor_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import laconic
+from file.states import KINDS, TYPES, same_bits, tensor_of
 from laconic import Grid, codec
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file.parent import Parent, state_digest

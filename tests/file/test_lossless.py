@@ -1,10 +1,10 @@
 import pytest
 import torch
-from file.states import KINDS, TYPES, same_bits, tensor_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import laconic
+from file.states import KINDS, TYPES, same_bits, tensor_of
 from laconic import codec, lossless
 from laconic.forms import Method
 
@@ -61,7 +61,9 @@ def test_tensors_of_other_strides(path):
     assert same_bits(laconic.load(path)["w"], tensor)
 
 
-@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 0.84), (torch.bfloat16, 0.68), (torch.float16, 0.9)])
+@pytest.mark.parametrize(
+    ("dtype", "share"), [(torch.float32, 0.84), (torch.bfloat16, 0.68), (torch.float16, 0.9)]
+)
 def test_trained_scales_compress(dtype, share):
     """Gaussian rows of different scales, whose exponents take about 2.6 bits."""
     rows = torch.randn(400, 500) * torch.rand(400, 1).exp() * 0.02

@@ -7,10 +7,10 @@ import time
 
 import pytest
 import torch
-from file.states import same_bits, tensor_of
 from safetensors.torch import load_file, save_file
 
 import laconic
+from file.states import same_bits, tensor_of
 from laconic import cli
 from laconic.checkpoints import Checkpoint, CheckpointError, open_checkpoint
 from laconic.errors import MismatchError
@@ -32,11 +32,16 @@ def sharded(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     tensors = state()
-    shards = {"model-00001-of-00002.safetensors": list(tensors)[:4], "model-00002-of-00002.safetensors": list(tensors)[4:]}
+    shards = {
+        "model-00001-of-00002.safetensors": list(tensors)[:4],
+        "model-00002-of-00002.safetensors": list(tensors)[4:],
+    }
     for shard, names in shards.items():
         save_file({name: tensors[name] for name in names}, folder / shard)
     weight_map = {name: shard for shard, names in shards.items() for name in names}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": weight_map})
+    )
     return folder
 
 
@@ -55,7 +60,9 @@ def test_a_folder_is_read_tensor_by_tensor(sharded):
     found = open_checkpoint(sharded)
     assert isinstance(found, Checkpoint)
     assert equal(found, state())
-    assert {n: (t.shape, t.dtype) for n, t in found.specs.items()} == {n: (t.shape, t.dtype) for n, t in state().items()}
+    assert {n: (t.shape, t.dtype) for n, t in found.specs.items()} == {
+        n: (t.shape, t.dtype) for n, t in state().items()
+    }
     assert equal(open_checkpoint(sharded / "model.safetensors.index.json"), state())
 
 
@@ -66,7 +73,9 @@ def test_a_folder_goes_there_and_back_exactly_in_shards(sharded, tmp_path, capsy
     assert not (tmp_path / "m.lac.part").exists()
     assert run(capsys, "decompress", packed, "-o", back)[0] == 0
     assert equal(load_file(back), state())
-    assert run(capsys, "decompress", packed, "-o", tmp_path / "cut.safetensors", "--shard-bytes", 60_000)[0] == 0
+    assert (
+        run(capsys, "decompress", packed, "-o", tmp_path / "cut.safetensors", "--shard-bytes", 60_000)[0] == 0
+    )
     index = tmp_path / "cut.safetensors.index.json"
     shards = set(json.loads(index.read_text())["weight_map"].values())
     assert len(shards) > 2

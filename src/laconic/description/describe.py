@@ -85,5 +85,5 @@ def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
 def _references(reader: Reader, base: State | None) -> dict[str, float]:
     stored = {name: entry.form for name, entry in reader.entries.items() if entry.tied_to is None}
     floating = [name for name, form in stored.items() if form.dtype.is_floating_point]
-    nonzero = sum(count_nonzero(tensor) for tensor, _ in decode_each(reader, floating, base))
+    nonzero = sum(map(count_nonzero, decode_each(reader, floating, base)))
     return {DENSE: 32.0 * sum(form.numel for form in stored.values()), BIT_EACH: float(nonzero)}

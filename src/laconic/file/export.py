@@ -8,7 +8,8 @@ follow as they are decoded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,14 +52,13 @@ def export(
     shards = _shards(forms, shard_bytes)
     tensors = decode_each(reader, [reader.entries[f.name].tied_to or f.name for f in forms], base, work)
     if len(shards) == 1:
-        _write(output, shards[0], tensors)
+        _write_all([output], shards, tensors)
         return [output]
     stem = output.name.removesuffix(".safetensors")
     paths = [
         output.with_name(f"{stem}-{i:05}-of-{len(shards):05}.safetensors") for i in range(1, len(shards) + 1)
     ]
-    for path, shard in zip(paths, shards, strict=True):
-        _write(path, shard, tensors)
+    _write_all(paths, shards, tensors)
     index = output.with_name(f"{stem}.safetensors.index.json")
     weight_map = {form.name: p.name for p, shard in zip(paths, shards, strict=True) for form in shard}
     metadata = {"total_size": sum(form.n_bytes for form in forms)}
@@ -79,14 +79,14 @@ def _shards(forms: list[Form], most_bytes: int) -> list[list[Form]]:
     return shards
 
 
-def _write(path: Path, forms: list[Form], tensors: Iterator[tuple[Tensor, int]]) -> None:
-    with atomic(path) as file:
-        _write_header(file, forms)
-        for _ in forms:
-            tensor, _ = next(tensors)
-            if tensor.numel():
-                file.write(raw_bytes(tensor))
-            del tensor
+def _write_all(paths: list[Path], shards: list[list[Form]], tensors: Generator[Tensor]) -> None:
+    with closing(tensors):
+        for path, forms in zip(paths, shards, strict=True):
+            with atomic(path) as file:
+                _write_header(file, forms)
+                for _ in forms:
+                    file.write(raw_bytes(next(tensors)))
+        next(tensors, None)  # the last one is done as well
 
 
 def _write_header(file: BinaryIO, forms: list[Form]) -> None:

@@ -89,9 +89,9 @@ def save(
 
         for entry in spool.stored:
             work.done(own.pop(entry.form.name))
-        for (form, pieces), n_bytes in work.in_order(encode, own.items(), max(own.values(), default=0)):
+        for form, pieces in work.in_order(encode, own.items(), max(own.values(), default=0)):
             spool.append(form, pieces)
-            work.done(n_bytes)
+            del pieces  # before the next is waited for
         notes = writer.notes(plan, parent and parent.digest, spool)
         return writer.assemble(path, spool, tied, notes)
 
@@ -213,14 +213,14 @@ def _misfit(reader: Reader, state: Mapping[str, Tensor]) -> str | None:
 def _decode(reader: Reader, names: Iterable[str], base: State | None, work: Work) -> dict[str, Tensor]:
     names = list(names)
     holders = {reader.entries[name].tied_to or name: None for name in names}
-    decoded = dict(zip(holders, (t for t, _ in decode_each(reader, holders, base, work)), strict=True))
+    decoded = dict(zip(holders, decode_each(reader, holders, base, work), strict=True))
     return {name: decoded[reader.entries[name].tied_to or name] for name in names}
 
 
 def decode_each(
     reader: Reader, names: Iterable[str], base: State | None, work: Work = ANY_WORK
-) -> Generator[tuple[Tensor, int]]:
-    """The tensors of untied entries, in order, with their bytes; not more at once than the largest takes."""
+) -> Generator[Tensor]:
+    """The tensors of untied entries, in order; no more are worked on at once than the largest takes."""
     entries = [reader.entries[name] for name in names]
     parent = checked_parent(reader, entries, base)
     sized = [(entry, entry.form.n_bytes) for entry in entries]
@@ -232,6 +232,4 @@ def decode_each(
             beside = parent.get(entry.form.name) if parent and differs else None
             return codec.decode(entry.form, reader.chunk(entry), beside, run)
 
-        for tensor, n_bytes in work.in_order(decode, sized, max((n for _, n in sized), default=0)):
-            yield tensor, n_bytes
-            work.done(n_bytes)
+        yield from work.in_order(decode, sized, max((n for _, n in sized), default=0))
