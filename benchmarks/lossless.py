@@ -1,4 +1,4 @@
-"""Lossless coding of MiniLM-L6, and of a fine-tuned ResNet-20 by its difference, beside zipnn and zstd if they are there.
+"""Lossless coding of MiniLM-L6 and of a fine-tuned ResNet-20's difference; zipnn and zstd if installed.
 
 Speeds are by the processor time of one thread, of coding and decoding in memory, after a warm-up.
 """
@@ -61,7 +61,7 @@ def _floats(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor
 
 def lossless(state: Mapping[str, Tensor], kind: str) -> dict[str, float]:
     n_bytes = sum(t.nbytes for t in state.values())
-    encode, decode = [], []
+    encode, decode, chunks = [], [], []
     for _ in range(REPEATS):
         start = time.thread_time()
         coded = {name: codec.encode(name, t, None) for name, t in state.items()}

@@ -22,7 +22,7 @@ from laconic.jit import I32
 from laconic.lossless import Pieces, Run
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid
-from laconic.steps import N_STEP_BYTES, read_step, step_bytes
+from laconic.steps import N_STEP_BYTES, keeps, read_step, step_bytes
 
 
 def encode(
@@ -151,15 +151,16 @@ def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None
         q = grid.quantize(weights, step, largest)
         # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
         as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
-        if as_measured or _keeps(q, step, tensor, quantizer):
+        if as_measured or _keeps(tensor, q, step, quantizer):
             return step_bytes(step) + stream.write(q, form.n_rows)
     return None
 
 
-def _keeps(q: I32, step: float, tensor: Tensor, quantizer: Grid) -> bool:
-    exact = tensor.reshape(-1).double()
-    error = (_on_grid(q, step, tensor.dtype).double() - exact).square().sum()
-    return bool(error <= quantizer.relative_error**2 * exact.square().sum())
+def _keeps(tensor: Tensor, q: I32, step: float, quantizer: Grid) -> bool:
+    def decoded(part: slice) -> Tensor:
+        return _on_grid(q[part], step, tensor.dtype)
+
+    return keeps(tensor.reshape(-1), decoded, quantizer.relative_error)
 
 
 def _on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:

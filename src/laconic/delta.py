@@ -12,6 +12,7 @@ On a grid: w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relative to ‖w‖,
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from laconic.jit import U8, kernel
 from laconic.lossless import Pieces, Run
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid
-from laconic.steps import N_STEP_BYTES, read_step, step_bytes
+from laconic.steps import N_STEP_BYTES, PASS, keeps, read_step, step_bytes
 
 EXACT, GRID = range(2)
 
@@ -57,25 +58,28 @@ def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) 
 
     Source: the difference's own relative error is the allowed one times ‖w‖ / ‖w − p‖.
     """
-    exact, base = tensor.reshape(-1).double().numpy(), parent.reshape(-1).double().numpy()
-    difference = exact - base
-    energy, allowed = float(exact @ exact), 0.0
-    moved = float(difference @ difference)
-    if not moved < energy or not math.isfinite(energy):
+    wide = torch.float64 if form.dtype == torch.float64 else torch.float32
+    flat, base = tensor.reshape(-1), parent.reshape(-1)
+    difference = (flat.to(wide) - base.to(wide)).numpy()
+    energy, moved = grid.moments(flat.to(wide).numpy())[0], grid.moments(difference)[0]
+    if not moved < energy < math.inf:
         return None
     for margin in (1.0, 0.97, 0.9):
         allowed = quantizer.relative_error * margin * math.sqrt(energy / moved) if moved else 1.0
-        step: float | None = 1.0
-        if allowed < 1:
-            step = Grid(allowed).step(difference)
+        step: float | None = 1.0 if allowed >= 1 else Grid(allowed).step(difference)
         if step is None:
             return None
-        q = grid.quantize(difference, step, math.inf) if allowed < 1 else np.zeros(exact.size, np.int32)
-        decoded = _moved(parent.reshape(-1), q, step)
-        error = (decoded.double() - torch.from_numpy(exact)).square().sum()
-        if error <= quantizer.relative_error**2 * energy and decoded.isfinite().all():
+        if allowed < 1:
+            q = grid.quantize(difference, step, math.inf)
+        else:  # staying where the parent is will do
+            q = np.zeros(difference.size, np.int32)
+        if keeps(flat, partial(_part_moved, base, q, step), quantizer.relative_error):
             return [bytes([GRID]), step_bytes(step), stream.write(q, form.n_rows)]
     return None
+
+
+def _part_moved(parent: Tensor, q: NDArray[np.int32], step: float, part: slice) -> Tensor:
+    return _moved(parent[part], q[part], step)
 
 
 def decode(form: Form, source: Cursor, parent: Tensor, run: Run = map) -> Tensor:
@@ -88,7 +92,10 @@ def decode(form: Form, source: Cursor, parent: Tensor, run: Run = map) -> Tensor
     if mode == GRID:
         step = read_step(form, source)
         q = stream.read(source, form.numel, form.n_rows)
-        decoded = _moved(parent.reshape(-1), q, step)
+        decoded = torch.empty(form.numel, dtype=form.dtype)
+        for begin in range(0, form.numel, PASS):
+            part = slice(begin, begin + PASS)
+            decoded[part] = _part_moved(parent.reshape(-1), q, step, part)
         if not decoded.isfinite().all():
             raise source.error("finite sums of parent and difference", "others")
         return decoded.reshape(form.shape)
@@ -176,7 +183,7 @@ def _sorted(keys: U8) -> NDArray[np.int32]:
 
 def _moved(parent: Tensor, q: NDArray[np.int32], step: float) -> Tensor:
     """The sums p + q·Δ: q·Δ is exact, a sum is rounded to float64, then to the type as on a grid."""
-    total = torch.from_numpy(parent.double().numpy() + q.astype(np.float64) * step)
+    total = parent.double() + torch.from_numpy(q).double() * step
     return total if parent.dtype == torch.float64 else total.float().to(parent.dtype)
 
 

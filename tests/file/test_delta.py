@@ -149,6 +149,12 @@ def test_a_difference_is_no_parent(path, tmp_path):
         laconic.save(parent, tmp_path / "x.lac", None, base=path)
 
 
+def test_a_large_network_that_did_not_change_needs_no_permission(path):
+    parent = {"w": torch.zeros(5000, 4000)}
+    assert laconic.save(parent, path, None, base=parent) < 150
+    assert same_bits(laconic.load(path, base=parent)["w"], parent["w"])
+
+
 def test_a_parent_with_infinities_is_passed_over_by_a_grid(path):
     weight = torch.randn(30, 40)
     parent = torch.where(weight > 2, torch.inf, weight)

@@ -120,9 +120,13 @@ class Reader:
         return plans.decode(Cursor(self.chunk(self._notes[Method.PLAN]), f"{self.path}: plan"), forms)
 
     def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
-        """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES)."""
+        """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES).
+
+        Differences do not count: they are as large as the parent that the caller has.
+        """
         limit = FREE_BYTES + EXPANSION * self.n_bytes if max_bytes is None else max_bytes
-        needed = sum(self.entries[name].form.n_bytes for name in names)
+        forms = [self.entries[name].form for name in names]
+        needed = sum(form.n_bytes for form in forms if form.method is not Method.DELTA)
         if needed > limit:
             raise LimitError(
                 f"{self.path}: {self.n_bytes:,} bytes would decode to {needed:,}, above the limit "
