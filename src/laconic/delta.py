@@ -69,10 +69,8 @@ def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) 
         step: float | None = 1.0 if allowed >= 1 else Grid(allowed).step(difference)
         if step is None:
             return None
-        if allowed < 1:
-            q = grid.quantize(difference, step, math.inf)
-        else:  # staying where the parent is will do
-            q = np.zeros(difference.size, np.int32)
+        stays = np.zeros(difference.size if allowed >= 1 else 0, np.int32)  # where the parent is
+        q = stays if allowed >= 1 else grid.quantize(difference, step, math.inf)
         if keeps(flat, partial(_part_moved, base, q, step), quantizer.relative_error):
             return [bytes([GRID]), step_bytes(step), stream.write(q, form.n_rows)]
     return None

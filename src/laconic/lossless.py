@@ -18,6 +18,7 @@ from laconic.coding import planes
 from laconic.coding.bits import Cursor, varint
 from laconic.coding.planes import Words
 from laconic.forms import Form
+from laconic.jit import kernel
 
 Buffer = bytes | memoryview
 Pieces = Sequence[Buffer]  # a chunk in parts, so that a large one need not be copied together
@@ -64,7 +65,7 @@ def decode(form: Form, source: Cursor, run: Run = map) -> Tensor:
         target = words[part[0]]
         planes.decode(part[1], target, n_columns)
         if form.dtype.is_floating_point:
-            target[:] = unrotated(target)
+            unrotate_(target)
 
     for _ in run(block, sections(form, source)):
         pass
@@ -149,17 +150,18 @@ def as_tensor(words: Words, form: Form, source: Cursor) -> Tensor:
 
 def rotated(words: Words) -> Words:
     """Words with their sign, the highest bit, moved to the lowest."""
-    return (words << _one(words)) | (words >> _top(words))
+    out = np.empty_like(words)
+    _rotate(words, np.uint64(1), np.uint64(8 * words.itemsize - 1), out)
+    return out
 
 
-def unrotated(words: Words) -> Words:
-    """The inverse of `rotated`."""
-    return (words >> _one(words)) | (words << _top(words))
+def unrotate_(words: Words) -> None:
+    """The inverse of `rotated`, in place."""
+    _rotate(words, np.uint64(8 * words.itemsize - 1), np.uint64(1), words)
 
 
-def _one(words: Words) -> Any:
-    return words.dtype.type(1)
-
-
-def _top(words: Words) -> Any:
-    return words.dtype.type(8 * words.itemsize - 1)
+@kernel
+def _rotate(words: Words, left: np.uint64, right: np.uint64, out: Words) -> None:
+    for i in range(words.size):
+        word = np.uint64(words[i])
+        out[i] = (word << left) | (word >> right)  # above the type's bits, it is cut off

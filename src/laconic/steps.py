@@ -1,4 +1,4 @@
-"""What chunks on grids share: the step, the upper half of a float32's bits; and the error that was promised."""
+"""What chunks on grids share: the step, the upper half of a float32's bits; and the error promised."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_step(form: Form, source: Cursor) -> float:
 
 
 def keeps(tensor: Tensor, decoded: Callable[[slice], Tensor], relative_error: float) -> bool:
-    """Whether the flat `tensor`, decoded part by part, is finite and within the error relative to its norm."""
+    """Whether the flat `tensor`, decoded part by part, is finite and within the error."""
     error, energy = 0.0, 0.0
     for begin in range(0, tensor.numel(), PASS):
         part = slice(begin, begin + PASS)

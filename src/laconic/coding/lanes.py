@@ -15,7 +15,6 @@ import numpy as np
 from laconic.jit import I64, U8, U16, U64, kernel
 
 LOG2_LANES = 3
-N_LANES = 1 << LOG2_LANES
 
 
 @kernel
