@@ -1,8 +1,8 @@
 """ResNet-20 on CIFAR-10 pruned with repair (1 024 images), then fine-tuned for a few epochs: three seeds.
 
-Training is by distillation on crops and flips, with momentum, at a rate that falls along a cosine, products in
-bfloat16. Towards 90 %, four fifths go at once, with repair, and half of the rest gradually, by magnitude, in the
-first half of training. Accuracy of the decoded file with every number exact, on all 10 000 test images.
+Training is by distillation on crops and flips, with momentum, at a rate that falls along a cosine, products
+in bfloat16. Towards 90 %, four fifths go at once, with repair, half of the rest gradually, by magnitude, in
+the first half of training. Accuracy of the decoded file with every number exact, on all 10 000 test images.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """all-MiniLM-L6-v2, sentences to calibrate it on, and how well it still tells what sentences have in common.
 
 The STS benchmark's sentences are read from $LACONIC_DATA/stsb. Scores are Spearman's rank correlation of the
-embeddings' cosines with people's judgement on its dev set, and, for text that nothing was calibrated on, with the
-cosines that the exact network gives random pairs of lines of Shakespeare ($LACONIC_DATA/text).
+embeddings' cosines with people's judgement on its dev set, and, for text that nothing was calibrated on,
+with the cosines that the exact network gives random pairs of lines of Shakespeare ($LACONIC_DATA/text).
 """
 
 from __future__ import annotations

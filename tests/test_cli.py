@@ -47,7 +47,7 @@ def test_include_and_exclude(checkpoint, capsys):
     methods = {
         t["name"]: t["method"] for t in json.loads(run(capsys, "inspect", packed, "--json")[1])["tensors"]
     }
-    assert methods == {"0.weight": "grid", "0.bias": "grid", "1.weight": "exact", "1.bias": "exact"}
+    assert methods == {"0.weight": "grid", "0.bias": "grid", "1.weight": "planes", "1.bias": "exact"}
 
 
 def test_inspection_adds_up(checkpoint, capsys):

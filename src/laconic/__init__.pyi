@@ -13,6 +13,7 @@ from .errors import (
 from .evidence import Evidence, Statistic, observe, sampled_labels
 from .file.container import Reader
 from .file.state import load, save
+from .pipeline import Work
 from .pruning.budgets import Count, Density, Erk, Price, Rates, Total
 from .pruning.contests import Budget, Model, Row, Run, Scope, Tensor
 from .pruning.criteria import (
@@ -131,6 +132,7 @@ __all__ = [
     "UnsupportedError",
     "VariationalDropout",
     "Weight",
+    "Work",
     "agreed",
     "apply_",
     "attach",

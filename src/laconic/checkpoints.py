@@ -1,15 +1,16 @@
-"""Reading the weights of a trained network, and nothing else, from a file.
+"""Reading the weights of a trained network, and nothing else, from a file or a folder.
 
-Both safetensors files and PyTorch's (zip, or the older bare pickle) are told by their content, not
-their name. PyTorch's are read with ``weights_only=True``, which refuses every pickled object that
-is not a tensor or a plain container, so reading runs no code from the file.
+Safetensors files, their indices of shards and PyTorch's files (zip, or the older bare pickle) are told by
+their content, not their name. PyTorch's are read with ``weights_only=True``, which refuses every pickled
+object that is not a tensor or a plain container, so reading runs no code from the file.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +22,156 @@ _WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights b
 _PREFIX = "module."  # what DataParallel puts before every name
 
 
+TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # by safetensors' names
+
+
 class CheckpointError(ValueError):
     """A file is no checkpoint, or not one of the model at hand."""
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read the named tensors of a checkpoint, on the CPU.
+class Checkpoint(Mapping[str, Tensor]):
+    """Named tensors in safetensors files, each read when it is asked for and not kept.
 
-    They are looked for at the top level, then under ``state_dict`` and ``model``; a ``module.``
-    that begins every name is dropped.
+    Attributes:
+        specs: names to tensors on the device ``meta``: shapes and types without values.
+    """
+
+    def __init__(self, files: Mapping[str, Path], specs: Mapping[str, Tensor]) -> None:
+        shared = _PREFIX if all(name.startswith(_PREFIX) for name in specs) else ""
+        self._stored = {name.removeprefix(shared): name for name in specs}
+        self._files = files
+        self.specs = {name: specs[stored] for name, stored in self._stored.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        stored = self._stored[name]
+        # Opened anew, so that the pages read so far are given back.
+        with safe_open(self._files[stored], framework="pt") as file:
+            return file.get_tensor(stored)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read the named tensors of a checkpoint, on the CPU; see `open_checkpoint`.
+
+    Raises:
+        CheckpointError: it is damaged, of another kind, or has no named tensors.
+        OSError: a file cannot be read.
+    """
+    return dict(open_checkpoint(path))
+
+
+def open_checkpoint(path: str | Path) -> Mapping[str, Tensor]:
+    """The named tensors of a checkpoint, on the CPU.
+
+    That is a safetensors file, a folder or an index of such files, or a PyTorch file.
+
+    Those of safetensors are read when they are asked for. Of a PyTorch file, tensors are looked for at the
+    top level, then under ``state_dict`` and ``model``. A ``module.`` that begins every name is dropped.
 
     Raises:
         CheckpointError: the file is neither kind, is damaged, holds objects other than tensors and
             plain containers, or has no named tensors.
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        return _open_folder(path)
     with path.open("rb") as file:
         head = file.read(9)
     if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, or a pickle of protocol 2 and later
-        found = _read_pytorch(path)
-    elif head[8:] == b"{":  # JSON, after its length in 8 bytes
-        found = _read_safetensors(path)
-    else:
-        raise CheckpointError(f"{path}: {_EXPECTED}, found a file that begins with {head!r}")
-    tensors = _named_tensors(path, found)
-    if all(name.startswith(_PREFIX) for name in tensors):
-        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
-    return tensors
+        tensors = _named_tensors(path, _read_pytorch(path))
+        if all(name.startswith(_PREFIX) for name in tensors):
+            tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+        return tensors
+    if head[8:] == b"{":  # JSON, after its length in 8 bytes
+        return _open_safetensors([path])
+    if head.startswith(b"{") and path.suffix == ".json":
+        return _open_index(path)
+    raise CheckpointError(f"{path}: {_EXPECTED}, found a file that begins with {head!r}")
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def files_of(path: str | Path) -> list[Path]:
+    """The files that a checkpoint is read from."""
+    path = Path(path)
+    if path.is_dir():
+        return [file for pattern in ("*.json", "*.safetensors") for file in sorted(path.glob(pattern))]
+    return [path, *sorted(path.parent.glob("*.safetensors"))] if path.suffix == ".json" else [path]
 
+
+def _open_folder(path: Path) -> Checkpoint:
+    indices = sorted(path.glob("*.safetensors.index.json"))
+    if len(indices) == 1:
+        return _open_index(indices[0])
+    shards = sorted(path.glob("*.safetensors"))
+    if indices or not shards:
+        found = f"{len(indices)} indices and {len(shards)} safetensors files"
+        raise CheckpointError(f"{path}: expected a folder of safetensors files, or one index, found {found}")
+    return _open_safetensors(shards)
+
+
+def _open_index(path: Path) -> Checkpoint:
     try:
-        return load_file(path, device="cpu")
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: {_EXPECTED}, found a damaged one ({error})") from error
+        shard_of = json.loads(path.read_bytes())["weight_map"]
+        shards = {str(shard) for shard in shard_of.values()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: expected an index with a weight_map, found a damaged one") from error
+    if outside := [shard for shard in shards if Path(shard).name != shard]:
+        raise CheckpointError(f"{path}: expected files of this folder, found {outside[0]!r}")
+    found = _open_safetensors([path.parent / shard for shard in sorted(shards)])
+    if missing := [
+        name for name in shard_of if name.removeprefix(_PREFIX) not in found and name not in found
+    ]:
+        raise CheckpointError(
+            f"{path}: expected a tensor {missing[0]!r} in {shard_of[missing[0]]}, found none"
+        )
+    return found
+
+
+def _open_safetensors(paths: Sequence[Path]) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    files: dict[str, Path] = {}
+    specs: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with path.open("rb"), safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 – no mapping
+                    if name in files:
+                        raise CheckpointError(f"{path}: expected new names, found {name!r} of {files[name]}")
+                    part = file.get_slice(name)
+                    specs[name] = _spec(path, name, part.get_dtype(), part.get_shape())
+                    files[name] = path
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: {_EXPECTED}, found a damaged one ({error})") from error
+    if not specs:
+        raise CheckpointError(f"{paths[0]}: expected named tensors, found none")
+    return Checkpoint(files, specs)
+
+
+def _spec(path: Path, name: str, kind: str, shape: Sequence[int]) -> Tensor:
+    if kind not in TYPES:
+        raise CheckpointError(f"{path}: {name}: expected a type of {', '.join(TYPES)}, found {kind}")
+    return torch.empty(tuple(shape), dtype=TYPES[kind], device="meta")
 
 
 def _read_pytorch(path: Path) -> Any:

@@ -48,6 +48,11 @@ class Data(StrEnum):
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Base = Annotated[
+    Path | None,
+    typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file."),
+]
+Threads = Annotated[int | None, typer.Option(help="By default as many as there are cores.", min=1)]
 
 
 @app.callback(invoke_without_command=True)
@@ -192,41 +197,61 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 @app.command()
 def compress(
-    checkpoint: Annotated[Path, typer.Argument(help="A safetensors file, or a PyTorch checkpoint.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="A safetensors file, a folder or an index of such, or a PyTorch checkpoint.", metavar="CKPT"
+        ),
+    ],
     output: Output,
     relative_error: Annotated[
         float, typer.Option(help="Largest ‖w − ŵ‖ / ‖w‖ of a layer; smaller layers get less.")
     ] = 0.1,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Keep every bit of every tensor.")] = False,
+    base: Base = None,
     include: Annotated[
         list[str] | None,
         typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN."),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Tensors to store exactly.")] = None,
+    threads: Threads = None,
     force: Force = False,
 ) -> None:
-    """Code a checkpoint's weights on grids, without data, at a stated relative error."""
+    """Code a checkpoint's weights on grids, without data, at a stated relative error; or exactly.
+
+    Safetensors are read tensor by tensor. What is finished is kept in OUTPUT.part: after Ctrl-C, the same
+    command goes on.
+    """
     _refuse_overwrite(output, force)
     if not 0 < relative_error < 1:
         raise UsageError(f"--relative-error: expected within (0, 1), got {relative_error}")
-    from laconic.checkpoints import read_checkpoint
-    from laconic.file.state import save
+    if lossless and include:
+        raise UsageError("--include: expected without --lossless, which codes all tensors exactly")
+    from laconic import storing
     from laconic.quantization.grid import Grid
 
-    console = Console(stderr=True)
-    with console.status(f"Coding {checkpoint}"):
-        tensors = read_checkpoint(checkpoint)
-        n_bytes = save(tensors, output, Grid(relative_error), include, exclude or ())
-    n_before = sum(t.numel() * t.element_size() for t in tensors.values())
-    print(
-        f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than the "
-        f"{n_before:,} bytes of {len(tensors)} tensors"
-    )
+    grid = None if lossless else Grid(relative_error)
+    options = storing.Options(grid, include, exclude or (), base, threads)
+    try:
+        print(storing.compress(checkpoint, output, options))
+    except KeyboardInterrupt:
+        kept = f"interrupted; {output}.part keeps what was coded, and the same command goes on from there"
+        raise StoppedError(kept) from None
 
 
 @app.command()
 def decompress(
     file: Annotated[Path, typer.Argument(help="A .lac file.")],
     output: Output,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Decode only these tensors: a name or re:PATTERN.", metavar="NAME|re:PATTERN"),
+    ] = None,
+    base: Base = None,
+    shard_bytes: Annotated[
+        int, typer.Option(help="Write more than this to several files, with an index.", min=1)
+    ] = 5 << 30,
+    threads: Threads = None,
     force: Force = False,
     max_bytes: Annotated[
         int | None,
@@ -235,17 +260,10 @@ def decompress(
 ) -> None:
     """Decode a .lac file to safetensors."""
     _refuse_overwrite(output, force)
-    from safetensors.torch import save as to_bytes
+    from laconic import storing
 
-    from laconic.atomic import atomic
-    from laconic.file.state import load
-
-    tensors = load(file, max_bytes=max_bytes)
-    shared = {t.data_ptr(): name for name, t in tensors.items()}
-    unshared = {n: t if shared[t.data_ptr()] == n else t.clone() for n, t in tensors.items()}
-    with atomic(output) as target:
-        target.write(to_bytes(unshared))
-    print(f"{output}: {len(tensors)} tensors, {output.stat().st_size:,} bytes")
+    wanted = storing.Wanted(only or (), base, max_bytes, shard_bytes, threads)
+    print(storing.decompress(file, output, wanted))
 
 
 @app.command()
@@ -271,11 +289,13 @@ def inspect(
 
 def _inspection(found: dict[str, Any]) -> Table:
     title = f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
+    if found["parent"]:
+        title += f", with differences from {found['parent'][:12]}…"
     table = Table(title=title, show_footer=True, box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("tensor", footer="all", overflow="fold")
     table.add_column("shape", footer=f"{found['weights']:,}", overflow="fold")
     table.add_column("type", footer="")
-    table.add_column("zeros", justify="right", footer=f"{found['sparsity']:.1%}")
+    table.add_column("zeros", justify="right", footer=_percent(found["sparsity"]))
     table.add_column("bits/w", justify="right", footer=f"{found['bits_per_weight']:.2f}")
     table.add_column("bytes", justify="right", footer=f"{found['bytes']:,}")
     for tensor in found["tensors"]:
@@ -284,11 +304,15 @@ def _inspection(found: dict[str, Any]) -> Table:
             tensor["name"],
             "×".join(map(str, tensor["shape"])) or "scalar",
             f"{kind}, {tensor['method']}" if tensor["method"] != "tied" else kind,
-            f"{tensor['sparsity']:.1%}",
+            _percent(tensor["sparsity"]),
             f"{tensor['bits_per_weight']:.2f}",
             f"{tensor['bytes']:,}",
         )
     return table
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _refuse_overwrite(output: Path, force: bool) -> None:

@@ -1,86 +1,44 @@
 """From a tensor to the bytes of its chunk and back: quantiser × symbol model × coder.
 
 `docs/format.md`, "Chunks", is the specification. A tensor is coded on its quantiser's grid where that keeps
-what it promises in fewer bytes, and exactly otherwise, so coding never makes a tensor larger.
+what it promises in fewer bytes, otherwise exactly; in planes, or by its difference from a parent's tensor,
+where that is shorter; so coding never makes a tensor larger.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from laconic import delta, lossless
 from laconic.coding import stream
 from laconic.coding.bits import Cursor
 from laconic.errors import NonFiniteError, UnsupportedError
+from laconic.forms import DTYPES, GRID_DTYPES, Form, Method
 from laconic.jit import I32
+from laconic.lossless import Pieces, Run
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid
-
-DTYPES = (
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.float64,
-    torch.int8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.uint8,
-    torch.bool,
-    torch.float8_e4m3fn,
-    torch.float8_e5m2,
-)
-GRID_DTYPES = DTYPES[:4]
-N_STEP_BYTES = 2
+from laconic.steps import N_STEP_BYTES, keeps, read_step, step_bytes
 
 
-class Method(IntEnum):
-    """How a chunk holds its tensor, or what else it holds."""
-
-    EXACT = 0
-    GRID = 1
-    TIED = 2
-    PLAN = 3
-
-
-@dataclass(frozen=True)
-class Form:
-    """What the directory tells about a tensor: enough to decode its chunk."""
-
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    method: Method
-
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the decoded tensor."""
-        return self.numel * self.dtype.itemsize
-
-    @property
-    def n_rows(self) -> int:
-        """Rows that an integer stream groups: the first dimension of a matrix or more."""
-        return self.shape[0] if len(self.shape) > 1 else 1
-
-    @property
-    def n_kernel(self) -> int:
-        """Elements of a convolution's kernel: those of the dimensions from the third on."""
-        return math.prod(self.shape[2:])
-
-
-def encode(name: str, tensor: Tensor, quantizer: Grid | None) -> tuple[Form, bytes]:
+def encode(
+    name: str, tensor: Tensor, quantizer: Grid | None, parent: Tensor | None = None, run: Run = map
+) -> tuple[Form, Pieces]:
     """Code a tensor of any shape on the quantiser's grid, or exactly where that is shorter or asked for.
+
+    Args:
+        name: of the tensor.
+        tensor: its values.
+        quantizer: the grid; None codes exactly.
+        parent: the tensor to code the difference from, where it has the same shape and type.
+        run: how blocks of a large tensor are worked on.
+
+    Returns:
+        Its form, and its chunk in pieces.
 
     Raises:
         UnsupportedError: the tensor's type or layout has no place in a file.
@@ -90,28 +48,45 @@ def encode(name: str, tensor: Tensor, quantizer: Grid | None) -> tuple[Form, byt
         raise UnsupportedError(f"{name}: a file holds no tensor of {tensor.dtype}, {tensor.layout}")
     tensor = tensor.detach().cpu().contiguous()
     form = Form(name, tensor.dtype, tuple(tensor.shape), Method.GRID)
-    if quantizer and tensor.dtype in GRID_DTYPES:
+    if parent is not None:
+        parent = parent.detach().cpu().contiguous() if _alike(tensor, parent) else None
+    if quantizer and tensor.dtype in GRID_DTYPES and form.numel:
+        _refuse_nonfinite(form, tensor)
+        pieces = delta.encode_on_grid(form, tensor, parent, quantizer) if parent is not None else None
+        if pieces is not None and _n_bytes(pieces) < form.n_bytes:
+            return _as(form, Method.DELTA), pieces
         chunk = _encode_on_grid(form, tensor, quantizer)
         if chunk is not None and len(chunk) < form.n_bytes:
-            return form, chunk
-    return Form(name, tensor.dtype, tuple(tensor.shape), Method.EXACT), _raw(tensor)
+            return form, [chunk]
+    if form.numel:
+        method, pieces = _encode_exactly(form, tensor, parent, run)
+        if pieces is not None and _n_bytes(pieces) < form.n_bytes:
+            return _as(form, method), pieces
+    return _as(form, Method.EXACT), [lossless.raw_bytes(tensor)]
 
 
-def decode(form: Form, chunk: bytes) -> Tensor:
-    """The tensor that `chunk` holds.
+def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = map) -> Tensor:
+    """The tensor that `chunk` holds; a difference needs the `parent`'s tensor.
 
     Raises:
-        FormatError: the chunk violates the specification.
+        FormatError: the chunk violates the specification, or the parent has another shape or type.
     """
     source = Cursor(chunk, form.name)
     if form.method is Method.EXACT:
         return _decode_exact(form, source)
-    if form.dtype not in GRID_DTYPES:
+    if form.method is Method.GRID and form.dtype not in GRID_DTYPES:  # also where it has no elements
         raise source.error("a floating type on the grid", str(form.dtype))
     if not form.numel:
         _expect_bytes(source, 0)
         return torch.empty(form.shape, dtype=form.dtype)
-    step = _read_step(source)
+    if form.method is Method.PLANES:
+        return lossless.decode(form, source, run)
+    if form.method is Method.DELTA:
+        if parent is None or (tuple(parent.shape), parent.dtype) != (form.shape, form.dtype):
+            found = "none" if parent is None else f"{tuple(parent.shape)}, {parent.dtype}"
+            raise source.error(f"a parent's tensor of {form.shape}, {form.dtype}", found)
+        return delta.decode(form, source, parent.detach().cpu().contiguous(), run)
+    step = read_step(form, source)
     q = stream.read(source, form.numel, form.n_rows, form.n_kernel)
     largest = torch.finfo(form.dtype).max
     if max(-int(q.min()), int(q.max())) * step > largest:
@@ -124,13 +99,37 @@ def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
     if form.method is Method.EXACT or not form.numel:
         return {"exact values": len(chunk)}
     source = Cursor(chunk, form.name)
+    if form.method is Method.PLANES:
+        return lossless.parts(form, source)
+    if form.method is Method.DELTA:
+        return delta.parts(form, source)
     step = source.take(N_STEP_BYTES)
     return {"step": len(step), **stream.measure(source, form.numel, form.n_rows)}
 
 
-def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None:
-    if not form.numel:
-        return None
+def _as(form: Form, method: Method) -> Form:
+    return Form(form.name, form.dtype, form.shape, method)
+
+
+def _n_bytes(pieces: Pieces) -> int:
+    return sum(map(len, pieces))
+
+
+def _alike(tensor: Tensor, parent: Tensor) -> bool:
+    return parent.shape == tensor.shape and parent.dtype == tensor.dtype and parent.layout == torch.strided
+
+
+def _encode_exactly(
+    form: Form, tensor: Tensor, parent: Tensor | None, run: Run
+) -> tuple[Method, Pieces | None]:
+    if parent is not None:
+        by_difference, alone = delta.first_block(form, tensor, parent)
+        if by_difference < alone:
+            return Method.DELTA, delta.encode(form, tensor, parent, run)
+    return Method.PLANES, lossless.encode(form, tensor, run)
+
+
+def _refuse_nonfinite(form: Form, tensor: Tensor) -> None:
     wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
     weights = tensor.to(wide).reshape(-1).numpy()
     bad = grid.first_nonfinite(weights)
@@ -140,6 +139,11 @@ def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None
             f"{form.name}{list(index)}: expected a finite number, found {weights[bad]}; "
             "exclude the tensor from compression to store it exactly"
         )
+
+
+def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None:
+    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    weights = tensor.to(wide).reshape(-1).numpy()
     largest = torch.finfo(tensor.dtype).max
     peak = max(-float(weights.min()), float(weights.max()))
     for margin in (1.0, 0.97, 0.9):
@@ -149,34 +153,22 @@ def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None
         q = grid.quantize(weights, step, largest)
         # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
         as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
-        if as_measured or _keeps(q, step, tensor, quantizer):
-            header = np.float32(step).view(np.uint32) >> np.uint32(16)
-            return header.astype("<u2").tobytes() + stream.write(q, form.n_rows, form.n_kernel)
+        if as_measured or _keeps(tensor, q, step, quantizer):
+            return step_bytes(step) + stream.write(q, form.n_rows, form.n_kernel)
     return None
 
 
-def _keeps(q: I32, step: float, tensor: Tensor, quantizer: Grid) -> bool:
-    exact = tensor.reshape(-1).double()
-    error = (_on_grid(q, step, tensor.dtype).double() - exact).square().sum()
-    return bool(error <= quantizer.relative_error**2 * exact.square().sum())
+def _keeps(tensor: Tensor, q: I32, step: float, quantizer: Grid) -> bool:
+    def decoded(part: slice) -> Tensor:
+        return _on_grid(q[part], step, tensor.dtype)
+
+    return keeps(tensor.reshape(-1), decoded, quantizer.relative_error)
 
 
 def _on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:
     weights = np.empty(q.size, np.float64 if dtype == torch.float64 else np.float32)
     grid.dequantize(q, step, weights)
     return torch.from_numpy(weights).to(dtype)
-
-
-def _read_step(source: Cursor) -> float:
-    bits = int.from_bytes(source.take(N_STEP_BYTES), "little")
-    step = float(np.uint32(bits << 16).view(np.float32))
-    if not 0 < step < math.inf:
-        raise source.error("a positive finite step", f"{step}")
-    return step
-
-
-def _raw(tensor: Tensor) -> bytes:
-    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
 def _decode_exact(form: Form, source: Cursor) -> Tensor:

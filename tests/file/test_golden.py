@@ -55,8 +55,37 @@ CASES = {
     "odd-shapes": ({"e": torch.zeros(0, 4), "s": torch.tensor(1.5), "z": torch.zeros(50, 60)}, Grid(0.1)),
     "tied": ({"a.weight": TIED, "b.weight": TIED}, Grid(0.1)),
     "many-lanes": ({"w": noise(300, 200).float()}, Grid(0.002)),
+    "planes": (
+        {
+            "f": (noise(60, 50) * 2.0 ** (torch.arange(60) % 5)[:, None]).float(),
+            "h": noise(40, 40).half(),
+            "b": noise(300, 120, seed=4).bfloat16(),
+            "d": noise(20, 33),
+            "zeros": SPARSE.float(),
+            "steps": torch.arange(300),
+            "run": noise(1000, seed=5).float(),
+            "same": torch.full((40, 40), 3, dtype=torch.int32),
+            "e4": noise(40, 40, seed=6).to(torch.float8_e4m3fn),
+            "e5": noise(40, 40, seed=7).to(torch.float8_e5m2),
+            "flags": noise(40, 40, seed=8) > 1,
+        },
+        None,
+    ),
     "plan": ({"a.weight": TIED, "b.weight": TIED, "c.weight": noise(9, 6, 3).float()}, Grid(0.1), CUT),
 }
+PARENT = {
+    "f": noise(60, 50).float(),
+    "b": noise(40, 40).bfloat16(),
+    "d": noise(20, 33),
+    "e4": noise(40, 40).to(torch.float8_e4m3fn),
+    "i": torch.arange(300),
+    "same": noise(60, 50).half(),
+}
+CHILD = {
+    name: (t.double() + noise(*t.shape, scale=0.01, seed=9)).to(t.dtype) if name != "same" else t
+    for name, t in PARENT.items()
+} | {"new": noise(5, 5).float(), "exact": noise(3).float()}
+DELTAS = {"delta": (CHILD, None), "delta-grid": (CHILD, Grid(0.01))}  # from PARENT
 
 
 def digest(tensors):
@@ -92,13 +121,29 @@ def test_kernels_mean_the_same_without_numba():
     assert json.loads(run.stdout) == digests()
 
 
+@pytest.mark.parametrize("name", DELTAS)
+def test_golden_differences_decode_to_the_same_bits_and_are_what_is_written(name, tmp_path):
+    path = FOLDER / f"{name}.lac"
+    assert digest(laconic.load(path, base=PARENT)) == digests()[name]
+    tensors, quantizer = DELTAS[name]
+    laconic.save(tensors, tmp_path / "new.lac", quantizer, base=PARENT)
+    assert (tmp_path / "new.lac").read_bytes() == path.read_bytes()
+
+
+def test_golden_planes_and_exact_differences_are_lossless():
+    assert digests()["planes"] == digest(CASES["planes"][0])
+    assert digests()["delta"] == digest(CHILD)
+
+
 def test_the_golden_plan_is_read():
     assert laconic.Reader(FOLDER / "plan.lac").plan == CUT
 
 
 def test_together_they_use_every_part_of_a_stream():
     parts = set().union(*(laconic.describe(FOLDER / f"{name}.lac").by_part() for name in CASES))
+    parts |= set(laconic.describe(FOLDER / "delta.lac", base=PARENT).by_part())
     assert {"tables", "classes", "weights", "escapes", "step", "exact values", "plan"} <= parts
+    assert {"coded planes", "raw planes", "plane headers", "differences", "parent"} <= parts
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["digests"]:
@@ -109,4 +154,8 @@ elif __name__ == "__main__":
         if case not in found:
             laconic.save(state, FOLDER / f"{case}.lac", grid, plan=next(iter(cut), None))
             found[case] = digest(laconic.load(FOLDER / f"{case}.lac"))
+    for case, (state, grid) in DELTAS.items():
+        if case not in found:
+            laconic.save(state, FOLDER / f"{case}.lac", grid, base=PARENT)
+            found[case] = digest(laconic.load(FOLDER / f"{case}.lac", base=PARENT))
     (FOLDER / "digests.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -13,6 +13,7 @@ from laconic.coding.bits import varint
 from laconic.errors import FormatError, LaconicError, LimitError, UnsupportedError
 from laconic.file import container
 from laconic.file.inspect import inspect
+from laconic.file.parent import state_digest
 
 N_MUTANTS = 12_000
 
@@ -33,8 +34,21 @@ def originals(tmp_path_factory):
         path = folder / name
         laconic.save(tensors, path)
         out.append((path.read_bytes(), laconic.load(path)))
+    for tensors, base in ((PLANES, None), (CHILD, PARENT)):
+        laconic.save(tensors, path, None, base=base)
+        out.append((path.read_bytes(), laconic.load(path, base=PARENT)))
     laconic.save(laconic.shrink(dense(), PLAN), path, plan=PLAN)
     return [*out, (path.read_bytes(), laconic.load(path))]
+
+
+PARENT = {"w": torch.linspace(-1, 2, 900).reshape(30, 30), "i": torch.arange(200)}
+CHILD = {"w": PARENT["w"] * 1.001, "i": PARENT["i"] * 3, "b": torch.ones(3)}
+PLANES = {
+    "w": torch.linspace(-1, 1, 1200).square().reshape(30, 40),
+    "z": torch.linspace(0, 1, 900).reshape(30, 30).relu() * (torch.arange(900).reshape(30, 30) % 5 == 0),
+    "i": torch.arange(300),
+    "flags": torch.arange(600) % 7 == 0,
+}
 
 
 class Counts(nn.Module):
@@ -102,7 +116,7 @@ def check(path, data, truth=None):
     try:
         with laconic.Reader(path) as reader:
             assert reader.plan is None or isinstance(reader.plan, laconic.Plan)
-        tensors = laconic.load(path, max_bytes=1 << 22)
+        tensors = laconic.load(path, max_bytes=1 << 22, base=PARENT)
     except LaconicError as error:
         assert str(error)
         return "refused"
@@ -194,6 +208,70 @@ CRAFTED = {
     "an infinite step": (seal(b"\1" + entry(form=0x10, chunk=b"\x80\x7f"), b"\x80\x7f"), FormatError, "positive finite step"),
     "an unknown method": (seal(b"\1" + entry(form=0x70, chunk=EIGHT), EIGHT), UnsupportedError, "method 7"),
 }  # fmt: skip
+
+
+def planes(chunk, form=0x40, shape=(2,)):
+    return seal(b"\1" + entry(form=form, shape=shape, chunk=chunk), chunk)
+
+
+RAW = b"\0" + bytes(2)  # a plane of two zeros
+COUNT = "lengths of blocks"
+CRAFTED_PLANES = {
+    "no block length": (planes(b"\0"), COUNT),
+    "more blocks than bytes": (planes(b"\1" + bytes(9), shape=(1 << 19,)), COUNT),
+    "a block beyond the end": (planes(b"\2\x40\0"), "more bytes"),
+    "bytes after the blocks": (planes(b"\2\x0d\0" + RAW * 4 + b"\0"), "the last block's end"),
+    "a flag of 2": (planes(b"\2\x0d\2" + RAW * 4), "a flag of 0 or 1"),
+    "a kind of 3": (planes(b"\2\x0d\0" + RAW * 3 + b"\3\0\0"), "a kind of plane below 3"),
+    "a plane cut short": (planes(b"\2\x0c\0" + RAW * 3 + b"\0\0"), "more bytes"),
+    "a plane too many": (planes(b"\2\x10\0" + RAW * 5), "the planes' end"),
+    "a plane that zeros leave out": (planes(b"\2\x0d\1" + RAW * 4), "the planes' end"),
+    "a stream without end": (planes(b"\2\x0d\0\2" + varint(1 << 60) + bytes(2)), "more bytes"),
+    "a stream of nothing": (planes(b"\2\x03\0\2\0"), "more bytes"),
+    "a boolean of 2": (planes(b"\2\4\0\0\2\2", form=0x49), "0 and 1"),
+    "a parent's type": (seal(b"\1" + entry(b"p", 0x61, (), bytes(32)), bytes(32)), "without type"),
+    "a short parent": (seal(b"\1" + entry(b"p", 0x60, (), bytes(31)), bytes(31)), "expected 32 bytes"),
+    "two parents": (
+        seal(b"\2" + entry(b"p", 0x60, (), bytes(32)) + entry(b"q", 0x60, (), bytes(32)), bytes(64)),
+        "found 'q' after it",
+    ),
+    "a difference without a parent": (planes(b"\0", form=0x50), "a parent's digest"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CRAFTED_PLANES)
+def test_crafted_planes_are_refused_by_name(name, tmp_path):
+    data, message = CRAFTED_PLANES[name]
+    (tmp_path / "crafted").write_bytes(data)
+    with pytest.raises(FormatError, match=message):
+        laconic.load(tmp_path / "crafted")
+
+
+def difference(chunk, shape=(2,), form=0x50):
+    """A file of one difference from a parent of two zeros."""
+    digest = bytes.fromhex(state_digest({"w": torch.zeros(2)}))
+    directory = b"\2" + entry(form=form, shape=shape, chunk=chunk) + entry(b"p", 0x60, (), digest)
+    return seal(directory, chunk + digest)
+
+
+CRAFTED_DIFFERENCES = {
+    "a mode of 2": (difference(b"\2"), "a delta's mode below 2"),
+    "another shape": (difference(b"\0", shape=(3,)), r"a parent's tensor of \(3,\), torch.float32, found \(2,\)"),
+    "another type": (difference(b"\0", form=0x52), "a parent's tensor of"),
+    "numbers of 33 bits": (difference(b"\0\2\3\0\1\x40"), "half octaves below 64"),
+    "bits too few": (difference(b"\0\2\3\0\x0a\x0a"), "more bytes|bits and zeros"),
+    "bits after the last": (difference(b"\0\2\4\0\4\4\1"), "2 bits and zeros"),
+    "a bit too many": (difference(b"\0\2\3\1\2\0"), "0 bits and zeros"),
+    "a step of zero": (difference(b"\1\0\0"), "positive finite step"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CRAFTED_DIFFERENCES)
+def test_crafted_differences_are_refused_by_name(name, tmp_path):
+    data, message = CRAFTED_DIFFERENCES[name]
+    (tmp_path / "crafted").write_bytes(data)
+    with pytest.raises(FormatError, match=message):
+        laconic.load(tmp_path / "crafted", base={"w": torch.zeros(2)})
 
 
 def planned(chunk, form=0x30, shape=(), after=b""):

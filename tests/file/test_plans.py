@@ -124,7 +124,8 @@ def test_an_old_reader_refuses_the_plan_by_name_and_reads_the_rest(resnet, tmp_p
     _, _, small, plan = resnet
     path = tmp_path / "small.lac"
     laconic.save(small, path, None, plan=plan)
-    monkeypatch.setattr(container, "METHODS", container.METHODS[:2])
+    known = tuple(method for method in container.METHODS if method.name != "PLAN")
+    monkeypatch.setattr(container, "METHODS", known)
     assert laconic.load(path, names=["conv1.weight"])["conv1.weight"].shape == (16, 3, 3, 3)
     with pytest.raises(UnsupportedError, match="@plan: type 0, method 3: not known to this version"):
         laconic.load(path)

@@ -58,7 +58,7 @@ def write_under(model: StaticModel, q: I32) -> bytes:
     states, words = rans.encode(symbols, classes, frequencies, log2_lanes, model.precision)
     return b"".join(
         [
-            _write_model(model, log2_lanes, escape_order),
+            write_model(model, log2_lanes, escape_order),
             varint(words.size),
             states.astype("<u4").tobytes(),
             words.astype("<u2").tobytes(),
@@ -67,7 +67,10 @@ def write_under(model: StaticModel, q: I32) -> bytes:
     )
 
 
-def _write_model(model: StaticModel, log2_lanes: int, escape_order: int) -> bytes:
+def write_model(
+    model: StaticModel, log2_lanes: int, escape_order: int, row_labels: bytes | None = None
+) -> bytes:
+    """What stands before the words; the rows' labels are coded here unless they are given, coded."""
     rice_order = best_rice_order(model.tables.codes())
     n_classes = len(model.frequencies())
     if isinstance(model.tables, Levels):
@@ -82,7 +85,7 @@ def _write_model(model: StaticModel, log2_lanes: int, escape_order: int) -> byte
             varint(bits.zigzag(model.lo)),
             varint(model.width - 1),
             model.tables.to_bytes(rice_order),
-            _write_labels(model.row_class) if n_classes > 1 else b"",
+            row_labels or (_write_labels(model.row_class) if n_classes > 1 else b""),
             _write_labels(model.column_drop) if model.column_drop.size else b"",
         ]
     )
@@ -110,7 +113,7 @@ def _golomb(codes: I64, order: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     """What stands before a stream's symbols."""
 
     model: StaticModel
@@ -136,11 +139,11 @@ def read(source: Cursor, n: int, n_rows: int) -> I32:
     return _decode(header, states, words, escapes, n, source)
 
 
-def _sections(source: Cursor, n: int, n_rows: int) -> tuple[tuple[_Header, U64, U16, U8], Parts]:
+def _sections(source: Cursor, n: int, n_rows: int) -> tuple[tuple[Header, U64, U16, U8], Parts]:
     begin = source.at
-    header, marks = _read_header(source, n, n_rows)
+    header, marks = read_header(source, n, n_rows)
     before = source.at
-    states, words = _read_words(source, header.log2_lanes)
+    states, words = read_words(source, header.log2_lanes)
     after = source.at
     escapes = np.frombuffer(source.take(len(source)), np.uint8)
     parts = Parts(
@@ -153,7 +156,8 @@ def _sections(source: Cursor, n: int, n_rows: int) -> tuple[tuple[_Header, U64, 
     return (header, states, words, escapes), parts
 
 
-def _read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
+def read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
+    """The lanes' states and the words."""
     n_words = source.varint()
     states = np.frombuffer(source.take(4 << log2_lanes), "<u4").astype(np.uint64)
     if states.min() < rans.LOWEST_STATE:
@@ -161,7 +165,7 @@ def _read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
     return states, np.frombuffer(source.take(2 * n_words), "<u2").astype(np.uint16, copy=False)
 
 
-def _decode(header: _Header, states: U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
+def _decode(header: Header, states: U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
     model = header.model
     symbols = np.empty(n, np.uint16)
     slots = rans.unfold(header.frequencies, model.precision)
@@ -182,9 +186,10 @@ def _decode(header: _Header, states: U64, words: U16, escapes: U8, n: int, sourc
     return q
 
 
-def _read_header(
+def read_header(
     source: Cursor, n: int, n_rows: int, most_classes: int = MOST_CLASSES
-) -> tuple[_Header, tuple[int, int]]:
+) -> tuple[Header, tuple[int, int]]:
+    """What stands before the words of `n` integers, and where in it the tables and the labels begin."""
     lanes, shape, orders = source.take(3)
     n_classes, precision, resolution = (lanes >> 4) + 1, shape & 15, RESOLUTIONS[shape >> 4 & 3]
     lo, width = bits.unzigzag(source.varint()), source.varint() + 1
@@ -209,14 +214,14 @@ def _read_header(
     frequencies = model.frequencies()
     if not frequencies.any(axis=1).all():
         raise source.error("tables of frequencies", "an empty or overfull one")
-    return _Header(model, lanes & 15, orders & 31, frequencies), (tables_at, labels_at)
+    return Header(model, lanes & 15, orders & 31, frequencies), (tables_at, labels_at)
 
 
 def _read_labels(source: Cursor, n: int, n_classes: int) -> U8:
-    header, _ = _read_header(source, n, 1, most_classes=1)
+    header, _ = read_header(source, n, 1, most_classes=1)
     if header.frequencies[:, -1].any():
         raise source.error("labels without escapes", "an escape symbol")
-    states, words = _read_words(source, header.log2_lanes)
+    states, words = read_words(source, header.log2_lanes)
     labels = _decode(header, states, words, np.zeros(0, np.uint8), n, source)
     if labels.min() < 0 or labels.max() >= n_classes:
         raise source.error(f"labels below {n_classes}", f"{labels.min()} to {labels.max()}")

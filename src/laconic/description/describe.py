@@ -15,7 +15,8 @@ from laconic import codec
 from laconic.description.data_code import CLASS_LABELS, Nats, evaluate
 from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
 from laconic.file.container import Reader
-from laconic.file.state import DEFAULT, load, save
+from laconic.file.parent import State
+from laconic.file.state import DEFAULT, decode_each, load, save
 from laconic.quantization.grid import Grid
 from laconic.tensors import n_nonzero
 
@@ -26,6 +27,7 @@ def describe(
     into: nn.Module | None = None,
     quantizer: Grid | None = DEFAULT,
     nats: Nats = CLASS_LABELS,
+    base: State | None = None,
 ) -> Ledger:
     """Count the bits of a network and of the data given it.
 
@@ -40,6 +42,7 @@ def describe(
             changed.
         quantizer: for a model, how it is saved.
         nats: Σ −ln p from outputs and targets; by default class labels.
+        base: the parent to code differences from, or that the file's are from; its own bits are not counted.
 
     Raises:
         ValueError: batches are given for a file without a model to decode it into.
@@ -48,18 +51,18 @@ def describe(
     if isinstance(model_or_path, nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.lac"
-            save(model_or_path, path, quantizer)
-            return describe(path, batches, model_or_path, nats=nats)
+            save(model_or_path, path, quantizer, base=base)
+            return describe(path, batches, model_or_path, nats=nats, base=base)
     batches = iter(batches)
     first = next(batches, None)
     with Reader(model_or_path) as reader:
         reader.check_limit(reader.entries)
-        rows, references = list(_model_rows(reader)), _references(reader)
+        rows, references = list(_model_rows(reader)), _references(reader, base)
     if first is None:
         return Ledger(tuple(rows), references)
     if into is None:
         raise ValueError("describe: to code data with a file's network, pass a model as into=")
-    decoded = load(model_or_path, into=copy.deepcopy(into))
+    decoded = load(model_or_path, copy.deepcopy(into), base=base)
     code = evaluate(decoded, itertools.chain([first], batches), nats)
     rows.append(LedgerRow("", "targets given the network", code.bits, measured=False))
     return Ledger(tuple(rows), references, code.n_cases)
@@ -69,6 +72,8 @@ def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
     yield LedgerRow("", "file header", 8 * reader.n_header_bytes)
     if reader.n_plan_bytes:
         yield LedgerRow("", "plan", 8 * reader.n_plan_bytes)
+    if reader.n_parent_bytes:
+        yield LedgerRow("", "parent", 8 * reader.n_parent_bytes)
     for name, entry in reader.entries.items():
         yield LedgerRow(name, "directory", 8 * entry.n_entry_bytes)
         if entry.tied_to is None:
@@ -77,11 +82,8 @@ def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
                     yield LedgerRow(name, part, 8 * n_bytes)
 
 
-def _references(reader: Reader) -> dict[str, float]:
-    entries = [entry for entry in reader.entries.values() if entry.tied_to is None]
-    nonzero = sum(
-        n_nonzero(codec.decode(entry.form, reader.chunk(entry)))
-        for entry in entries
-        if entry.form.dtype.is_floating_point
-    )
-    return {DENSE: 32.0 * sum(entry.form.numel for entry in entries), BIT_EACH: float(nonzero)}
+def _references(reader: Reader, base: State | None) -> dict[str, float]:
+    stored = {name: entry.form for name, entry in reader.entries.items() if entry.tied_to is None}
+    floating = [name for name, form in stored.items() if form.dtype.is_floating_point]
+    nonzero = sum(map(n_nonzero, decode_each(reader, floating, base)))
+    return {DENSE: 32.0 * sum(form.numel for form in stored.values()), BIT_EACH: float(nonzero)}

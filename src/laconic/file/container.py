@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from laconic.atomic import atomic
-from laconic.codec import DTYPES, Form, Method
 from laconic.coding.bits import Cursor, varint
 from laconic.errors import FormatError, LimitError, UnsupportedError
 from laconic.file import plans
-from laconic.file.names import read_name, write_name
+from laconic.file.names import read_name
+from laconic.forms import DTYPES, Form, Method
 from laconic.surgery.plan import Plan
 
 MAGIC = b"\x89LAC"
 VERSION = 1
 N_CHECKSUM_BYTES = 4
-METHODS = (Method.EXACT, Method.GRID, Method.PLAN)  # with a chunk
-PLAN_NAME = "@plan"
+METHODS = tuple(method for method in Method if method is not Method.TIED)  # with a chunk
+NOTES = (Method.PARENT, Method.PLAN)  # entries that are no tensors, in this order, after all others
+NOTE_NAMES = {Method.PARENT: "@parent", Method.PLAN: "@plan"}
+N_DIGEST_BYTES = 32
 MOST_DIMENSIONS = 64
 FREE_BYTES = 64 << 20  # any file may decode to this much …
 EXPANSION = 1000  # … and to this many times its own length
@@ -54,49 +56,11 @@ class Entry:
     unknown: str | None = None
 
 
-def write(
-    path: str | os.PathLike[str],
-    tensors: Iterable[tuple[Form, bytes]],
-    tied: Mapping[str, str],
-    plan: Plan | None = None,
-) -> int:
-    """Write tensors with their chunks, then `tied` (name → earlier name), atomically; the file's length.
-
-    A plan that cuts something comes last.
-    """
-    directory, index = bytearray(), dict[str, int]()
-    chunks: list[bytes] = []
-    forms: list[Form] = []
-    previous = b""
-    for form, chunk in tensors:
-        index[form.name] = len(index)
-        forms.append(form)
-        directory += write_name(form.name.encode(), previous) + _line(form, chunk)
-        chunks.append(chunk)
-        previous = form.name.encode()
-    for alias, original in tied.items():
-        name = alias.encode()
-        directory += write_name(name, previous) + bytes([Method.TIED << 4]) + varint(index[original])
-        previous = name
-    if plan:
-        if PLAN_NAME in index or PLAN_NAME in tied:
-            raise UnsupportedError(f"{PLAN_NAME}: a file with a plan holds no tensor of this name")
-        chunks.append(plans.encode(plan, forms))
-        line = _line(Form(PLAN_NAME, DTYPES[0], (), Method.PLAN), chunks[-1])
-        directory += write_name(PLAN_NAME.encode(), previous) + line
-    count = varint(len(index) + len(tied) + bool(plan))
-    head = MAGIC + bytes([VERSION]) + varint(len(count) + len(directory)) + count + directory
-    with atomic(path) as file:
-        file.write(head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little"))
-        file.writelines(chunks)
-        return file.tell()
-
-
-def _line(form: Form, chunk: bytes) -> bytes:
+def line(form: Form, n_chunk_bytes: int, checksum: int) -> bytes:
     """What follows the name in the directory."""
-    numbers = map(varint, (len(form.shape), *form.shape, len(chunk)))
-    checksum = zlib.crc32(chunk).to_bytes(N_CHECKSUM_BYTES, "little")
-    return bytes([DTYPES.index(form.dtype) | form.method << 4]) + b"".join(numbers) + checksum
+    numbers = map(varint, (len(form.shape), *form.shape, n_chunk_bytes))
+    kind = bytes([DTYPES.index(form.dtype) | form.method << 4])
+    return kind + b"".join(numbers) + checksum.to_bytes(N_CHECKSUM_BYTES, "little")
 
 
 class Reader:
@@ -107,9 +71,12 @@ class Reader:
         n_bytes: the file's length.
         n_header_bytes: what stands before the chunks and in no entry.
         n_plan_bytes: what the plan takes, if there is one: its line of the directory and its chunk.
+        n_parent_bytes: what the parent's digest takes, likewise.
+        parent: the digest of the state that some tensors are differences from, in hex, if any are.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._lock = threading.Lock()
         self._file = Path(path).open("rb")  # noqa: SIM115 – closed by `close`
         try:
             self.path = os.fspath(path)
@@ -117,10 +84,11 @@ class Reader:
             entries = self._read_directory()
             in_entries = sum(e.n_entry_bytes + e.n_chunk_bytes for e in entries.values())
             self.n_header_bytes = self.n_bytes - in_entries
-            last = next(reversed(entries.values()), None)
-            self._plan = last if last and last.form.method is Method.PLAN else None
-            self.n_plan_bytes = self._plan.n_entry_bytes + self._plan.n_chunk_bytes if self._plan else 0
-            self.entries = {name: entry for name, entry in entries.items() if entry is not self._plan}
+            self._notes = {e.form.method: e for e in entries.values() if e.form.method in NOTES}
+            self.n_plan_bytes = self._n_note_bytes(Method.PLAN)
+            self.n_parent_bytes = self._n_note_bytes(Method.PARENT)
+            self.entries = {n: entry for n, entry in entries.items() if entry.form.method not in NOTES}
+            self.parent = self._read_parent()
         except BaseException:
             self._file.close()
             raise
@@ -129,8 +97,9 @@ class Reader:
         """The bytes of an entry's chunk, checked."""
         if entry.unknown:
             raise UnsupportedError(f"{self.path}: {entry.form.name}: {entry.unknown}")
-        self._file.seek(entry.offset)
-        data = self._file.read(entry.n_chunk_bytes)
+        with self._lock:
+            self._file.seek(entry.offset)
+            data = self._file.read(entry.n_chunk_bytes)
         if zlib.crc32(data) != entry.checksum:
             raise FormatError(
                 f"{self.path}: {entry.form.name}: expected checksum {entry.checksum:08x}, "
@@ -145,20 +114,41 @@ class Reader:
         Raises:
             FormatError: the plan is damaged, or does not fit the file's tensors.
         """
-        if self._plan is None:
+        if Method.PLAN not in self._notes:
             return None
         forms = [None if entry.tied_to else entry.form for entry in self.entries.values()]
-        return plans.decode(Cursor(self.chunk(self._plan), f"{self.path}: plan"), forms)
+        return plans.decode(Cursor(self.chunk(self._notes[Method.PLAN]), f"{self.path}: plan"), forms)
 
     def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
-        """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES)."""
+        """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES).
+
+        Differences do not count: they are as large as the parent that the caller has.
+        """
         limit = FREE_BYTES + EXPANSION * self.n_bytes if max_bytes is None else max_bytes
-        needed = sum(self.entries[name].form.n_bytes for name in names)
+        forms = [self.entries[name].form for name in names]
+        needed = sum(form.n_bytes for form in forms if form.method is not Method.DELTA)
         if needed > limit:
             raise LimitError(
                 f"{self.path}: {self.n_bytes:,} bytes would decode to {needed:,}, above the limit "
                 f"of {limit:,}; raise max_bytes if you trust the file"
             )
+
+    def _n_note_bytes(self, method: Method) -> int:
+        note = self._notes.get(method)
+        return note.n_entry_bytes + note.n_chunk_bytes if note else 0
+
+    def _read_parent(self) -> str | None:
+        note = self._notes.get(Method.PARENT)
+        differ = [name for name, entry in self.entries.items() if entry.form.method is Method.DELTA]
+        if note is None:
+            if differ:
+                raise FormatError(f"{self.path}: {differ[0]}: expected a parent's digest beside a difference")
+            return None
+        if note.n_chunk_bytes != N_DIGEST_BYTES:
+            raise FormatError(
+                f"{self.path}: parent: expected {N_DIGEST_BYTES} bytes, found {note.n_chunk_bytes}"
+            )
+        return self.chunk(note).hex()
 
     def _read_directory(self) -> dict[str, Entry]:
         head = self._file.read(len(MAGIC) + 1)
@@ -197,14 +187,15 @@ def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]
     by_index: list[Entry] = []
     previous = b""
     for _ in range(source.varint()):
-        if by_index and by_index[-1].form.method is Method.PLAN:
-            raise source.error("the plan as the last entry", "another entry after it")
+        last = by_index[-1].form.method if by_index else None
         begin = source.at
         previous = read_name(source, previous)
         name = previous.decode()
         if name in entries:
             raise source.error("names that differ", f"{name!r} twice")
-        entry = _read_entry(source, name, (begin, offset), by_index)
+        entry = read_entry(source, name, (begin, offset), by_index)
+        if last in NOTES and (last is Method.PLAN or entry.form.method is not Method.PLAN):
+            raise source.error("the plan as the last entry, after any parent", f"{name!r} after it")
         offset += entry.n_chunk_bytes
         by_index.append(entry)
         entries[name] = entry
@@ -215,7 +206,8 @@ def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]
     return entries
 
 
-def _read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Entry]) -> Entry:
+def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Entry]) -> Entry:
+    """The line after a name; `at` is where it began, and where its chunk begins."""
     begin, offset = at
     form = source.byte()
     if form == Method.TIED << 4:
@@ -234,8 +226,8 @@ def _read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[En
     shape = tuple(source.varint() for _ in range(n_dimensions))
     n_chunk_bytes = source.varint()
     checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
-    if method == Method.PLAN and (code or shape):
-        raise source.error("a plan without type and dimensions", f"type {code}, shape {shape}")
+    if method in NOTES and (code or shape):
+        raise source.error("a note without type and dimensions", f"type {code}, shape {shape}")
     unknown = None
     if code >= len(DTYPES) or method not in METHODS:
         unknown = f"type {code}, method {method}: not known to this version"

@@ -8,14 +8,16 @@ from typing import Any
 
 from laconic import codec
 from laconic.file.container import Entry, Reader
+from laconic.forms import Method
 from laconic.tensors import n_nonzero
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe the file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes.
 
-    Tensors are decoded one at a time to count their zeros. Totals: weights, sparsity, bits per weight, bytes.
-    If the file tells how a dense model was cut: what the plan removes.
+    Tensors are decoded one at a time to count their zeros, but for differences, which need their parent:
+    their sparsity is None, and so is the file's. Totals: weights, sparsity, bits per weight, bytes. If the
+    file tells how a dense model was cut: what the plan removes. If it has differences: the parent's digest.
 
     Raises:
         FormatError: the file is damaged.
@@ -26,14 +28,15 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         tensors = [_tensor(reader, entry) for entry in reader.entries.values()]
         stored = [tensor for tensor in tensors if tensor["method"] != "tied"]
         n_weights = sum(tensor["weights"] for tensor in stored)
-        n_zeros = sum(tensor["zeros"] for tensor in stored)
+        zeros = [tensor["zeros"] for tensor in stored]
         return {
             "file": os.fspath(path),
             "bytes": reader.n_bytes,
             "weights": n_weights,
-            "sparsity": n_zeros / max(1, n_weights),
+            "sparsity": None if None in zeros else sum(zeros) / max(1, n_weights),
             "bits_per_weight": 8 * reader.n_bytes / max(1, n_weights),
             "plan": _plan(reader),
+            "parent": reader.parent,
             "tensors": tensors,
         }
 
@@ -67,6 +70,8 @@ def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
         "bits_per_weight": 8 * n_bytes / max(1, form.numel),
     }
     holder = reader.entries[entry.tied_to] if entry.tied_to else entry
+    if holder.form.method is Method.DELTA:
+        return {**row, "zeros": None, "sparsity": None}
     values = codec.decode(holder.form, reader.chunk(holder))
     zeros = form.numel - n_nonzero(values)
     return {**row, "zeros": zeros, "sparsity": zeros / max(1, form.numel)}

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
 from laconic import codec
+from laconic.checkpoints import Checkpoint
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.file import container
+from laconic.file import container, writer
 from laconic.file.container import Entry, Reader
+from laconic.file.parent import Parent, State, checked_parent
+from laconic.forms import Method
+from laconic.lossless import Pieces
+from laconic.pipeline import Work
 from laconic.quantization.grid import Grid
 from laconic.surgery.plan import Plan
 from laconic.surgery.shrink import cut_, refuse_distributed
 from laconic.tensors import Selector, names_to_quantize, unwrap
 
 DEFAULT = Grid()
+ANY_WORK = Work()
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -30,6 +37,9 @@ def save(
     include: Iterable[Selector] | None = None,
     exclude: Iterable[Selector] = (),
     plan: Plan | None = None,
+    *,
+    base: State | None = None,
+    work: Work = ANY_WORK,
 ) -> int:
     """Write a model's state, or named tensors, to a `.lac` file, and return its length in bytes.
 
@@ -38,29 +48,52 @@ def save(
     them are quantised; all others are stored exactly. Tied tensors are stored once. The write is atomic.
 
     Args:
-        model: a module, or tensors by name.
+        model: a module, or tensors by name; those of a `Checkpoint` are read one by one.
         path: the file to write.
-        quantizer: how to quantise; None stores everything exactly.
+        quantizer: how to quantise; None codes everything exactly.
         include: what compresses, instead of the default: names, ``re:`` patterns, module types.
         exclude: what does not compress after all.
         plan: how a dense model was cut to this one: stored as well, so that `load` can cut the dense model
             alike.
+        base: a parent, as a model, tensors by name, or the path of a checkpoint or a `.lac` file: tensors are
+            coded by their difference from its tensors of the same name, shape and type. A grid's error
+            stays relative to the tensor, not to the difference. `load` then needs the same parent.
+        work: threads, progress, and whether an interrupted file goes on.
 
     Raises:
         NonFiniteError: a tensor to be quantised holds NaN or infinity; nothing is written.
-        UnsupportedError: a tensor's type has no place in a file.
-        MismatchError: a selector matches nothing, or the plan does not leave these tensors.
+        UnsupportedError: a tensor's type has no place in a file, or the parent is a difference itself.
+        MismatchError: a selector matches nothing, the plan does not leave these tensors, or another file of
+            this name was begun.
     """
-    state = unwrap(model).state_dict() if isinstance(model, nn.Module) else dict(model)
-    for name, value in state.items():
+    state = unwrap(model).state_dict() if isinstance(model, nn.Module) else model
+    specs = state.specs if isinstance(state, Checkpoint) else state
+    for name, value in specs.items():
         if not isinstance(value, Tensor):
             raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
-    quantized = names_to_quantize(model, include, exclude)
-    grids = {} if quantizer is None else _grids(quantizer, {name: state[name] for name in quantized})
-    tied = _tied(state)
-    own = {name: tensor for name, tensor in state.items() if name not in tied}
-    chunks = [codec.encode(name, tensor, grids.get(name)) for name, tensor in own.items()]
-    return container.write(path, chunks, tied, plan)
+    quantized = names_to_quantize(model if isinstance(model, nn.Module) else specs, include, exclude)
+    grids = {} if quantizer is None else _grids(quantizer, {name: specs[name] for name in quantized})
+    tied = {} if isinstance(state, Checkpoint) else _tied(state)
+    own = {name: spec.numel() * spec.element_size() for name, spec in specs.items() if name not in tied}
+    parent = None if base is None else Parent(base)
+    key = None
+    if work.resume is not None:
+        options = (work.resume, quantizer, list(include or ()), list(exclude), parent and parent.digest)
+        key = hashlib.sha256(repr((container.VERSION, options)).encode()).digest()
+
+    work = work.for_bytes(sum(own.values()))
+    with writer.spooled(path, key) as spool, work.blocks() as run:
+
+        def encode(name: str) -> tuple[codec.Form, Pieces]:
+            return codec.encode(name, state[name], grids.get(name), parent and parent.get(name), run)
+
+        for entry in spool.stored:
+            work.done(own.pop(entry.form.name))
+        for form, pieces in work.in_order(encode, own.items(), max(own.values(), default=0)):
+            spool.append(form, pieces)
+            del pieces  # before the next is waited for
+        notes = writer.notes(plan, parent and parent.digest, spool)
+        return writer.assemble(path, spool, tied, notes)
 
 
 def _grids(quantizer: Grid, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
@@ -91,10 +124,15 @@ def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 @overload
 def load(
-    path: str | os.PathLike[str], *, names: Iterable[str] | None = None, max_bytes: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    names: Iterable[str] | None = None,
+    max_bytes: int | None = None,
+    base: State | None = None,
+    work: Work = ANY_WORK,
 ) -> dict[str, Tensor]: ...
 @overload
-def load(path: str | os.PathLike[str], into: M) -> M: ...
+def load(path: str | os.PathLike[str], into: M, *, base: State | None = None, work: Work = ANY_WORK) -> M: ...
 
 
 def load(
@@ -102,6 +140,9 @@ def load(
     into: nn.Module | None = None,
     names: Iterable[str] | None = None,
     max_bytes: int | None = None,
+    *,
+    base: State | None = None,
+    work: Work = ANY_WORK,
 ) -> nn.Module | dict[str, Tensor]:
     """Read a `.lac` file into a model of the same architecture, or as tensors by name.
 
@@ -114,29 +155,31 @@ def load(
         names: without a model: the tensors to read, by default all. Others are not decoded.
         max_bytes: without a model: the most bytes that the decoded tensors may take. By default
             64 MiB plus a thousand times the file's length, since a file on its own word may ask for more.
+        base: the parent, for a file of differences: as `save` was given it, or in any other form.
+        work: threads and progress.
 
     Returns:
         `into`, or tensors by name.
 
     Raises:
         FormatError: the file is damaged or not a `.lac` file.
-        MismatchError: names or shapes are not the model's.
+        MismatchError: names or shapes are not the model's, or the parent is missing or another.
         LimitError: decoding would take more than `max_bytes`.
         UnsupportedError: the file needs a newer version.
     """
     with Reader(path) as reader:
         if into is not None:
-            _fill(reader, into)
+            _fill(reader, into, base, work)
             return into
         wanted = list(reader.entries if names is None else names)
         unknown = [name for name in wanted if name not in reader.entries]
         if unknown:
             raise MismatchError(f"{reader.path}: expected a tensor {unknown[0]!r}, found none")
         reader.check_limit(wanted, max_bytes)
-        return _decode(reader, wanted)
+        return _decode(reader, wanted, base, work)
 
 
-def _fill(reader: Reader, model: nn.Module) -> None:
+def _fill(reader: Reader, model: nn.Module, base: State | None, work: Work) -> None:
     inner, plan = unwrap(model), reader.plan
     if plan is None or _misfit(reader, inner.state_dict()) is None:
         plan = Plan()
@@ -145,7 +188,7 @@ def _fill(reader: Reader, model: nn.Module) -> None:
     with cut_(inner, plan) as undo:
         if misfit := _misfit(reader, inner.state_dict()):
             raise MismatchError(misfit)
-        inner.load_state_dict(_decode(reader, reader.entries))
+        inner.load_state_dict(_decode(reader, reader.entries, base, work))
         undo.pop_all()
 
 
@@ -167,14 +210,26 @@ def _misfit(reader: Reader, state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def _decode(reader: Reader, names: Iterable[str]) -> dict[str, Tensor]:
-    decoded: dict[str, Tensor] = {}  # by the name that holds the chunk
-    return {name: _decode_one(reader, reader.entries[name], decoded) for name in names}
+def _decode(reader: Reader, names: Iterable[str], base: State | None, work: Work) -> dict[str, Tensor]:
+    names = list(names)
+    holders = {reader.entries[name].tied_to or name: None for name in names}
+    decoded = dict(zip(holders, decode_each(reader, holders, base, work), strict=True))
+    return {name: decoded[reader.entries[name].tied_to or name] for name in names}
 
 
-def _decode_one(reader: Reader, entry: Entry, decoded: dict[str, Tensor]) -> Tensor:
-    holder = entry.tied_to or entry.form.name
-    if holder not in decoded:
-        original = reader.entries[holder]
-        decoded[holder] = codec.decode(original.form, reader.chunk(original))
-    return decoded[holder]
+def decode_each(
+    reader: Reader, names: Iterable[str], base: State | None, work: Work = ANY_WORK
+) -> Generator[Tensor]:
+    """The tensors of untied entries, in order; no more are worked on at once than the largest takes."""
+    entries = [reader.entries[name] for name in names]
+    parent = checked_parent(reader, entries, base)
+    sized = [(entry, entry.form.n_bytes) for entry in entries]
+    work = work.for_bytes(sum(n_bytes for _, n_bytes in sized))
+    with work.blocks() as run:
+
+        def decode(entry: Entry) -> Tensor:
+            differs = entry.form.method is Method.DELTA
+            beside = parent.get(entry.form.name) if parent and differs else None
+            return codec.decode(entry.form, reader.chunk(entry), beside, run)
+
+        yield from work.in_order(decode, sized, max((n for _, n in sized), default=0))

@@ -1,0 +1,149 @@
+"""A sharded checkpoint of 1 GB, there and back exactly: speed by threads, peak memory, a kill half-way.
+
+Memory is the peak of what the process holds beyond what it held when it began, as Linux counts it (VmHWM).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.common import write_result
+from laconic import storing
+from laconic.checkpoints import open_checkpoint
+
+N_BYTES = 1 << 30
+SHAPES = ((4096, 4096), (11008, 2048), (4096,), (2048, 2048))
+N_SHARDS = 4
+
+
+def main() -> None:
+    if "--child" in sys.argv:
+        print(json.dumps(child(*sys.argv[2:])))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, packed, back = folder / "model", folder / "model.lac", folder / "back.safetensors"
+        make(source)
+        runs = {}
+        for threads in (1, 2):
+            runs[f"compress_{threads}_threads"] = run("compress", source, packed, threads)
+            runs[f"decompress_{threads}_threads"] = run("decompress", packed, back, threads)
+        whole = packed.read_bytes()
+        results = {
+            "bytes": total(source),
+            "largest_tensor_bytes": largest(source),
+            "file_bytes": len(whole),
+            "exact": same(source, back),
+            **runs,
+            "compress_speed_up": runs["compress_1_threads"]["seconds"]
+            / runs["compress_2_threads"]["seconds"],
+            "decompress_speed_up": runs["decompress_1_threads"]["seconds"]
+            / runs["decompress_2_threads"]["seconds"],
+            "killed": killed(source, folder / "killed.lac", whole),
+        }
+    write_result(__file__, results)
+
+
+def make(folder: Path) -> None:
+    """Gaussian rows of different scales, half the bytes in bfloat16 and half in float32."""
+    torch.manual_seed(0)
+    folder.mkdir()
+    for shard in range(N_SHARDS):
+        dtype = torch.bfloat16 if shard % 2 else torch.float32
+        tensors: dict[str, torch.Tensor] = {}
+        n_bytes, i = 0, 0
+        while n_bytes < N_BYTES // N_SHARDS:
+            shape = SHAPES[i % len(SHAPES)]
+            scales = torch.rand(shape[0], *[1] * (len(shape) - 1)).exp() * 0.02
+            tensors[f"layers.{shard}.{i}.weight"] = (torch.randn(shape) * scales).to(dtype)
+            n_bytes += tensors[f"layers.{shard}.{i}.weight"].nbytes
+            i += 1
+        save_file(tensors, folder / f"model-{shard + 1:05}-of-{N_SHARDS:05}.safetensors")
+
+
+def run(what: str, source: Path, target: Path, threads: int) -> dict[str, float]:
+    """Seconds and peak memory of a process of its own, which has compiled its kernels before."""
+    target.unlink(missing_ok=True)
+    arguments = ["--child", what, str(source), str(target), str(threads)]
+    command = [sys.executable, "-m", "benchmarks.scale", *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def child(what: str, source: str, target: str, threads: str) -> dict[str, float]:
+    warm_up(int(threads))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = memory("VmRSS")
+    start = time.perf_counter()
+    if what == "compress":
+        storing.compress(Path(source), Path(target), storing.Options(threads=int(threads)))
+    else:
+        storing.decompress(Path(source), Path(target), storing.Wanted(threads=int(threads)))
+    seconds = time.perf_counter() - start
+    peak = memory("VmHWM") - before
+    n_bytes = total(Path(source if what == "compress" else target))
+    return {
+        "seconds": seconds,
+        "megabytes_per_second": n_bytes / seconds / 1e6,
+        "peak_bytes_beyond_runtime": peak,
+    }
+
+
+def warm_up(threads: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for dtype in (torch.float32, torch.bfloat16):
+            save_file({"w": torch.randn(2000, 500).to(dtype)}, folder / "w.safetensors")
+            storing.compress(folder / "w.safetensors", folder / "w.lac", storing.Options(threads=threads))
+            storing.decompress(folder / "w.lac", folder / "back", storing.Wanted(threads=threads))
+
+
+def memory(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) * 1024
+
+
+def total(source: Path) -> int:
+    return sum(tensor.nbytes for tensor in open_checkpoint(source).values())
+
+
+def largest(source: Path) -> int:
+    return max(tensor.nbytes for tensor in open_checkpoint(source).values())
+
+
+def same(source: Path, back: Path) -> bool:
+    found = open_checkpoint(back)
+    return all(torch.equal(found[name], tensor) for name, tensor in open_checkpoint(source).items())
+
+
+def killed(source: Path, target: Path, whole: bytes) -> dict[str, float | bool]:
+    """Kill -9 once half is done, and run the same command again."""
+    command = [sys.executable, "-m", "laconic.cli", "compress", source, "-o", target, "--lossless"]
+    part = Path(f"{target}.part")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (part.exists() and part.stat().st_size > len(whole) / 2):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = part.stat().st_size
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return {
+        "bytes_kept": kept,
+        "seconds_to_go_on": time.perf_counter() - start,
+        "same_file": target.read_bytes() == whole,
+        "part_left": part.exists(),
+    }
+
+
+if __name__ == "__main__":
+    main()

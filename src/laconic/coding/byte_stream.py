@@ -1,0 +1,232 @@
+"""Integer streams of bytes, fitted and coded at the speed of memory.
+
+The layout is `static`'s. What differs is how the model is found: rows are ordered by their mean, cut into
+eight groups of equally many, and neighbouring groups are merged while that saves bits; one pass over the
+bytes counts all that this needs. Exponents of floats are the case in mind: their scale depends on the row,
+and the mean orders scales.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from laconic.coding import lanes, rans
+from laconic.coding.bits import Cursor, varint
+from laconic.coding.fit import levels_for
+from laconic.coding.static import read_header, read_words, write_model
+from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
+from laconic.coding.tables import Levels
+from laconic.jit import I64, U8, kernel
+
+PRECISION = 12
+MOST_GROUPS = 8
+WORTHWHILE = 0.99  # of a byte: what codes no shorter than this stays raw
+SAMPLE = 1 << 14
+LEAST_FOR_LANES = 1 << 15
+
+
+def write(plane: U8, n_rows: int) -> bytes | None:
+    """Code the bytes `plane` (not empty) in `n_rows` equal rows; None where that would hardly be shorter."""
+    if plane.size > 4 * SAMPLE and _sampled_bits(plane) > 8 * WORTHWHILE:
+        return None
+    model = fit(plane, n_rows)
+    if model is None:
+        return None
+    classes = b""
+    if int(model.row_class.max()) > 0:
+        counts = np.bincount(model.row_class)[None]
+        classes = _write(model.row_class, _model(counts, 0, np.zeros(1, np.uint8)), b"")
+    out = _write(plane, model, classes)
+    return out if len(out) < plane.size else None
+
+
+def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
+    frequencies = _by_byte(model, model.frequencies())
+    if plane.size >= LEAST_FOR_LANES:
+        log2_lanes = lanes.LOG2_LANES
+        tables = lanes.encoder_tables(frequencies, PRECISION)
+        states, words = lanes.encode(plane, model.row_class, tables, PRECISION)
+    else:
+        log2_lanes = 0
+        symbols: Any = plane  # the kernel is compiled for bytes as well
+        classes_of = (model.row_class, ALL_COLUMNS_ALIKE)
+        states, words = rans.encode(symbols, classes_of, frequencies, log2_lanes, PRECISION)
+    head = write_model(model, log2_lanes, 0, classes)
+    return b"".join([head, varint(words.size), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()])
+
+
+def _by_byte(model: StaticModel, frequencies: I64) -> I64:
+    """Frequencies of 0, 1, …, without the escape's."""
+    shifted = np.zeros((len(frequencies), model.lo + model.width), np.int64)
+    shifted[:, model.lo :] = frequencies[:, :-1]
+    return shifted
+
+
+def read(source: Cursor, n: int, n_rows: int) -> U8:
+    """Decode the `n` ≥ 1 bytes of the stream that fills `source` to its end.
+
+    Raises:
+        FormatError: the stream violates the specification, has escapes, or holds integers that are no bytes.
+    """
+    header, _ = read_header(source, n, n_rows)
+    model, frequencies = header.model, header.frequencies
+    if model.column_drop.size:
+        raise source.error("bytes whose columns are alike", "drops of columns")
+    if model.lo < 0 or model.lo + model.width > 256 or frequencies[:, -1].any():
+        raise source.error("a table of bytes without escapes", f"one from {model.lo}, {model.width} wide")
+    states, words = read_words(source, header.log2_lanes)
+    if len(source):
+        raise source.error("the stream's end", f"{len(source)} more bytes")
+    slots = rans.unfold(_by_byte(model, frequencies), model.precision)
+    symbols: Any = np.empty(n, np.uint8)
+    if header.log2_lanes == lanes.LOG2_LANES:
+        done = lanes.decode(states, words, model.row_class, slots, symbols)
+    else:
+        done = rans.decode(states, words, (model.row_class, ALL_COLUMNS_ALIKE), slots, symbols)
+    if not done:
+        raise source.error("words that decode to the end", "too few, too many, or damaged ones")
+    return symbols
+
+
+def fit(plane: U8, n_rows: int) -> StaticModel | None:
+    """The model for `plane`, by row classes; None where that would hardly code shorter."""
+    n_groups = min(MOST_GROUPS, max(1, n_rows // 4))
+    row_group = np.zeros(n_rows, np.uint8)
+    if n_groups > 1:
+        order = np.argsort(_row_sums(plane, n_rows), kind="stable")
+        row_group[order] = np.arange(n_rows) * n_groups // n_rows
+    counts = _histograms(plane, row_group, n_groups)
+    labels, bits = _merged(counts, np.bincount(row_group, minlength=n_groups), 3.0)
+    if bits > 8 * WORTHWHILE * plane.size:
+        return None
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))
+    classes = np.add.reduceat(counts, starts)
+    used = np.flatnonzero(classes.any(0))
+    lo, end = int(used[0]), int(used[-1]) + 1
+    return _model(classes[:, lo:end], lo, labels.astype(np.uint8)[row_group])
+
+
+def _model(counts: I64, lo: int, row_class: U8) -> StaticModel:
+    """Tables for `counts` (classes, symbols from `lo`), without escapes."""
+    filled = np.zeros((len(counts), counts.shape[1] + 1), np.int64)
+    filled[:, :-1] = counts
+    resolution = _resolution(filled.sum() / np.count_nonzero(filled))
+    levels = np.zeros_like(filled)
+    for row, row_levels in zip(filled, levels, strict=True):
+        levels_for(row, resolution, PRECISION, row_levels)
+    found = Levels(levels, resolution)
+    return StaticModel(lo, counts.shape[1], found, PRECISION, row_class, ALL_COLUMNS_ALIKE)
+
+
+def _resolution(n_each: float) -> int:
+    """Levels an octave, where a table's entry codes `n_each` symbols on average.
+
+    Rounding to 1/r octave costs (ln 2 / 24) / r² bits a symbol, doubling r a bit an entry.
+    """
+    return 8 if n_each > 735 else 4 if n_each > 184 else 2
+
+
+@kernel
+def _sampled_bits(plane: U8) -> float:
+    """Entropy in bits a byte of about SAMPLE bytes, drawn in runs of 64 spread evenly."""
+    counts = np.zeros(256, np.int64)
+    n = 0
+    stride = max(64, plane.size // (SAMPLE // 64))
+    for begin in range(0, plane.size - 63, stride):
+        for i in range(begin, begin + 64):
+            counts[plane[i]] += 1
+        n += 64
+    bits = n * np.log2(n)
+    for c in counts:
+        if c > 0:
+            bits -= c * np.log2(c)
+    return bits / n
+
+
+@kernel
+def _row_sums(plane: U8, n_rows: int) -> I64:
+    sums = np.zeros(n_rows, np.int64)
+    n_columns = plane.size // n_rows
+    for row in range(n_rows):
+        total = 0
+        for i in range(row * n_columns, (row + 1) * n_columns):
+            total += plane[i]
+        sums[row] = total
+    return sums
+
+
+@kernel
+def _histograms(plane: U8, row_group: U8, n_groups: int) -> I64:
+    """(groups, 256) counts. Neighbours count in tables of their own: equal ones would wait for each other."""
+    counts = np.zeros((4, n_groups, 256), np.uint32)
+    n_columns = plane.size // row_group.size
+    for row in range(row_group.size):
+        a, b = counts[0, row_group[row]], counts[1, row_group[row]]
+        c, d = counts[2, row_group[row]], counts[3, row_group[row]]
+        i, end = row * n_columns, (row + 1) * n_columns
+        while i + 4 <= end:
+            a[plane[i]] += np.uint32(1)
+            b[plane[i + 1]] += np.uint32(1)
+            c[plane[i + 2]] += np.uint32(1)
+            d[plane[i + 3]] += np.uint32(1)
+            i += 4
+        while i < end:
+            a[plane[i]] += np.uint32(1)
+            i += 1
+    total = np.zeros((n_groups, 256), np.int64)
+    for part in range(4):
+        for group in range(n_groups):
+            for symbol in range(256):
+                total[group, symbol] += counts[part, group, symbol]
+    return total
+
+
+@kernel
+def _code_bits(counts: I64, n_rows: int, all_rows: int, table_bits: float) -> float:
+    """What a class costs: its symbols, about `table_bits` for each that occurs, its rows' labels."""
+    total, log_sum, n_used = 0, 0.0, 0
+    for c in counts:
+        if c > 0:
+            total += c
+            log_sum += c * np.log2(np.float64(c))
+            n_used += 1
+    if total == 0:
+        return 0.0
+    bits = total * np.log2(np.float64(total)) - log_sum + table_bits * n_used
+    return bits + n_rows * np.log2(all_rows / n_rows)
+
+
+@kernel
+def _merged(counts: I64, n_rows: I64, table_bits: float) -> tuple[I64, float]:
+    """The class of each group, after merging neighbours while that saves bits; and the bits of all."""
+    n, all_rows = n_rows.size, n_rows.sum()
+    sums, rows, first = counts.copy(), n_rows.copy(), np.arange(n)  # class k begins at group first[k]
+    own, joint = np.zeros(n), np.zeros(n)  # bits of class k, and of k and k + 1 as one
+    for k in range(n):
+        own[k] = _code_bits(sums[k], rows[k], all_rows, table_bits)
+    for k in range(n - 1):
+        joint[k] = _code_bits(sums[k] + sums[k + 1], rows[k] + rows[k + 1], all_rows, table_bits)
+    while n > 1:
+        best, saved = 0, -np.inf
+        for k in range(n - 1):
+            if own[k] + own[k + 1] - joint[k] > saved:
+                best, saved = k, own[k] + own[k + 1] - joint[k]
+        if saved < 0:
+            break
+        own[best] = joint[best]
+        sums[best] += sums[best + 1]
+        rows[best] += rows[best + 1]
+        n -= 1
+        for k in range(best + 1, n):
+            own[k], joint[k], rows[k], first[k] = own[k + 1], joint[k + 1], rows[k + 1], first[k + 1]
+            sums[k] = sums[k + 1]
+        for k in range(max(0, best - 1), min(best + 1, n - 1)):
+            joint[k] = _code_bits(sums[k] + sums[k + 1], rows[k] + rows[k + 1], all_rows, table_bits)
+    labels = np.zeros(n_rows.size, np.int64)
+    bits = 0.0
+    for k in range(n):
+        bits += own[k]
+        labels[first[k] :] = k
+    return labels, bits

@@ -1,0 +1,189 @@
+"""Chunks that hold a tensor by its difference from another of the same name, shape and type: its parent's.
+
+Exactly: floats become integers in their own order (so that neighbouring floats are one apart), and the
+difference is coded as its length in bits, which compresses, and the bits below its first, which do not. The
+length follows the parent's exponent, because an update of one size is many units of a small weight's last
+place and few of a large one's; so each block is sorted by it, and the classes of rows find the scales. The
+reader has the parent, so the order costs nothing.
+
+On a grid: w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relative to ‖w‖, not to the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from laconic import lossless
+from laconic.coding import magnitudes, planes, stream
+from laconic.coding.bits import Cursor
+from laconic.coding.planes import Words
+from laconic.forms import Form
+from laconic.jit import U8, kernel
+from laconic.lossless import Pieces, Run
+from laconic.quantization import grid
+from laconic.quantization.grid import Grid
+from laconic.steps import N_STEP_BYTES, PASS, keeps, read_step, step_bytes
+
+EXACT, GRID = range(2)
+
+
+def encode(form: Form, tensor: Tensor, parent: Tensor, run: Run = map) -> Pieces:
+    """The exact difference of contiguous tensors of the same shape and type, which is not empty."""
+    words, base = lossless.as_words(tensor), lossless.as_words(parent)
+    floating = form.dtype.is_floating_point
+
+    def block(part: slice) -> bytes:
+        return _encode_block(words[part], base[part], floating)
+
+    return [bytes([EXACT]), *lossless.assembled(form, run(block, _blocks(form)))]
+
+
+def first_block(form: Form, tensor: Tensor, parent: Tensor) -> tuple[int, int]:
+    """How many bytes the first block takes by its difference, and in planes."""
+    part = _blocks(form)[0]
+    floating = form.dtype.is_floating_point
+    words, base = lossless.as_words(tensor)[part], lossless.as_words(parent)[part]
+    alone = planes.encode(lossless.rotated(words) if floating else words, lossless.columns(form))
+    return len(_encode_block(words, base, floating)), len(alone)
+
+
+def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) -> Pieces | None:
+    """The difference on a grid, such that ‖w − ŵ‖ ≤ relative_error · ‖w‖; None where a grid does not help.
+
+    Source: the difference's own relative error is the allowed one times ‖w‖ / ‖w − p‖.
+    """
+    wide = torch.float64 if form.dtype == torch.float64 else torch.float32
+    flat, base = tensor.reshape(-1), parent.reshape(-1)
+    difference = (flat.to(wide) - base.to(wide)).numpy()
+    energy, moved = grid.moments(flat.to(wide).numpy())[0], grid.moments(difference)[0]
+    if not moved < energy < math.inf:
+        return None
+    for margin in (1.0, 0.97, 0.9):
+        allowed = quantizer.relative_error * margin * math.sqrt(energy / moved) if moved else 1.0
+        step: float | None = 1.0 if allowed >= 1 else Grid(allowed).step(difference)
+        if step is None:
+            return None
+        stays = np.zeros(difference.size if allowed >= 1 else 0, np.int32)  # where the parent is
+        q = stays if allowed >= 1 else grid.quantize(difference, step, math.inf)
+        if keeps(flat, partial(_part_moved, base, q, step), quantizer.relative_error):
+            return [bytes([GRID]), step_bytes(step), stream.write(q, form.n_rows, form.n_kernel)]
+    return None
+
+
+def _part_moved(parent: Tensor, q: NDArray[np.int32], step: float, part: slice) -> Tensor:
+    return _moved(parent[part], q[part], step)
+
+
+def decode(form: Form, source: Cursor, parent: Tensor, run: Run = map) -> Tensor:
+    """The tensor of a chunk that holds its difference from `parent`, of the same shape and type.
+
+    Raises:
+        FormatError: the chunk violates the specification.
+    """
+    mode = _mode(source)
+    if mode == GRID:
+        step = read_step(form, source)
+        q = stream.read(source, form.numel, form.n_rows, form.n_kernel)
+        decoded = torch.empty(form.numel, dtype=form.dtype)
+        for begin in range(0, form.numel, PASS):
+            part = slice(begin, begin + PASS)
+            decoded[part] = _part_moved(parent.reshape(-1), q, step, part)
+        if not decoded.isfinite().all():
+            raise source.error("finite sums of parent and difference", "others")
+        return decoded.reshape(form.shape)
+    words, base = np.empty(form.numel, lossless.UNSIGNED[form.dtype.itemsize]), lossless.as_words(parent)
+    floating = form.dtype.is_floating_point
+
+    def block(part: tuple[slice, Cursor]) -> None:
+        _decode_block(part[1], words[part[0]], base[part[0]], floating)
+
+    for _ in run(block, lossless.sections(form, source)):
+        pass
+    return lossless.as_tensor(words, form, source)
+
+
+def parts(form: Form, source: Cursor) -> dict[str, int]:
+    """Part → bytes of the chunk; they add up to its length."""
+    if _mode(source) == EXACT:
+        found = lossless.summed(form, source, lambda n, block: magnitudes.measure(block, n))
+        return found | {"plane headers": found["plane headers"] + 1}
+    step = source.take(N_STEP_BYTES)
+    return {"step": len(step) + 1, **stream.measure(source, form.numel, form.n_rows)}
+
+
+def _mode(source: Cursor) -> int:
+    mode = source.byte()
+    if mode > GRID:
+        raise source.error("a delta's mode below 2", str(mode))
+    return mode
+
+
+def _blocks(form: Form) -> list[slice]:
+    return lossless.blocks(form.numel, lossless.block_length(lossless.columns(form)))
+
+
+def _encode_block(words: Words, base: Words, floating: bool) -> bytes:
+    difference = _ordered(words, floating)
+    difference -= _ordered(base, floating)
+    signed = difference.view(_signed(words))
+    folded = (signed << 1) ^ (signed >> (8 * words.itemsize - 1))
+    order = _order(base, floating)
+    folded = folded.view(words.dtype)
+    return magnitudes.encode(folded if order is None else folded[order])
+
+
+def _decode_block(source: Cursor, words: Words, base: Words, floating: bool) -> None:
+    order = _order(base, floating)
+    folded = magnitudes.decode(source, words.size, words.dtype)
+    one = words.dtype.type(1)
+    folded = (folded >> one) ^ -(folded & one)
+    words[slice(None) if order is None else order] = folded
+    words += _ordered(base, floating)
+    words[:] = _ordered(words, floating)
+
+
+def _ordered(words: Words, floating: bool) -> Words:
+    """Floats' bits as integers in the floats' order, modulo the type's range; its own inverse."""
+    if not floating:
+        return words.copy()
+    top = 8 * words.itemsize - 1
+    sign = words.view(_signed(words)) >> top  # 0 or −1
+    return words ^ (sign.view(words.dtype) >> words.dtype.type(1))
+
+
+def _order(base: Words, floating: bool) -> NDArray[np.int32] | None:
+    """The positions of a block sorted by the parent's exponent, stably; None for integers."""
+    if not floating:
+        return None
+    keys = lossless.rotated(base) >> base.dtype.type(8 * base.itemsize - 8)
+    return _sorted(keys.astype(np.uint8))
+
+
+@kernel
+def _sorted(keys: U8) -> NDArray[np.int32]:
+    starts = np.zeros(257, np.int32)
+    for key in keys:
+        starts[key + 1] += 1
+    for key in range(256):
+        starts[key + 1] += starts[key]
+    order = np.empty(keys.size, np.int32)
+    for i in range(keys.size):
+        order[starts[keys[i]]] = i
+        starts[keys[i]] += 1
+    return order
+
+
+def _moved(parent: Tensor, q: NDArray[np.int32], step: float) -> Tensor:
+    """The sums p + q·Δ: q·Δ is exact, a sum is rounded to float64, then to the type as on a grid."""
+    total = parent.double() + torch.from_numpy(q).double() * step
+    return total if parent.dtype == torch.float64 else total.float().to(parent.dtype)
+
+
+def _signed(words: Words) -> type:
+    return {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}[words.itemsize]

@@ -1,0 +1,104 @@
+"""From a `.lac` file to safetensors, tensor by tensor, in one file or in shards as Hugging Face has them.
+
+A safetensors file is the length of a header as a u64, the header, which is JSON, and the tensors' bytes one
+after another. All lengths are known from the `.lac` file's directory, so the header comes first and tensors
+follow as they are decoded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO
+
+from torch import Tensor
+
+from laconic.atomic import atomic
+from laconic.checkpoints import TYPES
+from laconic.file.container import Reader
+from laconic.file.parent import State
+from laconic.file.state import ANY_WORK, decode_each
+from laconic.forms import Form
+from laconic.lossless import raw_bytes
+from laconic.pipeline import Work
+
+SHARD_BYTES = 5 << 30
+CODES = {dtype: code for code, dtype in TYPES.items()}
+
+
+def export(
+    reader: Reader,
+    output: Path,
+    names: Iterable[str],
+    base: State | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    work: Work = ANY_WORK,
+) -> list[Path]:
+    """Decode tensors of an open file into safetensors, in bounded memory; the files written.
+
+    More than `shard_bytes` go into ``NAME-00001-of-0000N.safetensors`` and so on, and
+    ``NAME.safetensors.index.json`` tells which tensor is where. Each file is written whole or not at all.
+    Tied tensors are written under each name.
+
+    Raises:
+        FormatError: the file is damaged.
+        MismatchError: the parent is missing or another.
+    """
+    entries = [reader.entries[name] for name in names]
+    # As safetensors has them: large types first, so that all lie at multiples of their length.
+    forms = sorted((entry.form for entry in entries), key=lambda form: (-form.dtype.itemsize, form.name))
+    shards = _shards(forms, shard_bytes)
+    tensors = decode_each(reader, [reader.entries[f.name].tied_to or f.name for f in forms], base, work)
+    if len(shards) == 1:
+        _write_all([output], shards, tensors)
+        return [output]
+    stem = output.name.removesuffix(".safetensors")
+    paths = [
+        output.with_name(f"{stem}-{i:05}-of-{len(shards):05}.safetensors") for i in range(1, len(shards) + 1)
+    ]
+    _write_all(paths, shards, tensors)
+    index = output.with_name(f"{stem}.safetensors.index.json")
+    weight_map = {form.name: p.name for p, shard in zip(paths, shards, strict=True) for form in shard}
+    metadata = {"total_size": sum(form.n_bytes for form in forms)}
+    with atomic(index) as file:
+        file.write(json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2).encode())
+    return [*paths, index]
+
+
+def _shards(forms: list[Form], most_bytes: int) -> list[list[Form]]:
+    shards: list[list[Form]] = [[]]
+    n_bytes = 0
+    for form in forms:
+        if shards[-1] and n_bytes + form.n_bytes > most_bytes:
+            shards.append([])
+            n_bytes = 0
+        shards[-1].append(form)
+        n_bytes += form.n_bytes
+    return shards
+
+
+def _write_all(paths: list[Path], shards: list[list[Form]], tensors: Generator[Tensor]) -> None:
+    with closing(tensors):
+        for path, forms in zip(paths, shards, strict=True):
+            with atomic(path) as file:
+                _write_header(file, forms)
+                for _ in forms:
+                    file.write(raw_bytes(next(tensors)))
+        next(tensors, None)  # the last one is done as well
+
+
+def _write_header(file: BinaryIO, forms: list[Form]) -> None:
+    header: dict[str, Mapping[str, object]] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for form in forms:
+        begin, end = end, end + form.n_bytes
+        header[form.name] = {
+            "dtype": CODES[form.dtype],
+            "shape": form.shape,
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
