@@ -38,7 +38,8 @@ from .pruning.scan import Scan, scan
 from .pruning.select import select
 from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
 from .pruning.units import Block, Coupled, Unit, Weight
-from .quantization.grid import Grid
+from .quantization.grid import Grid, Quantizer, Rounder
+from .quantization.rate import Curvature, RateLoss, data_bits, layer_error, squared_error
 from .recipes.recipe import Recipe
 from .recipes.results import Result, read_results, trials
 from .recipes.run import run_recipe
@@ -77,6 +78,7 @@ __all__ = [
     "Coupled",
     "Coupling",
     "Criterion",
+    "Curvature",
     "Cut",
     "DataCode",
     "Density",
@@ -110,11 +112,14 @@ __all__ = [
     "ProgressBar",
     "Proximal",
     "Pruner",
+    "Quantizer",
+    "RateLoss",
     "Rates",
     "Reader",
     "Recipe",
     "Result",
     "Round",
+    "Rounder",
     "Row",
     "Rule",
     "Run",
@@ -141,6 +146,7 @@ __all__ = [
     "cosine",
     "criterion",
     "cubic",
+    "data_bits",
     "datasets",
     "describe",
     "evaluate",
@@ -150,6 +156,7 @@ __all__ = [
     "hold",
     "iterative",
     "lamp",
+    "layer_error",
     "linear",
     "load",
     "macs",
@@ -175,6 +182,7 @@ __all__ = [
     "shrink_",
     "shuffled",
     "snip",
+    "squared_error",
     "squared_magnitude",
     "taylor",
     "tensors",

@@ -18,22 +18,21 @@ from laconic.coding import stream
 from laconic.coding.bits import Cursor
 from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.forms import DTYPES, GRID_DTYPES, Form, Method
-from laconic.jit import I32
 from laconic.lossless import Pieces, Run
 from laconic.quantization import grid
-from laconic.quantization.grid import Grid
-from laconic.steps import N_STEP_BYTES, keeps, read_step, step_bytes
+from laconic.quantization.grid import Grid, Rounder, on_grid
+from laconic.steps import N_STEP_BYTES, read_step, step_bytes
 
 
 def encode(
-    name: str, tensor: Tensor, quantizer: Grid | None, parent: Tensor | None = None, run: Run = map
+    name: str, tensor: Tensor, rounder: Rounder | None, parent: Tensor | None = None, run: Run = map
 ) -> tuple[Form, Pieces]:
     """Code a tensor of any shape on the quantiser's grid, or exactly where that is shorter or asked for.
 
     Args:
         name: of the tensor.
         tensor: its values.
-        quantizer: the grid; None codes exactly.
+        rounder: the quantiser's for this tensor; None codes exactly.
         parent: the tensor to code the difference from, where it has the same shape and type.
         run: how blocks of a large tensor are worked on.
 
@@ -41,7 +40,8 @@ def encode(
         Its form, and its chunk in pieces.
 
     Raises:
-        UnsupportedError: the tensor's type or layout has no place in a file.
+        UnsupportedError: the tensor's type or layout has no place in a file, or its difference is to be
+            rounded by something else than a `Grid`.
         NonFiniteError: a tensor to be quantised holds NaN or infinity.
     """
     if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
@@ -50,14 +50,19 @@ def encode(
     form = Form(name, tensor.dtype, tuple(tensor.shape), Method.GRID)
     if parent is not None:
         parent = parent.detach().cpu().contiguous() if _alike(tensor, parent) else None
-    if quantizer and tensor.dtype in GRID_DTYPES and form.numel:
+    if rounder and tensor.dtype in GRID_DTYPES and form.numel:
         _refuse_nonfinite(form, tensor)
-        pieces = delta.encode_on_grid(form, tensor, parent, quantizer) if parent is not None else None
-        if pieces is not None and _n_bytes(pieces) < form.n_bytes:
-            return _as(form, Method.DELTA), pieces
-        chunk = _encode_on_grid(form, tensor, quantizer)
-        if chunk is not None and len(chunk) < form.n_bytes:
-            return form, [chunk]
+        if parent is not None:
+            if not isinstance(rounder, Grid):
+                raise UnsupportedError(f"{name}: expected a Grid for a difference, found {rounder}")
+            pieces = delta.encode_on_grid(form, tensor, parent, rounder)
+            if pieces is not None and _n_bytes(pieces) < form.n_bytes:
+                return _as(form, Method.DELTA), pieces
+        if found := rounder.rounded(tensor):
+            q, step = found
+            chunk = step_bytes(step) + stream.write(q, form.n_rows, form.n_kernel)
+            if len(chunk) < form.n_bytes:
+                return form, [chunk]
     if form.numel:
         method, pieces = _encode_exactly(form, tensor, parent, run)
         if pieces is not None and _n_bytes(pieces) < form.n_bytes:
@@ -91,7 +96,7 @@ def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = ma
     largest = torch.finfo(form.dtype).max
     if max(-int(q.min()), int(q.max())) * step > largest:
         raise source.error(f"values up to {largest:.5g}", "a larger q × step")
-    return _on_grid(q, step, form.dtype).reshape(form.shape)
+    return on_grid(q, step, form.dtype).reshape(form.shape)
 
 
 def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
@@ -139,36 +144,6 @@ def _refuse_nonfinite(form: Form, tensor: Tensor) -> None:
             f"{form.name}{list(index)}: expected a finite number, found {weights[bad]}; "
             "exclude the tensor from compression to store it exactly"
         )
-
-
-def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None:
-    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    weights = tensor.to(wide).reshape(-1).numpy()
-    largest = torch.finfo(tensor.dtype).max
-    peak = max(-float(weights.min()), float(weights.max()))
-    for margin in (1.0, 0.97, 0.9):
-        step = Grid(quantizer.relative_error * margin).step(weights)
-        if step is None:
-            return None
-        q = grid.quantize(weights, step, largest)
-        # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
-        as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
-        if as_measured or _keeps(tensor, q, step, quantizer):
-            return step_bytes(step) + stream.write(q, form.n_rows, form.n_kernel)
-    return None
-
-
-def _keeps(tensor: Tensor, q: I32, step: float, quantizer: Grid) -> bool:
-    def decoded(part: slice) -> Tensor:
-        return _on_grid(q[part], step, tensor.dtype)
-
-    return keeps(tensor.reshape(-1), decoded, quantizer.relative_error)
-
-
-def _on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:
-    weights = np.empty(q.size, np.float64 if dtype == torch.float64 else np.float32)
-    grid.dequantize(q, step, weights)
-    return torch.from_numpy(weights).to(dtype)
 
 
 def _decode_exact(form: Form, source: Cursor) -> Tensor:

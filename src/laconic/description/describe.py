@@ -17,7 +17,7 @@ from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
 from laconic.file.container import Reader
 from laconic.file.parent import State
 from laconic.file.state import DEFAULT, decode_each, load, save
-from laconic.quantization.grid import Grid
+from laconic.quantization.grid import Quantizer
 from laconic.tensors import n_nonzero
 
 
@@ -25,7 +25,7 @@ def describe(
     model_or_path: nn.Module | str | os.PathLike[str],
     batches: Iterable[tuple[Tensor, Tensor]] = (),
     into: nn.Module | None = None,
-    quantizer: Grid | None = DEFAULT,
+    quantizer: Quantizer | None = DEFAULT,
     nats: Nats = CLASS_LABELS,
     base: State | None = None,
 ) -> Ledger:

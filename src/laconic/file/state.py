@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
 from typing import TypeVar, overload
 
@@ -20,7 +19,7 @@ from laconic.file.parent import Parent, State, checked_parent
 from laconic.forms import Method
 from laconic.lossless import Pieces
 from laconic.pipeline import Work
-from laconic.quantization.grid import Grid
+from laconic.quantization.grid import Grid, Quantizer, Rounder
 from laconic.surgery.plan import Plan
 from laconic.surgery.shrink import cut_, refuse_distributed
 from laconic.tensors import Selector, names_to_quantize, unwrap
@@ -33,7 +32,7 @@ M = TypeVar("M", bound=nn.Module)
 def save(
     model: nn.Module | Mapping[str, Tensor],
     path: str | os.PathLike[str],
-    quantizer: Grid | None = DEFAULT,
+    quantizer: Quantizer | None = DEFAULT,
     include: Iterable[Selector] | None = None,
     exclude: Iterable[Selector] = (),
     plan: Plan | None = None,
@@ -72,7 +71,9 @@ def save(
         if not isinstance(value, Tensor):
             raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
     quantized = names_to_quantize(model if isinstance(model, nn.Module) else specs, include, exclude)
-    grids = {} if quantizer is None else _grids(quantizer, {name: specs[name] for name in quantized})
+    rounders: Mapping[str, Rounder] = {}
+    if quantizer is not None:
+        rounders = quantizer.of_each({name: specs[name] for name in quantized})
     tied = {} if isinstance(state, Checkpoint) else _tied(state)
     own = {name: spec.numel() * spec.element_size() for name, spec in specs.items() if name not in tied}
     parent = None if base is None else Parent(base)
@@ -85,7 +86,7 @@ def save(
     with writer.spooled(path, key) as spool, work.blocks() as run:
 
         def encode(name: str) -> tuple[codec.Form, Pieces]:
-            return codec.encode(name, state[name], grids.get(name), parent and parent.get(name), run)
+            return codec.encode(name, state[name], rounders.get(name), parent and parent.get(name), run)
 
         for entry in spool.stored:
             work.done(own.pop(entry.form.name))
@@ -94,19 +95,6 @@ def save(
             del pieces  # before the next is waited for
         notes = writer.notes(plan, parent and parent.digest, spool)
         return writer.assemble(path, spool, tied, notes)
-
-
-def _grids(quantizer: Grid, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
-    """Each tensor's grid: its share goes by its layer's size, so a bias has the error of its weight."""
-    sizes: Counter[str] = Counter()
-    for name, tensor in tensors.items():
-        sizes[_layer(name)] += tensor.numel()
-    largest = max(sizes.values(), default=0)
-    return {name: quantizer.share(sizes[_layer(name)], largest) for name, t in tensors.items() if t.numel()}
-
-
-def _layer(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:

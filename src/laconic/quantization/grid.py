@@ -11,17 +11,38 @@ Over several tensors, relative errors ε_l that act on the network's output alik
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from laconic.jit import kernel
+from laconic.jit import I32, kernel
+from laconic.steps import keeps
 
 Floats = NDArray[Any]  # flat, float32 or float64
 LARGEST_Q = 2**31 - 2
 LARGEST_STEP = 2.0**127
+
+
+class Rounder(Protocol):
+    """Rounds one tensor."""
+
+    def rounded(self, tensor: Tensor) -> tuple[I32, float] | None:
+        """Flat integers and their step, a bfloat16; None where there is no grid for the tensor."""
+        ...
+
+
+class Quantizer(Protocol):
+    """Floats → integers, for the tensors of a file."""
+
+    def of_each(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Rounder]:
+        """What rounds each tensor. Only names and shapes are looked at: tensors may not be there yet."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,9 +60,40 @@ class Grid:
         if not 0 < self.relative_error < 1:
             raise ValueError(f"relative_error: expected within (0, 1), got {self.relative_error}")
 
+    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
+        """Each tensor's grid: its share goes by its layer's size, so a bias has the error of its weight."""
+        sizes: Counter[str] = Counter()
+        for name, tensor in tensors.items():
+            sizes[_layer(name)] += tensor.numel()
+        largest = max(sizes.values(), default=0)
+        return {name: self.share(sizes[_layer(name)], largest) for name, t in tensors.items() if t.numel()}
+
     def share(self, n: int, n_largest: int) -> Grid:
         """The grid for a layer of `n` elements in a file whose largest has `n_largest`."""
         return Grid(self.relative_error * math.sqrt(n / n_largest))
+
+    def rounded(self, tensor: Tensor) -> tuple[I32, float] | None:
+        """Flat integers and the coarsest step that keep the error, as decoded to the tensor's type."""
+        wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        weights = tensor.to(wide).reshape(-1).numpy()
+        largest = torch.finfo(tensor.dtype).max
+        peak = max(-float(weights.min()), float(weights.max()))
+        for margin in (1.0, 0.97, 0.9):
+            step = Grid(self.relative_error * margin).step(weights)
+            if step is None:
+                return None
+            q = quantize(weights, step, largest)
+            # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
+            as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
+            if as_measured or self._keeps(tensor, q, step):
+                return q, step
+        return None
+
+    def _keeps(self, tensor: Tensor, q: I32, step: float) -> bool:
+        def decoded(part: slice) -> Tensor:
+            return on_grid(q[part], step, tensor.dtype)
+
+        return keeps(tensor.reshape(-1), decoded, self.relative_error)
 
     def step(self, weights: Floats) -> float | None:
         """The coarsest step, to within 1 %, that keeps `weights` (flat, finite) within the error.
@@ -70,6 +122,17 @@ class Grid:
             else:
                 high = middle
         return low
+
+
+def on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:
+    """The numbers that flat integers stand for."""
+    weights = np.empty(q.size, np.float64 if dtype == torch.float64 else np.float32)
+    dequantize(q, step, weights)
+    return torch.from_numpy(weights).to(dtype)
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def as_step(value: float) -> float:

@@ -14,7 +14,7 @@ from laconic.description.data_code import evaluate
 from laconic.description.describe import describe
 from laconic.description.ledger import Ledger
 from laconic.file.state import load, save
-from laconic.quantization.grid import Grid
+from laconic.quantization.grid import Quantizer
 from laconic.surgery.plan import Plan
 from laconic.surgery.shrink import shrink
 from laconic.tensors import tensors
@@ -68,7 +68,7 @@ def measure(
     model: nn.Module,
     path: str | os.PathLike[str],
     data: Cases,
-    quantizer: Grid | None,
+    quantizer: Quantizer | None,
     plan: Plan | None = None,
 ) -> Stage:
     """Save `model` to `path`, decode the file, and measure what was decoded; `model` is unchanged.

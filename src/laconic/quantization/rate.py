@@ -1,0 +1,211 @@
+"""Rate–loss rounding: each weight goes to the integer that minimises bits + price × loss.
+
+The bits are those of the symbol model that codes the tensor: it is fitted to the nearest integers, and the
+weights are rounded again at its prices. The loss is a quadratic form of the rounding errors, row by row.
+Where it has the Gram matrix H of a layer's inputs, columns are rounded one after another, and those still to
+come make up for each error (GPTQ; Frantar et al. 2023): with U the upper Cholesky factor of H⁻¹, column j's
+error costs (w − ŵ)²/U_jj², and row j of U/U_jj says what the others change by. Zero is just the cheapest
+integer: pruning and quantising are one act.
+
+The step follows from the price. On a fine grid a weight costs −log2 Δ bits and h·Δ²/12 of loss, h being the
+loss's curvature: the sum with price λ is least at Δ² = 6 / (ln 2 · λ·h), with the mean of h over a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from laconic.coding.fit import fit
+from laconic.coding.symbol_models import StaticModel
+from laconic.errors import MismatchError
+from laconic.evidence import FISHER, GRAM, NOTHING, Evidence, damped
+from laconic.jit import F64, I32, U8, kernel
+from laconic.quantization.grid import LARGEST_Q, as_step
+
+BITS_PER_NAT = 1 / math.log(2)
+OF_CHANNELS = 16  # each number of a bias or norm acts on a whole channel, and they are few
+ESCAPE_BITS = 24.0  # about what an integer outside the tables takes beside the escape
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """A loss as a quadratic form: Σ over rows of scale · (w − ŵ) H (w − ŵ)ᵀ.
+
+    Attributes:
+        scale: units of loss.
+        gram: H for each group of rows, (groups, d, d), positive definite; None where it is diagonal.
+        diagonal: H's diagonals, in the weight's shape; None for ones.
+    """
+
+    scale: float = 1.0
+    gram: Float[Tensor, "groups d d"] | None = None
+    diagonal: Tensor | None = None
+
+
+Loss: TypeAlias = Callable[[str, Tensor, Evidence], Curvature]
+
+
+def squared_error(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
+    """‖w − ŵ‖², summed over all tensors: what other codecs minimise. It needs no data."""
+    del name, weight, evidence
+    return Curvature()
+
+
+def data_bits(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
+    """½ Σ F·(w − ŵ)² in bits of all the data's targets, with the Fisher matrix's diagonal F (OBD).
+
+    In this currency a price of 1 is two-part MDL for the cases that were observed.
+
+    Raises:
+        MismatchError: FISHER was not observed.
+    """
+    fisher = evidence.of(FISHER, name)
+    return Curvature(evidence.n * BITS_PER_NAT / 2, diagonal=fisher + 1e-6 * fisher.mean() + 1e-30)
+
+
+def layer_error(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
+    """‖(W − Ŵ)X‖² / ‖WX‖²: a layer's squared error, relative to its output, on the cases that were observed.
+
+    Of tensors without a Gram matrix, such as embeddings, it is ‖w − ŵ‖² / ‖w‖²; of those of one dimension
+    `OF_CHANNELS` times as much.
+    """
+    if name not in evidence.found.get(GRAM, {}):
+        scale = OF_CHANNELS if weight.ndim < 2 else 1
+        return Curvature(scale / max(float(weight.double().square().sum()), 1e-300))
+    gram = damped(evidence.of(GRAM, name)).cpu()
+    rows = weight.double().reshape(len(gram), -1, gram.shape[-1])
+    return Curvature(1 / max(float(((rows @ gram) * rows).sum()), 1e-300), gram)
+
+
+@dataclass(frozen=True)
+class RateLoss:
+    """A quantiser that spends a bit only where it saves more loss than its price.
+
+    Attributes:
+        price: bits that a unit of loss is worth. The dearer the loss, the longer the file. With `layer_error`
+            and a price λ, a layer of n weights is left with a relative error of about √(0.7·n/λ).
+        loss: `squared_error`, `data_bits`, `layer_error`, or a function like them.
+        evidence: what the loss looks up; see `laconic.observe`.
+    """
+
+    price: float
+    loss: Loss = layer_error
+    evidence: Evidence = NOTHING
+
+    def __post_init__(self) -> None:
+        if not 0 < self.price < math.inf:
+            raise ValueError(f"price: expected above 0 and finite, got {self.price}")
+
+    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounding]:
+        """What rounds each tensor."""
+        return {name: Rounding(name, self) for name in tensors}
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """A `RateLoss` for one tensor."""
+
+    name: str
+    quantizer: RateLoss
+
+    def rounded(self, tensor: Tensor) -> tuple[I32, float] | None:
+        """Flat integers and their step; None where there is no grid for the tensor.
+
+        Raises:
+            MismatchError: the loss's curvature has another shape than the tensor.
+        """
+        weight = tensor.detach().cpu()
+        if not float(weight.abs().max()) > 0:
+            return np.zeros(weight.numel(), np.int32), 1.0
+        curvature = self.quantizer.loss(self.name, weight, self.quantizer.evidence)
+        rows, factors, costs = _whitened(self.name, weight, curvature, self.quantizer.price)
+        step = as_step(math.sqrt(6 * BITS_PER_NAT / costs.mean()))
+        if step == 0 or float(weight.abs().max()) / step > LARGEST_Q:
+            return None
+        n_rows = len(weight) if weight.ndim > 1 else 1
+        q = _round(rows, factors, costs, step, None)
+        model, _ = fit(q.ravel(), n_rows)
+        q = _round(rows, factors, costs, step, model)
+        largest = torch.finfo(tensor.dtype).max / step
+        return np.clip(q.ravel(), -min(largest, LARGEST_Q), min(largest, LARGEST_Q)).astype(np.int32), step
+
+
+def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> tuple[F64, F64 | None, F64]:
+    """The rows (groups, rows, d), U (groups, d, d) if there is one, and each weight's costs in bits.
+
+    They are of its squared error, once the weights after it have made up for it.
+    """
+    scale = price * curvature.scale
+    if curvature.gram is None:
+        rows = weight.double().reshape(1, len(weight) if weight.ndim > 1 else 1, -1)
+        diagonal = torch.ones_like(rows) if curvature.diagonal is None else curvature.diagonal.double()
+        if diagonal.numel() != rows.numel():
+            raise MismatchError(
+                f"{name}: curvature is {tuple(diagonal.shape)}, tensor is {tuple(weight.shape)}"
+            )
+        return rows.numpy(), None, (scale * diagonal.cpu().reshape(rows.shape)).numpy()
+    groups, d, _ = curvature.gram.shape
+    if weight.numel() % (groups * d) or len(weight) % groups:
+        raise MismatchError(f"{name}: curvature is {(groups, d, d)}, tensor is {tuple(weight.shape)}")
+    rows = weight.double().reshape(groups, -1, d)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature.gram.cpu().double()))
+    upper = torch.linalg.cholesky(inverse, upper=True)
+    costs = scale / upper.diagonal(dim1=1, dim2=2).square()
+    return rows.numpy(), upper.numpy(), costs[:, None].expand_as(rows).contiguous().numpy()
+
+
+def _round(rows: F64, factors: F64 | None, costs: F64, step: float, model: StaticModel | None) -> I32:
+    """Integers like `rows`: the nearest, or at the model's prices."""
+    groups, n_rows, _ = rows.shape
+    if model is None:
+        prices, lo, row_class, drop = np.zeros((1, 1)), 0, np.zeros(groups * n_rows, np.uint8), NO_DROP
+    else:
+        prices = model.precision - np.log2(np.maximum(model.frequencies(), 2.0**-8))
+        prices[:, -1] = np.minimum(prices[:, -1], 2 * model.precision) + ESCAPE_BITS
+        lo, row_class, drop = model.lo, model.row_class, model.column_drop
+    q = np.empty(rows.shape, np.int32)
+    for group in range(groups):
+        classes = row_class[group * n_rows : (group + 1) * n_rows]
+        factor = NO_FACTOR if factors is None else factors[group]
+        _round_rows(rows[group].copy(), factor, costs[group], step, (prices, lo, classes, drop), q[group])
+    return q
+
+
+NO_FACTOR, NO_DROP = np.zeros((0, 0)), np.zeros(0, np.uint8)
+
+
+@kernel
+def _round_rows(
+    rows: F64, factor: F64, costs: F64, step: float, model: tuple[F64, int, U8, U8], q: I32
+) -> None:
+    """Fill `q`; the rows are used up. The model: prices (classes, symbols), first integer, classes, drops."""
+    prices, lo, row_class, drop = model
+    width = prices.shape[1] - 1
+    for row in range(rows.shape[0]):
+        values = rows[row]
+        price = prices[row_class[row]]
+        for column in range(rows.shape[1]):
+            if drop.size:
+                price = prices[max(np.int64(row_class[row]) - drop[column], 0)]
+            x = min(max(values[column] / step, -2147483646.0), 2147483646.0)
+            nearest = np.rint(x)
+            best, best_bits = nearest, np.inf
+            for candidate in (nearest, nearest - np.sign(nearest), 0.0):
+                symbol = np.int64(candidate) - lo
+                bits = price[symbol if 0 <= symbol < width else width]
+                bits += costs[row, column] * (x - candidate) ** 2 * step * step
+                if bits < best_bits:
+                    best, best_bits = candidate, bits
+            q[row, column] = np.int32(best)
+            if factor.size:
+                error = (values[column] - best * step) / factor[column, column]
+                for later in range(column + 1, rows.shape[1]):
+                    values[later] -= error * factor[column, later]

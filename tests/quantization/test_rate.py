@@ -1,0 +1,129 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import laconic
+from laconic import RateLoss, data_bits, layer_error, squared_error
+from laconic.coding import stream
+from laconic.errors import MismatchError
+from laconic.evidence import FISHER, GRAM, Evidence
+from laconic.quantization.rate import Curvature
+
+
+def layer(n_in=48, n_out=24, seed=0):
+    """A weight, correlated inputs, and what they say."""
+    torch.manual_seed(seed)
+    linear = nn.Linear(n_in, n_out, bias=False)
+    inputs = torch.randn(400, n_in // 4) @ torch.randn(n_in // 4, n_in) + 0.3 * torch.randn(400, n_in)
+    evidence = laconic.observe(linear, [(inputs, torch.zeros(400))], [GRAM], lambda out, _: out.sum())
+    return linear.weight.detach(), inputs, evidence
+
+
+def rounded(quantizer, weight, name="weight"):
+    q, step = quantizer.of_each({name: weight})[name].rounded(weight)
+    return torch.from_numpy(q * step).reshape(weight.shape).to(weight.dtype), q, step
+
+
+def cost_bits(quantizer, weight, q, step):
+    """Bits of the integers, and of the loss at its price."""
+    n_bytes = len(stream.write(q.astype(np.int32), len(weight)))
+    decoded = torch.from_numpy(q * step).reshape(weight.shape)
+    curvature = quantizer.loss("weight", weight, quantizer.evidence)
+    error = (weight - decoded).double()
+    gram = torch.eye(weight.shape[1], dtype=torch.float64)[None] if curvature.gram is None else curvature.gram
+    return 8 * n_bytes + quantizer.price * curvature.scale * float(((error @ gram[0]) * error).sum())
+
+
+@pytest.mark.parametrize("loss", [squared_error, layer_error])
+def test_bits_plus_price_times_loss_is_lower_than_with_nearest_integers(loss):
+    weight, _, evidence = layer(96, 256)
+    quantizer = RateLoss(5000.0 if loss is squared_error else 5e4, loss, evidence)
+    _, q, step = rounded(quantizer, weight)
+    nearest = (weight / step).round().reshape(-1).numpy()
+    assert not np.array_equal(q, nearest)
+    assert cost_bits(quantizer, weight, q, step) < cost_bits(quantizer, weight, nearest, step)
+
+
+def test_what_is_saved_is_what_was_rounded(tmp_path):
+    weight, _, evidence = layer()
+    quantizer = RateLoss(1e4, evidence=evidence)
+    laconic.save({"weight": weight}, tmp_path / "w.lac", quantizer)
+    assert torch.equal(laconic.load(tmp_path / "w.lac")["weight"], rounded(quantizer, weight)[0])
+
+
+def test_errors_are_made_up_for_in_the_layers_output():
+    weight, inputs, evidence = layer()
+    exact = inputs @ weight.T
+    with_gram, q, step = rounded(RateLoss(1e4, evidence=evidence), weight)
+    nearest = (weight / step).round() * step
+
+    def error(decoded):
+        return float((inputs @ decoded.T - exact).norm() / exact.norm())
+
+    assert error(with_gram) < 0.7 * error(nearest)
+    assert not np.array_equal(q, (weight / step).round().reshape(-1).numpy())
+
+
+@pytest.mark.parametrize("price", [1e3, 1e4, 1e5])
+def test_the_relative_error_is_about_what_the_price_promises(price):
+    weight = torch.randn(200, 100, generator=torch.Generator().manual_seed(0))
+    decoded, _, _ = rounded(RateLoss(price * weight.numel() / 100), weight)
+    error = float((decoded - weight).norm() / weight.norm())
+    assert error == pytest.approx(math.sqrt(0.72 * 100 / price), rel=0.35)
+
+
+def test_dearer_losses_make_longer_files(tmp_path):
+    weight, _, evidence = layer(96, 256)
+    sizes = [
+        laconic.save({"weight": weight}, tmp_path / "w.lac", RateLoss(price, evidence=evidence))
+        for price in (1e2, 1e3, 1e4, 1e5)
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] / 3
+
+
+def test_weights_that_do_not_matter_become_zero_and_others_stay_near():
+    weight = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
+    fisher = torch.full_like(weight, 1e-9)
+    fisher[:, ::2] = 1.0
+    decoded, _, _ = rounded(RateLoss(1.0, data_bits, Evidence(1000, {FISHER: {"weight": fisher}})), weight)
+    assert (decoded[:, 1::2] == 0).all()
+    assert (decoded - weight)[:, ::2].abs().max() < 0.5
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (5, 1), (1, 5), (3, 4, 2, 2)])
+def test_any_shape_and_zeros(shape):
+    for weight in (torch.randn(shape), torch.zeros(shape)):
+        decoded, q, _ = rounded(RateLoss(1e6), weight)
+        assert decoded.shape == weight.shape
+        assert torch.allclose(decoded, weight, atol=0.1)
+        assert q.dtype == np.int32
+
+
+def test_groups_of_a_convolution_have_their_own_inputs():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 12, 3, groups=4, bias=False)
+    inputs = torch.randn(16, 8, 6, 6)
+    evidence = laconic.observe(conv, [(inputs, torch.zeros(16))], [GRAM], lambda out, _: out.sum())
+    decoded, _, _ = rounded(RateLoss(1e5, evidence=evidence), conv.weight.detach())
+    exact = conv(inputs)
+    conv.weight.data.copy_(decoded)
+    assert float((conv(inputs) - exact).norm() / exact.norm()) < 0.1
+
+
+def test_refusals(tmp_path):
+    weight = torch.randn(6, 4)
+    for price in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="price: expected above 0"):
+            RateLoss(price)
+    with pytest.raises(MismatchError, match="FISHER"):
+        laconic.save({"w": weight}, tmp_path / "w.lac", RateLoss(1.0, data_bits))
+    with pytest.raises(MismatchError, match=r"w: curvature is \(1, 5, 5\), tensor is \(6, 4\)"):
+        wrong = RateLoss(1.0, lambda *_: Curvature(gram=torch.eye(5)[None]))
+        laconic.save({"w": weight}, tmp_path / "w.lac", wrong)
+    with pytest.raises(laconic.UnsupportedError, match="expected a Grid for a difference"):
+        laconic.save({"w": weight}, tmp_path / "w.lac", RateLoss(1.0), base={"w": weight})
+    assert list(tmp_path.iterdir()) == []
