@@ -26,7 +26,7 @@ from torch import Tensor
 from laconic.coding.fit import fit
 from laconic.coding.symbol_models import StaticModel
 from laconic.errors import MismatchError
-from laconic.evidence import FISHER, GRAM, NOTHING, Evidence, damped
+from laconic.evidence import FISHER, GRAM, NOTHING, SENSITIVITY, Evidence, damped
 from laconic.jit import F64, I32, U8, kernel
 from laconic.quantization.grid import LARGEST_Q, as_step
 
@@ -40,12 +40,12 @@ class Curvature:
     """A loss as a quadratic form: Σ over rows of scale · (w − ŵ) H (w − ŵ)ᵀ.
 
     Attributes:
-        scale: units of loss.
+        scale: units of loss; a number, or one for each row, (out,).
         gram: H for each group of rows, (groups, d, d), positive definite; None where it is diagonal.
         diagonal: H's diagonals, in the weight's shape; None for ones.
     """
 
-    scale: float = 1.0
+    scale: float | Float[Tensor, " out"] = 1.0
     gram: Float[Tensor, "groups d d"] | None = None
     diagonal: Tensor | None = None
 
@@ -60,15 +60,22 @@ def squared_error(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Cu
 
 
 def data_bits(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
-    """½ Σ F·(w − ŵ)² in bits of all the data's targets, with the Fisher matrix's diagonal F (OBD).
+    """½ (w − ŵ) F (w − ŵ)ᵀ in bits of all the data's targets: at a price of 1 this is two-part MDL.
 
-    In this currency a price of 1 is two-part MDL for the cases that were observed.
+    The Fisher matrix F is its diagonal, if that was observed (OBD); otherwise, of a layer, the Gram matrix of
+    its inputs times the squared gradient of each output (K-FAC; Martens & Grosse 2015).
 
     Raises:
-        MismatchError: FISHER was not observed.
+        MismatchError: neither FISHER nor GRAM and SENSITIVITY were observed of the tensor.
     """
-    fisher = evidence.of(FISHER, name)
-    return Curvature(evidence.n * BITS_PER_NAT / 2, diagonal=fisher + 1e-6 * fisher.mean() + 1e-30)
+    del weight
+    bits = evidence.n * BITS_PER_NAT / 2
+    if name in evidence.found.get(GRAM, {}) and FISHER not in evidence.found:
+        sensitivity = evidence.of(SENSITIVITY, name).double()
+        floor = 1e-6 * sensitivity.mean() + 1e-300  # dead outputs
+        return Curvature(bits * (sensitivity + floor), damped(evidence.of(GRAM, name)).cpu())
+    fisher = evidence.of(FISHER, name).double()
+    return Curvature(bits, diagonal=fisher + 1e-6 * fisher.mean() + 1e-300)
 
 
 def layer_error(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
@@ -143,9 +150,12 @@ def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> 
 
     They are of its squared error, once the weights after it have made up for it.
     """
-    scale = price * curvature.scale
+    n_rows = len(weight) if weight.ndim > 1 else 1
+    scale = price * torch.as_tensor(curvature.scale, dtype=torch.float64).cpu().reshape(-1, 1)
+    if len(scale) not in (1, n_rows):
+        raise MismatchError(f"{name}: curvature has {len(scale)} rows, tensor is {tuple(weight.shape)}")
     if curvature.gram is None:
-        rows = weight.double().reshape(1, len(weight) if weight.ndim > 1 else 1, -1)
+        rows = weight.double().reshape(1, n_rows, -1)
         diagonal = torch.ones_like(rows) if curvature.diagonal is None else curvature.diagonal.double()
         if diagonal.numel() != rows.numel():
             raise MismatchError(
@@ -158,8 +168,9 @@ def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> 
     rows = weight.double().reshape(groups, -1, d)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature.gram.cpu().double()))
     upper = torch.linalg.cholesky(inverse, upper=True)
-    costs = scale / upper.diagonal(dim1=1, dim2=2).square()
-    return rows.numpy(), upper.numpy(), costs[:, None].expand_as(rows).contiguous().numpy()
+    of_rows = scale.expand(n_rows, 1).reshape(groups, -1, 1)
+    costs = of_rows / upper.diagonal(dim1=1, dim2=2).square()[:, None]
+    return rows.numpy(), upper.numpy(), costs.contiguous().numpy()
 
 
 def _round(rows: F64, factors: F64 | None, costs: F64, step: float, model: StaticModel | None) -> I32:
