@@ -9,7 +9,7 @@ import laconic
 from laconic import RateLoss, data_bits, layer_error, squared_error
 from laconic.coding import stream
 from laconic.errors import MismatchError
-from laconic.evidence import FISHER, GRAM, Evidence
+from laconic.evidence import FISHER, GRAM, SENSITIVITY, Evidence
 from laconic.quantization.rate import Curvature
 
 
@@ -39,8 +39,9 @@ def cost_bits(quantizer, weight, q, step):
 
 @pytest.mark.parametrize("loss", [squared_error, layer_error])
 def test_bits_plus_price_times_loss_is_lower_than_with_nearest_integers(loss):
-    weight, _, evidence = layer(96, 256)
-    quantizer = RateLoss(5000.0 if loss is squared_error else 5e4, loss, evidence)
+    _, _, evidence = layer(96, 256)
+    weight = 0.1 * torch.randn(256, 96)
+    quantizer = RateLoss(2000.0 if loss is squared_error else 5e4, loss, evidence)
     _, q, step = rounded(quantizer, weight)
     nearest = (weight / step).round().reshape(-1).numpy()
     assert (q != nearest).any()
@@ -85,6 +86,16 @@ def test_dearer_losses_make_longer_files(tmp_path):
     assert sizes[0] < sizes[-1] / 3
 
 
+def test_kronecker_factored_bits_spare_the_outputs_that_matter():
+    weight, _, evidence = layer()
+    sensitivity = torch.full((24,), 1e-3)
+    sensitivity[::2] = 1.0
+    both = Evidence(400, {**evidence.found, SENSITIVITY: {"weight": sensitivity}})
+    decoded, _, _ = rounded(RateLoss(1.0, data_bits, both), weight)
+    errors = (decoded - weight).square().sum(1)
+    assert errors[::2].mean() < 0.8 * errors[1::2].mean()
+
+
 def test_weights_that_do_not_matter_become_zero_and_others_stay_near():
     weight = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
     fisher = torch.full_like(weight, 1e-9)
@@ -123,6 +134,9 @@ def test_refusals(tmp_path):
         laconic.save({"w": weight}, tmp_path / "w.lac", RateLoss(1.0, data_bits))
     with pytest.raises(MismatchError, match=r"w: curvature is \(1, 5, 5\), tensor is \(6, 4\)"):
         wrong = RateLoss(1.0, lambda *_: Curvature(gram=torch.eye(5)[None]))
+        laconic.save({"w": weight}, tmp_path / "w.lac", wrong)
+    with pytest.raises(MismatchError, match=r"w: curvature has 5 rows, tensor is \(6, 4\)"):
+        wrong = RateLoss(1.0, lambda *_: Curvature(torch.ones(5)))
         laconic.save({"w": weight}, tmp_path / "w.lac", wrong)
     with pytest.raises(laconic.UnsupportedError, match="expected a Grid for a difference"):
         laconic.save({"w": weight}, tmp_path / "w.lac", RateLoss(1.0), base={"w": weight})
