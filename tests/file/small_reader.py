@@ -4,6 +4,7 @@ It proves that the page is a specification. `read` gives names, types, shapes an
 the decoded elements, so that floats compare bit by bit; whatever the page does not allow is `Refused`.
 
 A chunk's method is one function of METHODS: (entry, its bytes, the entries before it) → what the chunk means.
+The integers of the method grid are read by `small_streams`.
 """
 
 import math
@@ -11,14 +12,10 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from file.small_bytes import Bits, Bytes, Refused, check
+from file.small_streams import Layout, integers
 
-class Refused(Exception):  # noqa: N818
-    """The page does not allow these bytes."""
-
-
-def check(condition, complaint):
-    if not condition:
-        raise Refused(complaint)
+__all__ = ["Refused", "directory", "plan", "read"]
 
 
 @dataclass
@@ -34,77 +31,6 @@ class Entry:
     n_chunk_bytes: int = 0
     checksum: int = 0
     chunk: bytes = b""
-
-
-class Bytes:
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, n):
-        check(n <= len(self.data) - self.at, "a length runs past the end")
-        self.at += n
-        return self.data[self.at - n : self.at]
-
-    def rest(self):
-        return self.take(len(self.data) - self.at)
-
-    def uint(self, n):
-        return int.from_bytes(self.take(n), "little")
-
-    def varint(self):
-        value = 0
-        for i in range(9):
-            byte = self.uint(1)
-            value |= (byte & 127) << 7 * i
-            if byte < 128:
-                check(byte or not i, "a varint is longer than it need be")
-                return value
-        raise Refused("a varint is longer than nine bytes")
-
-    def name(self, previous):
-        shared, n_more = self.varint(), self.varint()
-        check(shared <= len(previous) and 1 <= shared + n_more <= 1024, "a name's length")
-        name = previous[:shared] + self.take(n_more)
-        check(name.decode(errors="replace").encode() == name, "a name is not UTF-8")
-        return name
-
-    def names(self):
-        """Names, each with a varint."""
-        found, previous = {}, b""
-        for _ in range(self.varint()):
-            previous = self.name(previous)
-            check(previous.decode() not in found, "a name twice")
-            found[previous.decode()] = self.varint()
-        return found
-
-
-class Bits:  # a section of them, which `close` ends at a whole byte
-    def __init__(self, source):
-        self.source, self.byte, self.left = source, 0, 0
-
-    def bit(self):
-        if not self.left:
-            self.byte, self.left = self.source.uint(1), 8
-        self.left -= 1
-        return self.byte >> self.left & 1
-
-    def number(self, n, value=0):
-        for _ in range(n):
-            value = value << 1 | self.bit()
-        return value
-
-    def run(self, of):
-        n = 0
-        while self.bit() == of:
-            n += 1
-        return n
-
-    def close(self):
-        check(self.byte & (1 << self.left) - 1 == 0, "padding is not zero")
-
-
-def unzigzag(z):
-    return -(z + 1) // 2 if z % 2 else z // 2
 
 
 def read(data, wanted=None, most_bytes=None):
@@ -186,7 +112,8 @@ def grid(entry, source, _):
         return b""
     (step,) = struct.unpack("<f", bytes(2) + source.take(2))
     check(0 < step < math.inf, "a step")
-    q = integers(source, math.prod(entry.shape), entry.shape[0] if len(entry.shape) > 1 else 1)
+    n_rows = entry.shape[0] if len(entry.shape) > 1 else 1
+    q = integers(source, Layout(math.prod(entry.shape), n_rows, math.prod(entry.shape[2:])))
     check(max(map(abs, q)) * step <= LARGEST[entry.type], "a value beyond the type's largest")
     return b"".join(rounded(number * step, TYPES[entry.type]) for number in q)
 
@@ -232,68 +159,3 @@ def set_places(source):
 
 
 METHODS = {0: exact, 1: grid, 3: cut}
-
-
-def integers(source, n, n_rows, nested=False):
-    lanes, shape, orders = source.take(3)
-    n_classes, precision, resolution = (lanes >> 4) + 1, shape & 15, 1 << (shape >> 4 & 3)
-    check(lanes & 15 <= 8 <= precision and shape < 64 and (n_classes == 1 or not nested), "a stream's header")
-    lo, width = unzigzag(source.varint()), source.varint() + 1
-    check(width < 1 << precision and -(2**31) <= lo <= 2**31 - width, "a table's range")
-    bits = Bits(source)
-    tables = [table(bits, width, resolution, orders >> 5, precision) for _ in range(n_classes)]
-    bits.close()
-    check(not nested or not tables[0][-1], "row classes that may escape")
-    classes = integers(source, n_rows, 1, nested=True) if n_classes > 1 else [0] * n_rows
-    check(set(classes) <= set(range(n_classes)), "a row's class")
-    of_each = (c for c in classes for _ in range(n // n_rows))
-    symbols = list(decoded(source, 1 << (lanes & 15), tables, of_each))
-    bits = Bits(source)
-    q = [lo + s if s < width else escape(bits, orders & 31, lo, width) for s in symbols]
-    bits.close()
-    return q
-
-
-def table(bits, width, resolution, order, precision):
-    """The frequencies of `width` integers and of the escape."""
-    weights, level = [], 2 * resolution
-    for _ in range(width + 1):
-        level += unzigzag(bits.number(order, bits.run(1)))
-        check(0 <= level <= 16 * resolution + 1, "a level")
-        octave, part = divmod(level - 1, resolution)
-        weights.append(OCTAVE[part * 8 // resolution] << octave if level else 0)
-    total, whole = sum(weights), 1 << precision
-    check(total, "an empty table")
-    frequencies = [max(1, (w * whole + total // 2) // total) if w else 0 for w in weights]
-    largest = frequencies.index(max(frequencies))
-    frequencies[largest] += whole - sum(frequencies)
-    check(frequencies[largest] > 0, "an overfull table")
-    return frequencies
-
-
-OCTAVE = (65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194)
-
-
-def decoded(source, n_lanes, tables, classes):
-    """The symbols, one for each of `classes`, which says whose table it is of."""
-    n_words = source.varint()
-    states = [source.uint(4) for _ in range(n_lanes)]
-    words = Bytes(source.take(2 * n_words))
-    check(min(states) >= 1 << 16, "a lane's state")
-    slots = [[(s, f, bias) for s, f in enumerate(table) for bias in range(f)] for table in tables]
-    for i, c in enumerate(classes):
-        rest, slot = divmod(states[i % n_lanes], len(slots[c]))
-        symbol, frequency, bias = slots[c][slot]
-        x = frequency * rest + bias
-        states[i % n_lanes] = x if x >= 1 << 16 else x << 16 | words.uint(2)
-        yield symbol
-    check(set(states) == {1 << 16} and not words.rest(), "the words' end")
-
-
-def escape(bits, order, lo, width):
-    n_zeros = bits.run(0)
-    check(n_zeros <= 34 - order, "an escape too long")
-    u = bits.number(n_zeros + order, 1) - (1 << order)
-    value = lo - 1 - (u - 1) // 2 if u % 2 else lo + width + u // 2
-    check(-(2**31) <= value < 2**31, "an integer of more than 32 bits")
-    return value

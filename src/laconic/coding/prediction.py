@@ -105,10 +105,15 @@ def _add_predictions(q: I32, sums: F64, within: I64, shift: int) -> bool:
     return True
 
 
+def can_predict(n_rows: int, n_columns: int) -> bool:
+    """Whether there may be coefficients: fewer than integers, so that they cannot swell a small tensor."""
+    return 1 < n_columns <= min(MOST_COLUMNS, n_rows - 1)
+
+
 def predictor(q: I32) -> Predictor | None:
     """The predictor that pays for the integers `q` (rows, columns), by estimate; None where none does."""
     n_rows, n_columns = q.shape
-    if not 1 < n_columns <= min(MOST_COLUMNS, n_rows - 1) or _largest(q) >= LARGEST_Q:
+    if not can_predict(n_rows, n_columns) or _largest(q) >= LARGEST_Q:
         return None
     x = _with_ones(q[:: -(-n_rows // MOST_ROWS)]).astype(np.float32)
     energy = np.square(x[:, 1:]).mean(1) + 0.1
