@@ -128,6 +128,13 @@ def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
     return {"step": len(step), **stream.measure(source, form.numel, form.n_rows)}
 
 
+def model(form: Form, chunk: bytes) -> str | None:
+    """The name of the model that codes a chunk which `decode` accepts; None where there is no stream."""
+    if form.method is not Method.GRID or not form.numel:
+        return None
+    return stream.model(Cursor(chunk[N_STEP_BYTES:], form.name))
+
+
 def _encode_on_grid(form: Form, tensor: Tensor, quantizer: Grid) -> bytes | None:
     if not form.numel:
         return None
