@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import laconic
+from file.test_golden import FOLDER
 from laconic.codec import DTYPES
 from laconic.coding import adaptive
 from laconic.coding.bits import varint, zigzag
@@ -36,6 +37,9 @@ def originals(tmp_path_factory):
         path = folder / name
         laconic.save(tensors, path)
         out.append((path.read_bytes(), laconic.load(path)))
+    for name in ("row-classes", "outliers", "column-drops", "formula-drops", "predicted-static", "extremes"):
+        golden = FOLDER / f"{name}.lac"
+        out.append((golden.read_bytes(), laconic.load(golden)))
     laconic.save(laconic.shrink(dense(), PLAN), path, plan=PLAN)
     return [*out, (path.read_bytes(), laconic.load(path))]
 

@@ -56,15 +56,21 @@ class Predictor:
         coefficients[:, 1:][np.tril_indices(n_columns, -1)] = flat[n_columns:]
         return cls(shift, coefficients)
 
-    def residuals(self, q: I32) -> I32:
-        """What is left of the integers `q` (rows, columns), all of them below LARGEST_Q in magnitude."""
+    def residuals(self, q: I32) -> I32 | None:
+        """What is left of the integers `q` (rows, columns), all of them below LARGEST_Q in magnitude.
+
+        None where a residual has more than 32 bits.
+        """
         left, weights = np.empty_like(q), self.coefficients.astype(np.float64)
         for rows in _slices(len(q), ROWS):
             x = _with_ones(q[rows])
             for some in _slices(q.shape[1], COLUMNS):
                 sums = x[:, : some.stop + 1] @ weights[some, : some.stop + 1].T
                 predicted = np.floor((sums + (1 << self.shift) // 2) / (1 << self.shift))
-                left[rows, some] = q[rows, some] - predicted.astype(np.int32)
+                exact = q[rows, some] - predicted
+                if exact.min() < INT32_MIN or exact.max() > INT32_MAX:
+                    return None
+                left[rows, some] = exact
         return left
 
     def integers(self, residuals: I32) -> I32 | None:

@@ -36,10 +36,11 @@ def write(q: I32, n_rows: int = 1, n_kernel: int = 1) -> bytes:
         n_kernel: elements in its dimensions from the third on.
     """
     model, n_bits = fit(q, n_rows)
-    found = predictor(q.reshape(-1, _width(q.size, n_rows, n_kernel)))
-    if found is not None:
-        left = found.residuals(q.reshape(-1, len(found.coefficients))).ravel()
-        flat = found.flat
+    lines = q.reshape(-1, _width(q.size, n_rows, n_kernel))
+    found = predictor(lines)
+    left = found.residuals(lines) if found else None
+    if found and left is not None:
+        left, flat = left.ravel(), found.flat
         coefficients = _write(flat, fit(flat, 1)[0], 1, 1)
         model_left, n_bits_left = fit(left, n_rows)
         if n_bits_left + 8 * len(coefficients) < n_bits:
