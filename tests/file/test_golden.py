@@ -1,6 +1,7 @@
 """Golden files: what version 1 wrote stays readable, and is still what is written.
 
-To add a file: add its tensors to TENSORS, or its integers and their writer to INTEGERS, run `python tests/file/test_golden.py`, and commit what it wrote.
+To add a file: add its tensors to TENSORS, or its integers and who writes their stream to INTEGERS, run
+`python tests/file/test_golden.py`, and commit what it wrote.
 A file that is there never changes; the encoder may learn to write shorter ones, under new names.
 """
 
@@ -134,17 +135,7 @@ INTEGERS = {
     "predicted-adaptive": (predicted(written_adaptively), correlated(100, 6)),
 }
 # What the first encoder wrote, which knew no streams but static ones with tables by levels: decoded for good.
-FIRST = (
-    "one-table",
-    "sparse",
-    "row-classes",
-    "outliers",
-    "types",
-    "odd-shapes",
-    "tied",
-    "many-lanes",
-    "plan",
-)
+FIRST = ("one-table", "sparse", "row-classes", "outliers", "types", "odd-shapes", "tied", "many-lanes", "plan")  # fmt: skip
 WRITTEN = (*TENSORS, *INTEGERS)
 CASES = (*FIRST, *WRITTEN)
 
@@ -218,13 +209,11 @@ def stream_traits(form, source):
         yield "a shift" if source.take(2)[1] else "no shift"
         source.take(source.varint())
     if kind.endswith("static"):
+        parts = static.measure(Cursor(source.data[source.at :], "here"), form.numel, form.n_rows)
         lanes, shape = source.take(2)
         yield "lanes" if lanes & 15 else "one lane"
         classes = "drops" if shape & static.BY_COLUMN else "classes" if lanes >> 4 else "one class"
-        escapes = static.measure(Cursor(source.data[source.at - 2 :], "here"), form.numel, form.n_rows)[
-            "escapes"
-        ]
-        yield "formula" if shape & static.BY_FORMULA else "levels", classes, bool(escapes)
+        yield "formula" if shape & static.BY_FORMULA else "levels", classes, parts["escapes"] > 0
 
 
 def test_together_they_use_every_part_of_a_stream():

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import surgeon
 
 GOLDEN = Path(__file__).parents[1] / "file" / "golden"
-DECODED_BYTES = 1 << 12  # what a file may decode to, so that a run is short
+DECODED_BYTES = 1 << 13  # what a file may decode to, so that a run is short
 MOST_BYTES = 1 << 30  # address space beyond what the interpreter has when fuzzing begins
 LONGEST_FILE = 1 << 14
 SCRATCH = Path(tempfile.mkdtemp()) / "mutant.lac"

@@ -12,11 +12,10 @@ from laconic.tensors import n_nonzero
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Describe the file's tensors: name, shape, dtype, method, model, sparsity, bits per weight,
-    bytes.
+    """Describe the file's tensors: name, shape, dtype, method, model, sparsity, bits per weight, bytes.
 
-    The model is what codes the integers of a tensor on the grid, None for others. Tensors are decoded one at a
-    time to count their zeros. Totals: weights, sparsity, bits per weight, bytes.
+    The model is that of the integers of a tensor on the grid, None for others. Tensors are decoded one
+    at a time to count their zeros. Totals: weights, sparsity, bits per weight, bytes.
     If the file tells how a dense model was cut: what the plan removes.
 
     Raises:
