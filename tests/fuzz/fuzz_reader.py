@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import surgeon
 
 GOLDEN = Path(__file__).parents[1] / "file" / "golden"
-DECODED_BYTES = 1 << 13  # what a file may decode to, so that a run is short
+DECODED_BYTES = 1 << 14  # what a file may decode to, so that a run is short
+ADAPTIVE_INTEGERS = 1000  # in a stream, each of which takes a millisecond as Python
 MOST_BYTES = 1 << 30  # address space beyond what the interpreter has when fuzzing begins
 LONGEST_FILE = 1 << 14
 SCRATCH = Path(tempfile.mkdtemp()) / "mutant.lac"
@@ -60,6 +61,7 @@ def mutate(data, most_bytes, seed):
 
 def main():
     container.FREE_BYTES, container.EXPANSION = DECODED_BYTES, 0
+    adaptive.MOST_INTEGERS = ADAPTIVE_INTEGERS
     adaptive._logits = functools.cache(adaptive._logits)  # the same for every stream, and slow as Python
     for file in sorted(GOLDEN.glob("*.lac")):
         read(file.read_bytes())  # imports what is imported late
