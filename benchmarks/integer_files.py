@@ -14,13 +14,18 @@ from laconic.codec import N_STEP_BYTES, Form, Method
 from laconic.coding import stream
 from laconic.coding.bits import Cursor
 from laconic.file import container
+from laconic.file.writer import assemble, spooled
 
 Integers = Mapping[str, NDArray[np.int32]]
 
 
 def write(path: Path, integers: Integers, steps: Mapping[str, float]) -> int:
     """Write float32 tensors, `integers` times their `steps` (bfloat16 numbers); the file's length."""
-    return container.write(path, [_chunk(name, q, steps[name]) for name, q in integers.items()], {})
+    with spooled(path, None) as spool:
+        for name, q in integers.items():
+            form, chunk = _chunk(name, q, steps[name])
+            spool.append(form, [chunk])
+        return assemble(path, spool, {}, {})
 
 
 def _chunk(name: str, q: NDArray[np.int32], step: float) -> tuple[Form, bytes]:

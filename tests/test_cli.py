@@ -62,6 +62,28 @@ def test_inspection_adds_up(checkpoint, capsys):
     assert code == 0
     assert "0.weight" in out
     assert "30×40" in out
+    assert [t["model"] for t in found["tensors"]] == ["adaptive"] * 4
+    assert "float32, grid, adaptive" in out
+
+
+def test_inspection_says_which_model_codes_a_tensor_in_eighty_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    line = torch.randn(400, 1)
+    deep = "model.layers.10.self_attention.output_projection.weight"
+    tensors = {deep: 8 * line + torch.randn(400, 6), "tied": line, "tied.again": line, "e": torch.zeros(0)}
+    laconic.save(tensors | {"i": torch.arange(3)}, tmp_path / "t.lac")
+    found = json.loads(run(capsys, "inspect", tmp_path / "t.lac", "--json")[1])["tensors"]
+    assert {t["name"]: t["model"] for t in found} == {
+        deep: "predicted, adaptive",
+        "tied": "adaptive",
+        "tied.again": None,
+        "e": None,
+        "i": None,
+    }
+    out = run(capsys, "inspect", tmp_path / "t.lac")[1]
+    assert max(map(len, out.splitlines())) <= 80
+    assert "int64, exact" in out
+    assert "= tied " in out
 
 
 def test_tied_tensors_decompress(tmp_path, capsys):

@@ -271,7 +271,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A .lac file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List a file's tensors: shape, sparsity, bits a weight, bytes."""
+    """List a file's tensors: shape, type, method and model, sparsity, bits a weight, bytes."""
     from laconic.file.inspect import inspect as read
 
     found = read(file)
@@ -299,11 +299,11 @@ def _inspection(found: dict[str, Any]) -> Table:
     table.add_column("bits/w", justify="right", footer=f"{found['bits_per_weight']:.2f}")
     table.add_column("bytes", justify="right", footer=f"{found['bytes']:,}")
     for tensor in found["tensors"]:
-        kind = tensor["dtype"] if tensor["method"] != "tied" else f"= {tensor['tied_to']}"
+        kind = [tensor["dtype"], tensor["method"], tensor["model"]]
         table.add_row(
             tensor["name"],
             "×".join(map(str, tensor["shape"])) or "scalar",
-            f"{kind}, {tensor['method']}" if tensor["method"] != "tied" else kind,
+            f"= {tensor['tied_to']}" if tensor["tied_to"] else ", ".join(filter(None, kind)),
             _percent(tensor["sparsity"]),
             f"{tensor['bits_per_weight']:.2f}",
             f"{tensor['bytes']:,}",

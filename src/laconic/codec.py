@@ -112,6 +112,13 @@ def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
     return {"step": len(step), **stream.measure(source, form.numel, form.n_rows)}
 
 
+def model(form: Form, chunk: bytes) -> str | None:
+    """The name of the model that codes a chunk which `decode` accepts; None where there is no stream."""
+    if form.method is not Method.GRID or not form.numel:
+        return None
+    return stream.model(Cursor(chunk[N_STEP_BYTES:], form.name))
+
+
 def _as(form: Form, method: Method) -> Form:
     return Form(form.name, form.dtype, form.shape, method)
 

@@ -39,6 +39,17 @@ def test_residuals_are_what_the_formula_says():
     assert found.residuals(q).tolist() == [[5 - predicted[0], -3 - predicted[1], 8 - predicted[2]]]
 
 
+def test_residuals_of_more_than_32_bits_are_not_coded(monkeypatch):
+    """Coefficients are found from some of the rows, and may suit others badly."""
+    wild = some_predictor(5, shift=0)
+    wild.coefficients[4, 1:5] = 2047
+    q = np.zeros((20, 5), np.int32)
+    q[13] = [2**20 - 1, 2**20 - 1, 2**20 - 1, 0, 0]
+    assert wild.residuals(q) is None
+    monkeypatch.setattr(stream, "predictor", lambda _: wild)
+    assert (stream.read(Cursor(stream.write(q.ravel(), 20), "here"), 100, 20) == q.ravel()).all()
+
+
 def test_correlated_columns_are_coded_shorter_and_others_as_before():
     q = correlated()
     data = stream.write(q.ravel(), len(q))

@@ -8,19 +8,23 @@ from laconic.coding.fit import fit
 from laconic.coding.tables import Formula, Levels, best_rice_order, frequencies
 from laconic.errors import FormatError
 
-formulas = st.builds(
-    lambda exponent, scale, growth, escape, spikes: Formula(
-        exponent, scale, growth, escape, np.array(spikes)
-    ),
-    exponent=st.integers(1, 63),
-    scale=st.integers(-200, 400),
-    growth=st.integers(0, 255),
-    escape=st.integers(0, 240),
-    spikes=st.lists(st.integers(-112, 112), min_size=1, max_size=16),
-)
+
+def formulas(n_classes=None):
+    """Of so many classes, or of any number."""
+    n = n_classes or 1
+    return st.builds(
+        lambda exponent, scale, growth, escape, spikes: Formula(
+            exponent, scale, growth, escape, np.array(spikes)
+        ),
+        exponent=st.integers(1, 63),
+        scale=st.integers(-200, 400),
+        growth=st.integers(0, 255),
+        escape=st.integers(0, 240),
+        spikes=st.lists(st.integers(-112, 112), min_size=n, max_size=n_classes or 16),
+    )
 
 
-@given(formulas)
+@given(formulas())
 def test_formulas_round_trip_and_give_tables(formula):
     order = best_rice_order(formula.codes())
     data = formula.to_bytes(order)

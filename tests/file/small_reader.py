@@ -4,21 +4,21 @@ It proves that the page is a specification. `read` gives names, types, shapes an
 the decoded elements, so that floats compare bit by bit; whatever the page does not allow is `Refused`.
 
 A chunk's method is one function of METHODS: (entry, its bytes, the entries before it) → what the chunk means.
+The integers of the method grid are read by `small_streams`.
 """
 
+import hashlib
 import math
 import struct
 import zlib
 from dataclasses import dataclass
 
+from file import small_planes
+from file.small_bytes import Bits, Bytes, Refused, check
+from file.small_streams import Layout, integers
 
-class Refused(Exception):  # noqa: N818
-    """The page does not allow these bytes."""
-
-
-def check(condition, complaint):
-    if not condition:
-        raise Refused(complaint)
+__all__ = ["Refused", "directory", "plan", "read"]
+NOTES = (3, 6)  # methods that are no tensors
 
 
 @dataclass
@@ -34,88 +34,47 @@ class Entry:
     n_chunk_bytes: int = 0
     checksum: int = 0
     chunk: bytes = b""
+    parent: bytes | None = None  # the elements of the parent's tensor
 
 
-class Bytes:
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, n):
-        check(n <= len(self.data) - self.at, "a length runs past the end")
-        self.at += n
-        return self.data[self.at - n : self.at]
-
-    def rest(self):
-        return self.take(len(self.data) - self.at)
-
-    def uint(self, n):
-        return int.from_bytes(self.take(n), "little")
-
-    def varint(self):
-        value = 0
-        for i in range(9):
-            byte = self.uint(1)
-            value |= (byte & 127) << 7 * i
-            if byte < 128:
-                check(byte or not i, "a varint is longer than it need be")
-                return value
-        raise Refused("a varint is longer than nine bytes")
-
-    def name(self, previous):
-        shared, n_more = self.varint(), self.varint()
-        check(shared <= len(previous) and 1 <= shared + n_more <= 1024, "a name's length")
-        name = previous[:shared] + self.take(n_more)
-        check(name.decode(errors="replace").encode() == name, "a name is not UTF-8")
-        return name
-
-    def names(self):
-        """Names, each with a varint."""
-        found, previous = {}, b""
-        for _ in range(self.varint()):
-            previous = self.name(previous)
-            check(previous.decode() not in found, "a name twice")
-            found[previous.decode()] = self.varint()
-        return found
-
-
-class Bits:  # a section of them, which `close` ends at a whole byte
-    def __init__(self, source):
-        self.source, self.byte, self.left = source, 0, 0
-
-    def bit(self):
-        if not self.left:
-            self.byte, self.left = self.source.uint(1), 8
-        self.left -= 1
-        return self.byte >> self.left & 1
-
-    def number(self, n, value=0):
-        for _ in range(n):
-            value = value << 1 | self.bit()
-        return value
-
-    def run(self, of):
-        n = 0
-        while self.bit() == of:
-            n += 1
-        return n
-
-    def close(self):
-        check(self.byte & (1 << self.left) - 1 == 0, "padding is not zero")
-
-
-def unzigzag(z):
-    return -(z + 1) // 2 if z % 2 else z // 2
-
-
-def read(data, wanted=None, most_bytes=None):
-    """Name → (type, shape, values) for the tensors `wanted`, by default all."""
+def read(data, wanted=None, most_bytes=None, parent=None):
+    """Name → (type, shape, values) for the tensors `wanted`, by default all; `parent` is of the same kind."""
     entries = directory(data)
-    holders = {e.name: e if e.original is None else entries[e.original] for e in entries if e.method != 3}
+    for entry in entries:
+        if entry.method == 5:
+            check(parent and digest(parent) == contents(named(entries), entries), "no parent, or another one")
+            kind, shape, entry.parent = parent.get(entry.name, (None, None, None))
+            check((kind, shape) == (TYPES[entry.type], entry.shape), "the parent's tensor")
+    holders = {
+        e.name: e if e.original is None else entries[e.original] for e in entries if e.method not in NOTES
+    }
     found = {name: e for name, e in holders.items() if wanted is None or name in wanted}
     limit = (64 << 20) + 1000 * len(data) if most_bytes is None else most_bytes
     check(sum(entry.n_bytes for entry in found.values()) <= limit, "more bytes than the limit")
     values = {name: contents(entry, entries) for name, entry in found.items()}
     return {name: (TYPES[entry.type], entry.shape, values[name]) for name, entry in found.items()}
+
+
+def named(entries):
+    """The parent's entry."""
+    found = [entry for entry in entries if entry.method == 6]
+    check(found, "differences without a parent")
+    return found[0]
+
+
+def digest(state):
+    lines = hashlib.sha256()
+    for name in sorted(state, key=str.encode):
+        kind, shape, values = state[name]
+        about = [
+            len(name.encode()),
+            name,
+            kind,
+            "x".join(map(str, shape)),
+            hashlib.sha256(values).hexdigest(),
+        ]
+        lines.update((" ".join(map(str, about)) + "\n").encode())
+    return lines.digest()
 
 
 def plan(data):
@@ -140,9 +99,13 @@ def directory(data):
     check(zlib.crc32(data[: source.at]) == source.uint(4), "the directory's checksum")
     entries, previous = [], b""
     for _ in range(lines.varint()):
-        check(not entries or entries[-1].method != 3, "an entry after the plan")
         previous = lines.name(previous)
         entries.append(line(lines, previous.decode(), entries))
+    methods = [entry.method for entry in entries]
+    notes = [method for method in methods if method in NOTES]
+    check(
+        notes in ([], [3], [6], [6, 3]) and methods[len(methods) - len(notes) :] == notes, "notes elsewhere"
+    )
     check(not lines.rest(), "bytes after the directory's end")
     check(len({entry.name for entry in entries}) == len(entries), "a name twice")
     for entry in entries:
@@ -164,7 +127,7 @@ def line(source, name, earlier):
     check(math.prod(n or 1 for n in entry.shape) * WIDTHS[entry.type] < 1 << 63, "a tensor of 2^63 bytes")
     entry.n_chunk_bytes, entry.checksum = source.varint(), source.uint(4)
     check(entry.method != 2, "tied, and of a type")
-    check(entry.method != 3 or (kind == 0x30 and not entry.shape), "a plan with type or dimensions")
+    check(entry.method not in NOTES or not (entry.type or entry.shape), "a note with type or dimensions")
     return entry
 
 
@@ -184,11 +147,18 @@ def grid(entry, source, _):
     check(entry.type < len(LARGEST), "integers on a grid")
     if not entry.n_bytes:
         return b""
-    (step,) = struct.unpack("<f", bytes(2) + source.take(2))
-    check(0 < step < math.inf, "a step")
-    q = integers(source, math.prod(entry.shape), entry.shape[0] if len(entry.shape) > 1 else 1)
+    q, step = on_grid(entry, source)
     check(max(map(abs, q)) * step <= LARGEST[entry.type], "a value beyond the type's largest")
     return b"".join(rounded(number * step, TYPES[entry.type]) for number in q)
+
+
+def on_grid(entry, source):
+    """The integers, and the step."""
+    check(entry.type < len(LARGEST), "integers on a grid")
+    (step,) = struct.unpack("<f", bytes(2) + source.take(2))
+    check(0 < step < math.inf, "a step")
+    n_rows = entry.shape[0] if len(entry.shape) > 1 else 1
+    return integers(source, Layout(math.prod(entry.shape), n_rows, math.prod(entry.shape[2:]))), step
 
 
 def rounded(x, kind):
@@ -208,7 +178,7 @@ def cut(_, source, entries):
         bits.close()
         places = list(set_places(source))
         for i, axis in places:
-            check(i < len(entries) and entries[i].method not in (2, 3), "a place that is no tensor")
+            check(i < len(entries) and entries[i].method not in (2, *NOTES), "a place that is no tensor")
             check(entries[i].shape[axis : axis + 1] == (len(kept),), "a dimension")
         check(kept and places and not seen & set(places), "a set without bits or places, or a place twice")
         seen |= set(places)
@@ -231,69 +201,33 @@ def set_places(source):
         before = place
 
 
-METHODS = {0: exact, 1: grid, 3: cut}
+def planes(entry, source, _):
+    return small_planes.planes(entry, source, WIDTHS[entry.type]) if entry.n_bytes else b""
 
 
-def integers(source, n, n_rows, nested=False):
-    lanes, shape, orders = source.take(3)
-    n_classes, precision, resolution = (lanes >> 4) + 1, shape & 15, 1 << (shape >> 4 & 3)
-    check(lanes & 15 <= 8 <= precision and shape < 64 and (n_classes == 1 or not nested), "a stream's header")
-    lo, width = unzigzag(source.varint()), source.varint() + 1
-    check(width < 1 << precision and -(2**31) <= lo <= 2**31 - width, "a table's range")
-    bits = Bits(source)
-    tables = [table(bits, width, resolution, orders >> 5, precision) for _ in range(n_classes)]
-    bits.close()
-    check(not nested or not tables[0][-1], "row classes that may escape")
-    classes = integers(source, n_rows, 1, nested=True) if n_classes > 1 else [0] * n_rows
-    check(set(classes) <= set(range(n_classes)), "a row's class")
-    of_each = (c for c in classes for _ in range(n // n_rows))
-    symbols = list(decoded(source, 1 << (lanes & 15), tables, of_each))
-    bits = Bits(source)
-    q = [lo + s if s < width else escape(bits, orders & 31, lo, width) for s in symbols]
-    bits.close()
-    return q
+def delta(entry, source, _):
+    if not entry.n_bytes:
+        return b""
+    width, mode = WIDTHS[entry.type], source.uint(1)
+    check(mode <= 1, "a mode")
+    if mode == 0:
+        return small_planes.difference(entry, source, width, entry.parent)
+    q, step = on_grid(entry, source)
+    old = [wide(entry.parent[i : i + width], TYPES[entry.type]) for i in range(0, entry.n_bytes, width)]
+    new = [rounded(p + number * step, TYPES[entry.type]) for p, number in zip(old, q, strict=True)]
+    check(all(math.isfinite(wide(x, TYPES[entry.type])) for x in new), "a sum that is not finite")
+    return b"".join(new)
 
 
-def table(bits, width, resolution, order, precision):
-    """The frequencies of `width` integers and of the escape."""
-    weights, level = [], 2 * resolution
-    for _ in range(width + 1):
-        level += unzigzag(bits.number(order, bits.run(1)))
-        check(0 <= level <= 16 * resolution + 1, "a level")
-        octave, part = divmod(level - 1, resolution)
-        weights.append(OCTAVE[part * 8 // resolution] << octave if level else 0)
-    total, whole = sum(weights), 1 << precision
-    check(total, "an empty table")
-    frequencies = [max(1, (w * whole + total // 2) // total) if w else 0 for w in weights]
-    largest = frequencies.index(max(frequencies))
-    frequencies[largest] += whole - sum(frequencies)
-    check(frequencies[largest] > 0, "an overfull table")
-    return frequencies
+def wide(raw, kind):
+    """A floating element as a Python float."""
+    if kind == "bfloat16":
+        return struct.unpack("<f", bytes(2) + raw)[0]
+    return struct.unpack({"float64": "<d", "float32": "<f", "float16": "<e"}[kind], raw)[0]
 
 
-OCTAVE = (65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194)
+def parent_digest(_, source, __):
+    return source.take(32)
 
 
-def decoded(source, n_lanes, tables, classes):
-    """The symbols, one for each of `classes`, which says whose table it is of."""
-    n_words = source.varint()
-    states = [source.uint(4) for _ in range(n_lanes)]
-    words = Bytes(source.take(2 * n_words))
-    check(min(states) >= 1 << 16, "a lane's state")
-    slots = [[(s, f, bias) for s, f in enumerate(table) for bias in range(f)] for table in tables]
-    for i, c in enumerate(classes):
-        rest, slot = divmod(states[i % n_lanes], len(slots[c]))
-        symbol, frequency, bias = slots[c][slot]
-        x = frequency * rest + bias
-        states[i % n_lanes] = x if x >= 1 << 16 else x << 16 | words.uint(2)
-        yield symbol
-    check(set(states) == {1 << 16} and not words.rest(), "the words' end")
-
-
-def escape(bits, order, lo, width):
-    n_zeros = bits.run(0)
-    check(n_zeros <= 34 - order, "an escape too long")
-    u = bits.number(n_zeros + order, 1) - (1 << order)
-    value = lo - 1 - (u - 1) // 2 if u % 2 else lo + width + u // 2
-    check(-(2**31) <= value < 2**31, "an integer of more than 32 bits")
-    return value
+METHODS = {0: exact, 1: grid, 3: cut, 4: planes, 5: delta, 6: parent_digest}

@@ -1,15 +1,19 @@
 """Damaged and malicious files: a named error, or what the checksums vouch for; nothing else."""
 
+import contextlib
 import random
 import zlib
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import laconic
+from file.test_golden import FOLDER
 from laconic.codec import DTYPES
-from laconic.coding.bits import varint
+from laconic.coding import adaptive
+from laconic.coding.bits import varint, zigzag
 from laconic.errors import FormatError, LaconicError, LimitError, UnsupportedError
 from laconic.file import container
 from laconic.file.inspect import inspect
@@ -37,6 +41,9 @@ def originals(tmp_path_factory):
     for tensors, base in ((PLANES, None), (CHILD, PARENT)):
         laconic.save(tensors, path, None, base=base)
         out.append((path.read_bytes(), laconic.load(path, base=PARENT)))
+    for name in ("row-classes", "outliers", "column-drops", "formula-drops", "predicted-static", "extremes"):
+        golden = FOLDER / f"{name}.lac"
+        out.append((golden.read_bytes(), laconic.load(golden)))
     laconic.save(laconic.shrink(dense(), PLAN), path, plan=PLAN)
     return [*out, (path.read_bytes(), laconic.load(path))]
 
@@ -318,6 +325,101 @@ PLANS = {
     "a plan with dimensions": (planned(SET + b"\0\0", shape=(1,)), "without type and dimensions"),
     "a plan before others": (planned(SET + b"\0\0", after=b"\0\1z\x20\0"), "the plan as the last entry"),
 }  # fmt: skip
+
+
+def gridded(*parts, shape=(3, 2)):
+    """A file of a float32 tensor on a grid, whose stream is `parts`."""
+    chunk = b"\x80\x3f" + b"".join(parts)
+    return seal(b"\1" + entry(form=0x10, shape=shape, chunk=chunk), chunk)
+
+
+def adaptively(*values, n_rows=1):
+    return b"\x0f" + adaptive.encode(np.array(values, np.int32), n_rows, 1)
+
+
+def prediction(shift, *coefficients):
+    inner = adaptively(*coefficients)
+    return bytes([0x1F, shift]) + varint(len(inner)) + inner
+
+
+def formula(p=12, c=0, h=0, e=0, spikes=b"\0", width=7):
+    """A static stream of one class by a formula, from −3, up to its tables; Rice codes are of order 0."""
+    head = bytes([0, 8 | 64, 0]) + varint(5) + varint(width - 1)
+    return head + bytes([p]) + varint(zigzag(c)) + bytes([h, e]) + spikes
+
+
+def one_value(n_lanes=1):
+    """The end of a stream whose symbols are all certain: no words."""
+    return b"\0" + b"\0\0\1\0" * n_lanes
+
+
+def certain(value):
+    """A static stream of one integer alone, however many there are."""
+    return bytes([0, 8, 0]) + varint(zigzag(value)) + b"\0\xa0" + one_value()
+
+
+NOUGHTS, STATE = adaptively(*6 * [0], n_rows=3), b"\0\0\1\0"
+TWO_CLASSES = b"\0\0\0\xaa"  # of zeros alone, by levels; what stands after a header's first two bytes
+LARGEST = adaptively(*6 * [2**31 - 1], n_rows=3)
+STREAMS = {
+    "no stream": (gridded(), "3 more bytes"),
+    "an adaptive stream without a state": (gridded(b"\x0f\0\0"), "4 more bytes"),
+    "a state that is too low": (gridded(b"\x0f\xff\xff\0\0"), "a state and whole words"),
+    "half a word": (gridded(NOUGHTS + b"\0"), "a state and whole words"),
+    "a word too many": (gridded(NOUGHTS + b"\0\0"), "decode to the end"),
+    "words that are missing": (gridded(b"\x0f" + STATE), "decode to the end"),
+    "too many integers": (gridded(NOUGHTS, shape=(1 << 21,)), "at most 1,048,576 integers"),
+    "a prediction in a prediction": (gridded(prediction(0, 0, 0, 0), prediction(0, 0, 0, 0), NOUGHTS), "a stream header"),
+    "predicted coefficients": (gridded(b"\x1f\0", varint(len(NOUGHTS) + 3), b"\x1f\0\0", NOUGHTS, NOUGHTS), "a stream header"),
+    "many predictions": (gridded(b"\x1f\0\0" * 5000), "3 more bytes"),
+    "a prediction of one column": (gridded(prediction(0, 0), NOUGHTS, shape=(6, 1)), "columns of more rows"),
+    "more columns than rows": (gridded(prediction(0, 0, 0, 0, 0, 0, 0), NOUGHTS, shape=(2, 3)), "columns of more rows"),
+    "a vector that is predicted": (gridded(prediction(0, *21 * [0]), NOUGHTS, shape=(6,)), "columns of more rows"),
+    "many columns": (gridded(prediction(0, 0, 0), NOUGHTS, shape=(2000, 1025)), "columns of more rows"),
+    "a large shift": (gridded(prediction(11, 0, 0, 0), NOUGHTS), "a shift to 10"),
+    "a large coefficient": (gridded(prediction(0, 0, 0, 2048), NOUGHTS), "coefficients of at most 2047"),
+    "the least coefficient": (gridded(prediction(0, 0, 0, -(2**31)), NOUGHTS), "coefficients of at most 2047"),
+    "coefficients beyond the end": (gridded(b"\x1f\0" + varint(1 << 60)), "more bytes"),
+    "coefficients, and more": (gridded(b"\x1f\0", varint(len(certain(0)) + 1), certain(0), b"\0", NOUGHTS), "nothing after"),
+    "no residuals": (gridded(prediction(0, 0, 0, 0)), "3 more bytes"),
+    "a predicted integer of 33 bits": (gridded(prediction(0, 1, 0, 0), LARGEST), "32 bits"),
+    "a formula with a resolution": (gridded(bytes([0, 8 | 64 | 16, 0]) + formula()[3:] + b"\0" + one_value()), "a formula without"),
+    "columns without classes": (gridded(bytes([0, 8 | 128]) + certain(0)[2:]), "columns with classes"),
+    "a wide formula": (gridded(bytes([0, 15 | 64, 0, 5]) + varint(4096) + formula()[5:] + one_value()), "at most 4096 integers"),
+    "a wide formula of few slots": (gridded(formula(width=256) + one_value()), "a stream header"),
+    "a formula that is cut": (gridded(formula()[:-2]), "more bytes"),
+    "an exponent of 0": (gridded(formula(p=0) + one_value()), "a formula's parameters"),
+    "a large exponent": (gridded(formula(p=64) + one_value()), "a formula's parameters"),
+    "a large scale": (gridded(formula(c=1025) + one_value()), "a formula's parameters"),
+    "a small scale": (gridded(formula(c=-1025) + one_value()), "a formula's parameters"),
+    "a large escape": (gridded(formula(e=241) + one_value()), "a formula's parameters"),
+    "a large spike": (gridded(formula(spikes=b"\xff" * 28 + b"\xc0") + one_value()), "a formula's parameters"),
+    "an endless spike": (gridded(formula(spikes=b"\xff" * 5000) + one_value()), "tables of Rice codes"),
+    "a row class that is too large": (gridded(b"\x10\x08" + TWO_CLASSES, certain(2), one_value()), "labels below 2"),
+    "a row class below zero": (gridded(b"\x10\x08" + TWO_CLASSES, certain(-1), one_value()), "labels below 2"),
+    "a drop that is too large": (gridded(b"\x10\x88" + TWO_CLASSES, certain(1), certain(2), one_value()), "labels below 2"),
+    "a drop below zero": (gridded(b"\x10\x88" + TWO_CLASSES, certain(1), certain(-1), one_value()), "labels below 2"),
+    "adaptive drops": (gridded(b"\x10\x88" + TWO_CLASSES, certain(1), NOUGHTS, one_value()), "a stream header"),
+}  # fmt: skip
+
+
+def test_the_streams_that_others_damage_are_read(tmp_path):
+    path = tmp_path / "crafted"
+    classes = b"\x10\x88" + TWO_CLASSES + certain(1) + certain(1) + one_value()
+    for parts in ([NOUGHTS], [prediction(10, 0, 0, 0), NOUGHTS], [certain(0)], [classes]):
+        path.write_bytes(gridded(*parts))
+        assert not laconic.load(path)["w"].any()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_crafted_streams_are_refused_by_name(name, tmp_path):
+    data, message = STREAMS[name]
+    (tmp_path / "crafted").write_bytes(data)
+    for action in (laconic.load, inspect):
+        with pytest.raises(FormatError, match=message):
+            action(tmp_path / "crafted")
+    with contextlib.suppress(FormatError):  # which does not decode
+        laconic.describe(tmp_path / "crafted")
 
 
 def test_the_plan_that_the_next_ones_damage_is_read(tmp_path):

@@ -2,21 +2,30 @@
 
 import ast
 import random
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import laconic
-from file import small_reader
+from coding.test_tables import formulas
+from file import small_bytes, small_planes, small_reader, small_streams
 from file.small_reader import Refused
-from file.test_golden import CASES, CUT, FOLDER
-from file.test_hostile import CRAFTED, PLANS
+from file.test_golden import CASES, CUT, DELTAS, FOLDER, PARENT, written_adaptively, written_statically
+from file.test_hostile import CRAFTED, PLANS, STREAMS
 from fuzz import surgeon
 from laconic.codec import DTYPES, GRID_DTYPES
+from laconic.coding import adaptive, static, stream
+from laconic.coding.bits import Cursor, varint
+from laconic.coding.prediction import Predictor
+from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
+from laconic.coding.tables import Levels
 from laconic.errors import LaconicError
 
 GOLDEN = sorted(FOLDER.glob("*.lac"))
@@ -35,20 +44,39 @@ def by_laconic(path, **limit):
 
 
 def test_it_imports_nothing_but_the_standard_library():
-    tree = ast.parse(Path(small_reader.__file__).read_text())
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
-    assert names <= sys.stdlib_module_names
+    names = set()
+    for module in (small_reader, small_planes, small_streams, small_bytes):
+        tree = ast.parse(Path(module.__file__).read_text())
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        names |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
+    assert names <= sys.stdlib_module_names | {
+        "file",
+        "file.small_streams",
+        "file.small_bytes",
+    }
+
+
+def test_the_page_lists_the_logistic_function_that_is_computed():
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    listed = [int(g) for g in re.search(r"k = 0 … 96:\s*`([\d,\s]+)`", page)[1].split(",")]
+    assert listed == small_streams.G == adaptive.LOGISTIC.tolist()
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden_files(path):
-    assert small_reader.read(path.read_bytes()) == by_laconic(path)
+    if not path.stem.startswith("delta"):
+        assert small_reader.read(path.read_bytes()) == by_laconic(path)
+        return
+    parent = {name: bits(tensor) for name, tensor in PARENT.items()}
+    assert small_reader.read(path.read_bytes(), parent=parent) == by_laconic(path, base=PARENT)
+    for other in (None, {}, parent | {"f": parent["d"]}):
+        with pytest.raises(Refused, match="parent"):
+            small_reader.read(path.read_bytes(), parent=other)
 
 
 def test_the_golden_files_are_all_here():
-    assert {path.stem for path in GOLDEN} == set(CASES)
+    assert {path.stem for path in GOLDEN} == {*CASES, *DELTAS, "delta-grid"}
 
 
 def test_the_golden_plan():
@@ -98,6 +126,86 @@ def test_files_of_any_kind(tmp_path_factory, shape, dtype, kind, error, seed):
     assert small_reader.read(path.read_bytes()) == by_laconic(path)
 
 
+WRITERS = {"chosen": stream.write, "static": written_statically, "adaptive": written_adaptively}
+INT32 = st.integers(-(2**31), 2**31 - 1)
+
+
+@st.composite
+def matrices(draw, elements, least_rows=1, most_kernels=4):
+    """Integers in rows of whole kernels, and how many a kernel has."""
+    kernel = draw(st.sampled_from([1, 1, 4, 20]))
+    n_columns = kernel * draw(st.integers(1, most_kernels))
+    n_rows = draw(st.integers(least_rows, least_rows + 20))
+    return draw(hnp.arrays(np.int32, (n_rows, n_columns), elements=elements)), kernel
+
+
+def agree(data, q, kernel):
+    """Both readers find `q` in a stream."""
+    assert (stream.read(Cursor(data, "here"), q.size, len(q), kernel) == q.ravel()).all()
+    source = small_bytes.Bytes(data)
+    assert small_streams.integers(source, small_streams.Layout(q.size, len(q), kernel)) == q.ravel().tolist()
+    assert not source.rest()
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@given(matrix=matrices(st.one_of(st.integers(-3, 3), st.integers(-3000, 3000), INT32)))
+def test_streams_of_any_kind(write, matrix):
+    q, kernel = matrix
+    agree(write(q.ravel(), len(q), kernel), q, kernel)
+
+
+@given(
+    matrix=matrices(st.integers(-(2**19), 2**19), least_rows=21, most_kernels=1),
+    shift=st.integers(0, 10),
+    seed=st.integers(0, 99),
+    residuals=st.sampled_from([written_adaptively, written_statically]),
+)
+def test_predicted_streams(matrix, shift, seed, residuals):
+    q, kernel = matrix
+    q = q if kernel > 1 else q.repeat(2, axis=1)  # two columns at least
+    m = kernel if kernel > 1 else q.shape[1]
+    lines = q.reshape(-1, m)
+    coefficients = np.random.default_rng(seed).integers(-60, 61, (m, m + 1))
+    coefficients[:, 1:] = np.tril(coefficients[:, 1:], -1)
+    found = Predictor(shift, coefficients)
+    inner = stream.write(found.flat)
+    head = bytes([stream.PREDICTED, shift]) + varint(len(inner)) + inner
+    agree(head + residuals(found.residuals(lines).ravel(), len(q), kernel), q, kernel)
+
+
+@st.composite
+def static_models(draw, tables, n_rows, n_columns):
+    n_classes = draw(st.integers(1, 5))
+    labels = st.integers(0, n_classes - 1)
+    rows = draw(hnp.arrays(np.uint8, n_rows, elements=labels))
+    drops = draw(hnp.arrays(np.uint8, n_columns, elements=labels)) if n_classes > 1 else ALL_COLUMNS_ALIKE
+    if draw(st.booleans()):
+        drops = ALL_COLUMNS_ALIKE
+    table = draw(tables(n_classes))
+    return StaticModel(draw(st.integers(-60, 40)), 30, table, draw(st.integers(10, 15)), rows, drops)
+
+
+TABLES = {
+    "formula": lambda n: formulas(n_classes=n),
+    "levels": lambda n: st.sampled_from([1, 2, 4, 8]).flatmap(
+        lambda r: hnp.arrays(np.int64, (n, 31), elements=st.integers(1, 6 * r + 1)).map(
+            lambda x: Levels(x, r)
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("tables", TABLES.values(), ids=TABLES)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_static_streams_under_any_tables(tables, data):
+    q, kernel = data.draw(matrices(st.one_of(st.integers(-60, 70), INT32)))
+    model = data.draw(static_models(tables, *q.shape))
+    if not model.frequencies()[:, -1].all():  # nothing may escape
+        q = q.clip(model.lo, model.lo + model.width - 1)
+    agree(static.write_under(model, q.ravel()), q, kernel)
+
+
 def change(rng):
     """Mutations of a few bytes."""
 
@@ -135,12 +243,12 @@ def test_mutants_are_refused_by_both_or_by_neither(tmp_path):
         assert refused in {(True, True), (False, False)}, (i, ours, theirs)
         assert refused[0] or ours == theirs
         outcomes.append(refused[0])
-    assert min(outcomes.count(True), outcomes.count(False)) > N_MUTANTS // 10
+    assert min(outcomes.count(True), outcomes.count(False)) > N_MUTANTS // 20
 
 
-@pytest.mark.parametrize("name", [*CRAFTED, *PLANS])
+@pytest.mark.parametrize("name", [*CRAFTED, *PLANS, *STREAMS])
 def test_crafted_files_are_refused(name):
-    data, *_ = CRAFTED.get(name) or PLANS[name]
+    data, *_ = CRAFTED.get(name) or PLANS.get(name) or STREAMS[name]
     with pytest.raises(Refused):
         small_reader.read(data)
         small_reader.plan(data)

@@ -9,6 +9,7 @@ import os
 os.environ["NUMBA_DISABLE_JIT"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import functools
 import random
 import resource
 import sys
@@ -20,6 +21,7 @@ import torch  # noqa: F401 – loaded before the limit on memory is set, and not
 
 with atheris.instrument_imports(include=["laconic"]):
     import laconic
+    from laconic.coding import adaptive
     from laconic.description.describe import describe
     from laconic.errors import LaconicError
     from laconic.file import container
@@ -31,6 +33,7 @@ import surgeon
 
 GOLDEN = Path(__file__).parents[1] / "file" / "golden"
 DECODED_BYTES = 1 << 14  # what a file may decode to, so that a run is short
+ADAPTIVE_INTEGERS = 1000  # in a stream, each of which takes a millisecond as Python
 MOST_BYTES = 1 << 30  # address space beyond what the interpreter has when fuzzing begins
 LONGEST_FILE = 1 << 14
 SCRATCH = Path(tempfile.mkdtemp()) / "mutant.lac"
@@ -58,6 +61,8 @@ def mutate(data, most_bytes, seed):
 
 def main():
     container.FREE_BYTES, container.EXPANSION = DECODED_BYTES, 0
+    adaptive.MOST_INTEGERS = ADAPTIVE_INTEGERS
+    adaptive._logits = functools.cache(adaptive._logits)  # the same for every stream, and slow as Python
     for file in sorted(GOLDEN.glob("*.lac")):
         read(file.read_bytes())  # imports what is imported late
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

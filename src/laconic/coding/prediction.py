@@ -56,15 +56,21 @@ class Predictor:
         coefficients[:, 1:][np.tril_indices(n_columns, -1)] = flat[n_columns:]
         return cls(shift, coefficients)
 
-    def residuals(self, q: I32) -> I32:
-        """What is left of the integers `q` (rows, columns), all of them below LARGEST_Q in magnitude."""
+    def residuals(self, q: I32) -> I32 | None:
+        """What is left of the integers `q` (rows, columns), all of them below LARGEST_Q in magnitude.
+
+        None where a residual has more than 32 bits.
+        """
         left, weights = np.empty_like(q), self.coefficients.astype(np.float64)
         for rows in _slices(len(q), ROWS):
             x = _with_ones(q[rows])
             for some in _slices(q.shape[1], COLUMNS):
                 sums = x[:, : some.stop + 1] @ weights[some, : some.stop + 1].T
                 predicted = np.floor((sums + (1 << self.shift) // 2) / (1 << self.shift))
-                left[rows, some] = q[rows, some] - predicted.astype(np.int32)
+                exact = q[rows, some] - predicted
+                if exact.min() < INT32_MIN or exact.max() > INT32_MAX:
+                    return None
+                left[rows, some] = exact
         return left
 
     def integers(self, residuals: I32) -> I32 | None:
@@ -105,10 +111,15 @@ def _add_predictions(q: I32, sums: F64, within: I64, shift: int) -> bool:
     return True
 
 
+def can_predict(n_rows: int, n_columns: int) -> bool:
+    """Whether there may be coefficients: fewer than integers, so that they cannot swell a small tensor."""
+    return 1 < n_columns <= min(MOST_COLUMNS, n_rows - 1)
+
+
 def predictor(q: I32) -> Predictor | None:
     """The predictor that pays for the integers `q` (rows, columns), by estimate; None where none does."""
     n_rows, n_columns = q.shape
-    if not 1 < n_columns <= min(MOST_COLUMNS, n_rows - 1) or _largest(q) >= LARGEST_Q:
+    if not can_predict(n_rows, n_columns) or _largest(q) >= LARGEST_Q:
         return None
     x = _with_ones(q[:: -(-n_rows // MOST_ROWS)]).astype(np.float32)
     energy = np.square(x[:, 1:]).mean(1) + 0.1

@@ -28,6 +28,7 @@ from laconic.jit import I32, I64, U8, U16, U64
 LANE_OVERHEAD = 1000  # a lane's four bytes for at least this many times as many bytes of words
 MOST_LOG2_LANES = 2  # more decode no faster, see LOG.md
 BY_FORMULA, BY_COLUMN = 1 << 6, 1 << 7  # in a stream's second byte
+WIDEST_FORMULA = 4096  # integers in a table that a few bytes describe, so that these cannot take long
 INT32 = np.iinfo(np.int32)
 
 
@@ -197,6 +198,8 @@ def read_header(
         raise source.error("a stream header", "values out of range")
     if (shape & BY_FORMULA and resolution != 1) or (shape & BY_COLUMN and n_classes == 1):
         raise source.error("a formula without a resolution, columns with classes", f"shape {shape:#x}")
+    if shape & BY_FORMULA and width > WIDEST_FORMULA:
+        raise source.error(f"at most {WIDEST_FORMULA} integers by a formula", f"{width}")
     if not INT32.min <= lo <= INT32.max - width + 1:
         raise source.error("a table of 32-bit integers", f"one from {lo}, {width} wide")
     tables_at = source.at

@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from laconic.coding import adaptive, static
 from laconic.coding.bits import Cursor, varint
 from laconic.coding.fit import fit
-from laconic.coding.prediction import MOST_COEFFICIENT, MOST_COLUMNS, MOST_SHIFT, Predictor, predictor
+from laconic.coding.prediction import (
+    MOST_COEFFICIENT,
+    MOST_COLUMNS,
+    MOST_SHIFT,
+    Predictor,
+    can_predict,
+    predictor,
+)
 from laconic.coding.symbol_models import StaticModel
 from laconic.jit import I32
 
@@ -29,10 +36,11 @@ def write(q: I32, n_rows: int = 1, n_kernel: int = 1) -> bytes:
         n_kernel: elements in its dimensions from the third on.
     """
     model, n_bits = fit(q, n_rows)
-    found = predictor(q.reshape(-1, _width(q.size, n_rows, n_kernel)))
-    if found is not None:
-        left = found.residuals(q.reshape(-1, len(found.coefficients))).ravel()
-        flat = found.flat
+    lines = q.reshape(-1, _width(q.size, n_rows, n_kernel))
+    found = predictor(lines)
+    left = found.residuals(lines) if found else None
+    if found and left is not None:
+        left, flat = left.ravel(), found.flat
         coefficients = _write(flat, fit(flat, 1)[0], 1, 1)
         model_left, n_bits_left = fit(left, n_rows)
         if n_bits_left + 8 * len(coefficients) < n_bits:
@@ -61,7 +69,7 @@ def read(source: Cursor, n: int, n_rows: int = 1, n_kernel: int = 1) -> I32:
     """
     if _next(source) != PREDICTED:
         return _read(source, n, n_rows, n_kernel)
-    found = _read_predictor(source, _width(n, n_rows, n_kernel))
+    found = _read_predictor(source, n, _width(n, n_rows, n_kernel))
     left = _read(source, n, n_rows, n_kernel)
     q = found.integers(left.reshape(-1, len(found.coefficients)))
     if q is None:
@@ -76,14 +84,16 @@ def _read(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
     return adaptive.decode(source, n, n_rows, n_kernel)
 
 
-def _read_predictor(source: Cursor, n_columns: int) -> Predictor:
+def _read_predictor(source: Cursor, n: int, n_columns: int) -> Predictor:
     _, shift = source.take(2)
-    if not 1 < n_columns <= MOST_COLUMNS or shift > MOST_SHIFT:
-        raise source.error(f"2 to {MOST_COLUMNS} columns, a shift to {MOST_SHIFT}", f"{n_columns}, {shift}")
+    if not can_predict(n // n_columns, n_columns):
+        raise source.error(f"2 to {MOST_COLUMNS} columns of more rows", f"{n_columns}, {n // n_columns}")
+    if shift > MOST_SHIFT:
+        raise source.error(f"a shift to {MOST_SHIFT}", f"{shift}")
     n_bytes = source.varint()
     inner = Cursor(source.take(n_bytes), source.place)
     flat = _read(inner, n_columns * (n_columns + 1) // 2, 1, 1)
-    if abs(flat).max() > MOST_COEFFICIENT:
+    if max(-int(flat.min()), int(flat.max())) > MOST_COEFFICIENT:
         raise source.error(f"coefficients of at most {MOST_COEFFICIENT}", "a larger one")
     return Predictor.from_flat(shift, n_columns, flat)
 
@@ -102,12 +112,13 @@ def measure(source: Cursor, n: int, n_rows: int = 1) -> Mapping[str, int]:
 
 
 def model(source: Cursor) -> str:
-    """The model's name."""
-    if _next(source) != PREDICTED:
-        return "adaptive" if _next(source) == ADAPTIVE else "static"
-    source.take(2)
-    source.take(source.varint())
-    return f"predicted, {model(source)}"
+    """The name of the model of a stream that `read` accepts."""
+    predicted = _next(source) == PREDICTED
+    if predicted:
+        source.take(2)
+        source.take(source.varint())
+    name = "adaptive" if _next(source) == ADAPTIVE else "static"
+    return f"predicted, {name}" if predicted else name
 
 
 def _next(source: Cursor) -> int | None:

@@ -13,11 +13,12 @@ from laconic.tensors import n_nonzero
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Describe the file's tensors: name, shape, dtype, method, sparsity, bits per weight, bytes.
+    """Describe the file's tensors: name, shape, dtype, method, model, sparsity, bits per weight, bytes.
 
-    Tensors are decoded one at a time to count their zeros, but for differences, which need their parent:
-    their sparsity is None, and so is the file's. Totals: weights, sparsity, bits per weight, bytes. If the
-    file tells how a dense model was cut: what the plan removes. If it has differences: the parent's digest.
+    The model is that of the integers of a tensor on the grid, None for others. Tensors are decoded one at a
+    time to count their zeros, but for differences, which need their parent: their sparsity is None, and so
+    is the file's. Totals: weights, sparsity, bits per weight, bytes. If the file tells how a dense model was
+    cut: what the plan removes. If it has differences: the parent's digest.
 
     Raises:
         FormatError: the file is damaged.
@@ -59,19 +60,21 @@ def _plan(reader: Reader) -> dict[str, Any] | None:
 def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
     form = entry.form
     n_bytes = entry.n_entry_bytes + entry.n_chunk_bytes
-    row = {
+    holder = reader.entries[entry.tied_to] if entry.tied_to else entry
+    chunk = reader.chunk(holder)
+    zeros = None
+    if holder.form.method is not Method.DELTA:
+        zeros = form.numel - n_nonzero(codec.decode(holder.form, chunk))
+    return {
         "name": form.name,
         "shape": list(form.shape),
         "dtype": str(form.dtype).removeprefix("torch."),
         "method": form.method.name.lower(),
+        "model": codec.model(form, chunk),
         "tied_to": entry.tied_to,
         "weights": form.numel,
         "bytes": n_bytes,
         "bits_per_weight": 8 * n_bytes / max(1, form.numel),
+        "zeros": zeros,
+        "sparsity": None if zeros is None else zeros / max(1, form.numel),
     }
-    holder = reader.entries[entry.tied_to] if entry.tied_to else entry
-    if holder.form.method is Method.DELTA:
-        return {**row, "zeros": None, "sparsity": None}
-    values = codec.decode(holder.form, reader.chunk(holder))
-    zeros = form.numel - n_nonzero(values)
-    return {**row, "zeros": zeros, "sparsity": zeros / max(1, form.numel)}
