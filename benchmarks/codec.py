@@ -33,12 +33,10 @@ from benchmarks.common import write_result
 from benchmarks.rate_distortion import figure
 from laconic import zoo
 from laconic.checkpoints import read_checkpoint
-from laconic.quantization import grid
 
 REPEATS = int(os.environ.get("REPEATS", "5"))
 PLOT = Path(__file__).parent.parent / "docs" / "rate-distortion.svg"
 QPS = range(-30, -17, 2)
-FINE = 5 * 2.0**-21  # the step of NNCodec's qp -75, which it takes for tensors of one dimension
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -128,22 +126,26 @@ def _check_equal(integers: Arrays, decoded: Arrays) -> None:
 
 
 def ours(state: Mapping[str, Tensor], most_error: float, path: Path) -> int:
-    """Write `state` with at most this squared error: one step for weights, NNCodec's own for the rest."""
-    weights = {name: tensor.double().reshape(-1).numpy() for name, tensor in state.items()}
+    """Write `state` with at most this squared error, rounded by rate and squared error at one price for all.
 
-    def steps(step: float) -> dict[str, float]:
-        return {name: step if tensor.ndim > 1 else FINE for name, tensor in state.items()}
+    Errors of tensors of one dimension count a hundred times, since the network minds them more.
+    """
 
-    low, high = FINE, 1.0
-    while (middle := grid.as_step(math.sqrt(low * high))) > low and high > 1.002 * low:
-        error = sum(grid.squared_error(weights[name], step) for name, step in steps(middle).items())
-        low, high = (middle, high) if error <= most_error else (low, middle)
-    chosen, largest = steps(grid.as_step(low)), float(torch.finfo(torch.float32).max)
-    integers = {
-        name: grid.quantize(w, chosen[name], largest).reshape(state[name].shape)
-        for name, w in weights.items()
-    }
-    return integer_files.write(path, integers, chosen)
+    def loss(name: str, tensor: Tensor, _: object) -> laconic.Curvature:
+        return laconic.Curvature(1.0 if tensor.ndim > 1 else 100.0)
+
+    def written(price: float) -> tuple[int, float]:
+        n_bytes = laconic.save(state, path, laconic.RateLoss(price, loss), include=list(state))
+        decoded = laconic.load(path)
+        return n_bytes, sum(
+            float((decoded[n].double() - t.double()).square().sum()) for n, t in state.items()
+        )
+
+    low, high = 1.0, 1e9
+    while high > 1.003 * low:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if written(middle)[1] <= most_error else (middle, high)
+    return written(high)[0]
 
 
 def equal_error() -> dict[str, Any]:
