@@ -26,7 +26,7 @@ from laconic import Coupled, Plan, Pruner, Rates, Tensor
 
 SEEDS = (0, 1, 2)
 N_IMAGES, EPOCHS, LEARNING_RATE = 1024, 10, 0.05
-RATES = {"layer1.0": 0.375}  # of the largest maps; of all other blocks, half
+RATES = {"layer1.0": 0.25}  # of the largest maps; of all other blocks, half
 OTHERWISE = 0.5
 REPETITIONS = 60
 
