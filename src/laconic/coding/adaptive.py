@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from laconic.coding.bits import Cursor
 from laconic.coding.rans import LOWEST_STATE
-from laconic.jit import I32, I64, U8, U16, kernel
+from laconic.jit import I32, I64, INT32_MAX, INT32_MIN, U8, U16, kernel
 
 MOST_INTEGERS = 1 << 20  # in a stream: a decision takes 50 ns, and may cost no bits
 
@@ -37,7 +37,6 @@ SIGN, UPPER, LOWER, N_PLAIN = 0, 1, 34, 101
 HIGHEST = 3071  # of a logit, in 256ths
 SCALE = 22  # bits of a stored probability
 MOST_SEEN = 255
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 FIRST_WEIGHT = 13107  # a fifth, in 65536ths
 # 65536 / (1 + e^(−k/4)) for k = −48 … 48, rounded.
 LOGISTIC = np.rint(65536 / (1 + np.exp(-np.arange(-48, 49) / 4))).astype(np.int64)

@@ -35,7 +35,7 @@ def write(plane: U8, n_rows: int) -> bytes | None:
     if model is None:
         return None
     classes = b""
-    if int(model.row_class.max()) > 0:
+    if model.tables.n_classes > 1:
         counts = np.bincount(model.row_class)[None]
         classes = _write(model.row_class, _model(counts, 0, np.zeros(1, np.uint8)), b"")
     out = _write(plane, model, classes)

@@ -30,7 +30,7 @@ from laconic.jit import F64, I32, I64, U8, kernel
 WIDEST_TABLE = 2048
 N_BUCKETS = 24
 N_ROUNDS = 6
-SMALLEST_SCALED = 512
+SMALLEST_CLUSTERED = 512
 BELOW = 0.3  # a magnitude that integers cannot tell from zero
 MISMATCH = 0.053  # 2 ln 2 times the bits a weight that a scale wrong by an octave costs, measured
 FIRST_EXPONENT, LAST_EXPONENT = 12, 32  # of a formula, in eighths
@@ -94,16 +94,16 @@ def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> tuple[StaticMo
 def _classifications(q: I32, n_rows: int) -> Iterator[_Classes]:
     """Ways to tell rows and columns apart: not at all, by profile, by scale."""
     alike = np.zeros(n_rows, np.uint8)
-    yield _Classes(alike, ALL_COLUMNS_ALIKE, 1, 0.0, growth=0 if q.size >= SMALLEST_SCALED else None)
+    yield _Classes(alike, ALL_COLUMNS_ALIKE, 1, 0.0, growth=0 if q.size >= SMALLEST_CLUSTERED else None)
     labels, n_classes = _cluster(q, n_rows)
     if n_classes > 1:
         yield _Classes(labels, ALL_COLUMNS_ALIKE, n_classes, _label_bits(labels))
-    if n_rows > 1 and q.size >= SMALLEST_SCALED:
+    if n_rows > 1 and q.size >= SMALLEST_CLUSTERED:
         yield from _scales(q, n_rows)
 
 
 def _label_bits(labels: U8) -> float:
-    return _entropy_bits(np.bincount(labels)) + 10 * 8  # in a stream of their own
+    return entropy_bits(np.bincount(labels)) + 10 * 8  # in a stream of their own
 
 
 def _window(q: I32) -> tuple[int, int]:
@@ -247,7 +247,8 @@ def _with_spikes(found: Formula, counts: I64, lo: int) -> Formula:
     return replace(found, spikes=spikes, escape=escape)
 
 
-def _entropy_bits(counts: I64) -> float:
+def entropy_bits(counts: I64) -> float:
+    """The ideal length of what was counted, under its own frequencies."""
     counts = counts[counts > 0]
     return float(-(counts * np.log2(counts / counts.sum())).sum())
 
@@ -358,7 +359,7 @@ def _profiles(q: I32, n_rows: int, bucket: U8) -> NDArray[np.float64]:
 def _cluster(q: I32, n_rows: int) -> tuple[U8, int]:
     """The class of each row, and how many classes, by the coarse profiles' estimate of all costs."""
     most = min(MOST_CLASSES, n_rows // 2)
-    if most < 2 or q.size < 512:
+    if most < 2 or q.size < SMALLEST_CLUSTERED:
         return np.zeros(n_rows, np.uint8), 1
     magnitudes = np.arange(1 << 12)
     bucket = np.minimum(
@@ -368,7 +369,7 @@ def _cluster(q: I32, n_rows: int) -> tuple[U8, int]:
     order = np.argsort(profiles @ np.arange(N_BUCKETS), kind="stable")
     sample = np.abs(q[:: max(1, q.size // 65536)].astype(np.int64))
     n_symbols = 2 * np.count_nonzero(np.bincount(np.minimum(sample, 255)))
-    best_bits, best_class = _entropy_bits(profiles.sum(0)) + 4 * n_symbols, None
+    best_bits, best_class = entropy_bits(profiles.sum(0)) + 4 * n_symbols, None
     n_classes = 2
     while n_classes <= most:
         rank = np.empty(n_rows, np.int64)

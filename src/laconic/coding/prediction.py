@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic.jit import F64, I32, I64, kernel
+from laconic.coding.fit import entropy_bits
+from laconic.jit import F64, I32, I64, INT32_MAX, INT32_MIN, kernel
 
 MOST_COLUMNS, MOST_SHIFT, MOST_COEFFICIENT = 1024, 10, (1 << 11) - 1
 LARGEST_Q = 1 << 20  # that are predicted when encoding
 WORTHWHILE = 0.005  # bits a weight, below which it is not tried
 MOST_ROWS = 1 << 14  # that coefficients are computed from
 ROWS, COLUMNS, SOME_COLUMNS = 1024, 64, 16  # that are predicted at a time
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,9 @@ def predictor(q: I32) -> Predictor | None:
     variances = ((left @ moments) * left).sum(1)
     gain = n_rows * 0.5 * np.log2(np.diag(moments)[1:] / variances).sum()
     found = Predictor(shift, rounded.astype(np.int64))
-    return found if gain - _entropy_bits(found.flat) > WORTHWHILE * q.size else None
+    cost = entropy_bits(np.unique(found.flat, return_counts=True)[1])
+    return found if gain - cost > WORTHWHILE * q.size else None
 
 
 def _largest(q: I32) -> int:
     return max(-int(q.min()), int(q.max()))
-
-
-def _entropy_bits(q: I32) -> float:
-    counts: NDArray[np.float64] = np.unique(q, return_counts=True)[1].astype(np.float64)
-    return float(-(counts * np.log2(counts / counts.sum())).sum())

@@ -13,7 +13,7 @@ import numpy as np
 
 from laconic.coding import bits, rans
 from laconic.coding.bits import Cursor, varint
-from laconic.coding.fit import fit
+from laconic.coding.fit import RAREST, fit
 from laconic.coding.symbol_models import (
     ALL_COLUMNS_ALIKE,
     MOST_CLASSES,
@@ -43,9 +43,9 @@ class Parts:
     escapes: int
 
 
-def write(q: I32, n_rows: int) -> bytes:
-    """Code the flat integers `q` (one at least), in `n_rows` equal rows, under the model that fits best."""
-    return write_under(fit(q, n_rows)[0], q)
+def write(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> bytes:
+    """Code the flat integers `q` under the model that fits best; the arguments are those of `fit`."""
+    return write_under(fit(q, n_rows, rarest)[0], q)
 
 
 def write_under(model: StaticModel, q: I32) -> bytes:
@@ -73,7 +73,7 @@ def write_model(
 ) -> bytes:
     """What stands before the words; the rows' labels are coded here unless they are given, coded."""
     rice_order = best_rice_order(model.tables.codes())
-    n_classes = len(model.frequencies())
+    n_classes = model.tables.n_classes
     if isinstance(model.tables, Levels):
         shape = model.precision | RESOLUTIONS.index(model.tables.resolution) << 4
     else:
@@ -94,8 +94,7 @@ def write_model(
 
 def _write_labels(labels: U8) -> bytes:
     """A stream of its own, of one class."""
-    wide = labels.astype(np.int32)
-    return write_under(fit(wide, 1, rarest=(0,))[0], wide)
+    return write(labels.astype(np.int32), 1, rarest=(0,))
 
 
 def _to_codes(q: I64, model: StaticModel) -> I64:

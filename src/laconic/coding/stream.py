@@ -102,10 +102,7 @@ def measure(source: Cursor, n: int, n_rows: int = 1) -> Mapping[str, int]:
     """Part → bytes of a stream of `n` ≥ 1 integers, from its side information; `source` is used up."""
     parts = dict[str, int]()
     if _next(source) == PREDICTED:
-        begin = source.at
-        source.take(2)
-        source.take(source.varint())
-        parts["prediction"] = source.at - begin
+        parts["prediction"] = _pass_predictor(source)
     if _next(source) == ADAPTIVE:
         return parts | {"code header": len(source.take(1)), "weights": len(source.take(len(source)))}
     return parts | dict(static.measure(source, n, n_rows))
@@ -115,10 +112,17 @@ def model(source: Cursor) -> str:
     """The name of the model of a stream that `read` accepts."""
     predicted = _next(source) == PREDICTED
     if predicted:
-        source.take(2)
-        source.take(source.varint())
+        _pass_predictor(source)
     name = "adaptive" if _next(source) == ADAPTIVE else "static"
     return f"predicted, {name}" if predicted else name
+
+
+def _pass_predictor(source: Cursor) -> int:
+    """Go on behind the coefficients; how many bytes that is."""
+    begin = source.at
+    source.take(2)
+    source.take(source.varint())
+    return source.at - begin
 
 
 def _next(source: Cursor) -> int | None:

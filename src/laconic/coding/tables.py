@@ -40,6 +40,11 @@ class Levels:
     levels: I64
     resolution: int
 
+    @property
+    def n_classes(self) -> int:
+        """How many tables there are."""
+        return len(self.levels)
+
     def weights(self, lo: int, width: int) -> I64:
         """(classes, width + 1) relative frequencies."""
         del lo, width
@@ -84,6 +89,11 @@ class Formula:
     growth: int
     escape: int
     spikes: I64
+
+    @property
+    def n_classes(self) -> int:
+        """How many tables there are."""
+        return len(self.spikes)
 
     def weights(self, lo: int, width: int) -> I64:
         """(classes, width + 1) relative frequencies."""

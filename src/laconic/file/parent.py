@@ -101,6 +101,9 @@ def _opened(base: State) -> Mapping[str, Tensor]:
         return unwrap(base).state_dict()
     if isinstance(base, Mapping):
         return base
-    with Path(base).open("rb") if not Path(base).is_dir() else Path(os.devnull).open("rb") as file:
-        head = file.read(len(MAGIC))
-    return _File(base) if head == MAGIC else open_checkpoint(Path(base))
+    path = Path(base)
+    if not path.is_dir():
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return _File(path)
+    return open_checkpoint(path)

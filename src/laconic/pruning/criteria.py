@@ -8,7 +8,6 @@ others only rank. A criterion may be silent about weights that it has nothing to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from laconic.errors import MismatchError
 from laconic.evidence import (
+    BITS_PER_NAT,
     FISHER,
     GRADIENT,
     GRAM,
@@ -30,7 +30,6 @@ from laconic.evidence import (
 )
 
 Weights: TypeAlias = Mapping[str, Tensor]
-BITS_PER_NAT = 1 / math.log(2)
 
 
 @runtime_checkable

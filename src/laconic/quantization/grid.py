@@ -27,6 +27,7 @@ from laconic.steps import keeps
 Floats = NDArray[Any]  # flat, float32 or float64
 LARGEST_Q = 2**31 - 2
 LARGEST_STEP = 2.0**127
+MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the tensor's type adds to it
 
 
 class Rounder(Protocol):
@@ -74,11 +75,10 @@ class Grid:
 
     def rounded(self, tensor: Tensor) -> tuple[I32, float] | None:
         """Flat integers and the coarsest step that keep the error, as decoded to the tensor's type."""
-        wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-        weights = tensor.to(wide).reshape(-1).numpy()
+        weights = widened(tensor).numpy()
         largest = torch.finfo(tensor.dtype).max
         peak = max(-float(weights.min()), float(weights.max()))
-        for margin in (1.0, 0.97, 0.9):
+        for margin in MARGINS:
             step = Grid(self.relative_error * margin).step(weights)
             if step is None:
                 return None
@@ -122,6 +122,11 @@ class Grid:
             else:
                 high = middle
         return low
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """A tensor's numbers, flat, in float32, or float64 if that is its type."""
+    return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).reshape(-1)
 
 
 def on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:

@@ -26,11 +26,10 @@ from torch import Tensor
 from laconic.coding.fit import fit
 from laconic.coding.symbol_models import StaticModel
 from laconic.errors import MismatchError
-from laconic.evidence import FISHER, GRAM, NOTHING, SENSITIVITY, Evidence, damped
+from laconic.evidence import BITS_PER_NAT, FISHER, GRAM, NOTHING, SENSITIVITY, Evidence, damped
 from laconic.jit import F64, I32, U8, kernel
 from laconic.quantization.grid import LARGEST_Q, as_step
 
-BITS_PER_NAT = 1 / math.log(2)
 OF_CHANNELS = 16  # each number of a bias or norm acts on a whole channel, and they are few
 ESCAPE_BITS = 24.0  # about what an integer outside the tables takes beside the escape
 
