@@ -74,14 +74,18 @@ def fine_tune(
         seed,
     )
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    with _in_bfloat16(model), _in_bfloat16(teacher):
+    with _fast(model), _fast(teacher):
         laconic.train(model, Augmented(), training, rules)
     model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     model.eval()
 
 
 @contextmanager
-def _in_bfloat16(model: nn.Module) -> Iterator[None]:
+def _fast(model: nn.Module) -> Iterator[None]:
+    """Products in bfloat16 on processors that may have them; others emulate them, ten times slower."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        yield
+        return
     exact = model.forward
 
     def forward(images: Tensor) -> Tensor:

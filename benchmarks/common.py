@@ -24,15 +24,21 @@ def write_result(script: str, results: Any) -> None:
     path = Path(script).with_suffix(".json")
     result = {
         "command": " ".join(["python", "-m", f"benchmarks.{path.stem}", *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "cores": os.cpu_count(),
-        "processor": _processor(),
+        **_machine(),
         "results": results,
     }
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(results, indent=2))
     print(f"written: {path}")
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+    }
 
 
 def _processor() -> str:
@@ -44,17 +50,19 @@ def _processor() -> str:
 
 
 def once(script: str, run: Callable[..., Row], *of: Any) -> Row:
-    """`run(*of)`, or what it returned when it was last run: kept in the folder runs/benchmarks.
+    """`run(*of)`, or what it returned when it was last run: kept beside the script, in the folder runs.
 
-    A benchmark of hours that is interrupted goes on with the runs that are missing.
+    A benchmark of hours that is interrupted goes on with the runs that are missing. After changing what a
+    script runs, delete its folder.
     """
-    folder = Path("runs") / "benchmarks" / Path(script).stem
+    folder = Path(script).parent / "runs" / Path(script).stem
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}.json"
     if not path.exists():
         row = run(*of)
         with atomic(path) as file:
-            file.write(json.dumps({"of": [str(value) for value in of], "row": row}, indent=2).encode())
+            kept = {"of": [str(value) for value in of], **_machine(), "row": row}
+            file.write(json.dumps(kept, indent=2).encode() + b"\n")
     kept = json.loads(path.read_text())
     print(*kept["of"], kept["row"], flush=True)
     return kept["row"]
