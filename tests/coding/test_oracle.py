@@ -10,7 +10,6 @@ import pytest
 from laconic.coding import static
 from laconic.coding.bits import Cursor
 from laconic.coding.fit import fit
-from laconic.coding.symbol_models import ideal_bits, to_symbols
 
 SHAPE = (250, 400)
 CODERS = {
@@ -30,11 +29,15 @@ def integers(kind):
     return np.rint(drawn.clip(-(2**30), 2**30)).astype(np.int32).ravel()
 
 
+def classes_of(model):
+    drop = model.column_drop if model.column_drop.size else np.zeros(SHAPE[1])
+    return np.maximum(model.row_class[:, None] - drop.astype(int), 0).ravel()
+
+
 def oracle_bits(symbols, model, coder):
     """The length of `symbols`, class after class, under the model's tables and another's coder."""
     make, method = CODERS[coder]
-    drop = model.column_drop if model.column_drop.size else np.zeros(SHAPE[1])
-    encoder, class_of = make(), np.maximum(model.row_class[:, None] - drop.astype(int), 0).ravel()
+    encoder, class_of = make(), classes_of(model)
     for c, frequencies in enumerate(model.frequencies()):
         (used,) = np.nonzero(frequencies)
         mine = np.searchsorted(used, symbols[class_of == c]).astype(np.int32)
@@ -50,9 +53,9 @@ def oracle_bits(symbols, model, coder):
 def test_words_and_states_against_other_coders_and_the_ideal(kind, coder):
     q = integers(kind)
     model, _ = fit(q, SHAPE[0])
-    symbols = to_symbols(q, model.lo, model.width)
-    classes = (model.row_class, model.column_drop)
-    ideal = ideal_bits(symbols, classes, model.frequencies(), model.precision)
+    symbols = np.where((q >= model.lo) & (q < model.lo + model.width), q - model.lo, model.width)
+    shares = model.frequencies()[classes_of(model), symbols] / 2**model.precision
+    ideal = -np.log2(shares).sum()
     ours = 8 * static.measure(Cursor(static.write(q, SHAPE[0]), "here"), q.size, SHAPE[0])["weights"]
     theirs = oracle_bits(symbols, model, coder)
     assert ideal <= min(ours, theirs)

@@ -152,8 +152,8 @@ ROWS, COLUMNS = np.arange(60)[:, None], np.arange(40)
 OUTLYING = np.where(integers(30, 40, seed=5) > 2, 2_000_000_000, integers(30, 40, scale=20))
 INTEGERS = {
     "extremes": (written_adaptively, np.array([[-(2**31), 2**31 - 1, 0], [1, -(2**31), -1]], np.int32)),
-    "row-classes-by-profile": (written_statically, integers(60, 40, scale=ROWS % 3)),
-    "row-classes-by-scale": (written_statically, integers(60, 40, scale=2.0 ** (ROWS % 6))),
+    "dead-rows": (written_statically, integers(60, 40, scale=ROWS % 3)),
+    "scaled-rows": (written_statically, integers(60, 40, scale=2.0 ** (ROWS % 6))),
     "column-drops": (written_statically, integers(60, 40, scale=(1 + ROWS % 2) * (COLUMNS % 2))),
     "formula": (written_statically, integers(30, 40, scale=20)),
     "formula-classes": (by_formula(escape=0, drops=False), integers(30, 40, scale=12)),
@@ -165,8 +165,11 @@ INTEGERS = {
     "predicted-kernels-static": (predicted(written_statically), correlated(60, 4).reshape(6, 10, 4)),
     "predicted-adaptive": (predicted(written_adaptively), correlated(100, 6)),
 }
-# What the first encoder wrote, which knew no streams but static ones with tables by levels: decoded for good.
-FIRST = ("one-table", "sparse", "row-classes", "outliers", "types", "odd-shapes", "tied", "many-lanes", "plan")  # fmt: skip
+# What earlier encoders wrote: decoded for good.
+FIRST = (
+    *("one-table", "sparse", "row-classes", "outliers", "types", "odd-shapes", "tied", "many-lanes", "plan"),
+    *("row-classes-by-profile", "row-classes-by-scale", "planes-in-lanes"),
+)
 WRITTEN = (*TENSORS, *INTEGERS)
 CASES = (*FIRST, *WRITTEN)
 

@@ -8,11 +8,9 @@ and the mean orders scales.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from laconic.coding import lanes, rans
+from laconic.coding import rans
 from laconic.coding.bits import Cursor, varint
 from laconic.coding.fit import levels_for
 from laconic.coding.static import read_header, read_words, write_model
@@ -24,7 +22,6 @@ PRECISION = 12
 MOST_GROUPS = 8
 WORTHWHILE = 0.99  # of a byte: what codes no shorter than this stays raw
 SAMPLE = 1 << 14
-LEAST_FOR_LANES = 1 << 15
 
 
 def write(plane: U8, n_rows: int) -> bytes | None:
@@ -43,25 +40,10 @@ def write(plane: U8, n_rows: int) -> bytes | None:
 
 
 def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
-    frequencies = _by_byte(model, model.frequencies())
-    if plane.size >= LEAST_FOR_LANES:
-        log2_lanes = lanes.LOG2_LANES
-        tables = lanes.encoder_tables(frequencies, PRECISION)
-        states, words = lanes.encode(plane, model.row_class, tables, PRECISION)
-    else:
-        log2_lanes = 0
-        symbols: Any = plane  # the kernel is compiled for bytes as well
-        classes_of = (model.row_class, ALL_COLUMNS_ALIKE)
-        states, words = rans.encode(symbols, classes_of, frequencies, log2_lanes, PRECISION)
+    of_each = (model.row_class, ALL_COLUMNS_ALIKE)
+    log2_lanes, states, words = rans.encode(plane, model.lo, of_each, model.frequencies(), PRECISION)
     head = write_model(model, log2_lanes, 0, classes)
     return b"".join([head, varint(words.size), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()])
-
-
-def _by_byte(model: StaticModel, frequencies: I64) -> I64:
-    """Frequencies of 0, 1, …, without the escape's."""
-    shifted = np.zeros((len(frequencies), model.lo + model.width), np.int64)
-    shifted[:, model.lo :] = frequencies[:, :-1]
-    return shifted
 
 
 def read(source: Cursor, n: int, n_rows: int) -> U8:
@@ -79,15 +61,11 @@ def read(source: Cursor, n: int, n_rows: int) -> U8:
     states, words = read_words(source, header.log2_lanes)
     if len(source):
         raise source.error("the stream's end", f"{len(source)} more bytes")
-    slots = rans.unfold(_by_byte(model, frequencies), model.precision)
-    symbols: Any = np.empty(n, np.uint8)
-    if header.log2_lanes == lanes.LOG2_LANES:
-        done = lanes.decode(states, words, model.row_class, slots, symbols)
-    else:
-        done = rans.decode(states, words, (model.row_class, ALL_COLUMNS_ALIKE), slots, symbols)
-    if not done:
+    plane = np.empty(n, np.uint8)
+    tables = rans.unfold(frequencies, model.precision)
+    if not rans.decode(states, words, (model.row_class, ALL_COLUMNS_ALIKE), tables, model.lo, plane):
         raise source.error("words that decode to the end", "too few, too many, or damaged ones")
-    return symbols
+    return plane
 
 
 def fit(plane: U8, n_rows: int) -> StaticModel | None:

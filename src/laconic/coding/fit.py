@@ -1,10 +1,9 @@
 """Fitting a static model: the range of the tables, the classes, the tables' kind and resolution.
 
 Every choice is made by the same sum, in bits: symbols under the rounded tables + tables + escapes + the
-labels. Classes are found in two ways. Rows are clustered on coarse profiles (a histogram over the magnitude's
-logarithm), by k-means with code lengths for distances; these classes know no order. Or rows and columns are
-labelled by the logarithm of their mean magnitude, so that classes are scales: the class of a weight is its
-row's less its column's.
+labels. Rows, or rows and columns, are labelled by the logarithm of their mean magnitude, so that classes are
+scales: the class of a weight is its row's less its column's. Which of these ways to tell weights apart is
+best shows on a sample of the rows; all else is counted in full.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from laconic.coding import tables
 from laconic.coding.bits import rice_bits
@@ -28,9 +26,8 @@ from laconic.coding.tables import PEAK, RESOLUTIONS, Formula, Levels, Tables, be
 from laconic.jit import F64, I32, I64, U8, kernel
 
 WIDEST_TABLE = 2048
-N_BUCKETS = 24
-N_ROUNDS = 6
-SMALLEST_CLUSTERED = 512
+SAMPLE = 1 << 17  # integers, about, on which classes are compared
+LEAST_IN_CLASSES = 512  # integers
 BELOW = 0.3  # a magnitude that integers cannot tell from zero
 MISMATCH = 0.053  # 2 ln 2 times the bits a weight that a scale wrong by an octave costs, measured
 FIRST_EXPONENT, LAST_EXPONENT = 12, 32  # of a formula, in eighths
@@ -46,7 +43,7 @@ class _Classes:
     columns: U8
     n: int
     bits: float
-    growth: int | None = None  # of scales, in sixteenths of an octave from class to class
+    growth: int  # of scales, in sixteenths of an octave from class to class
 
     def model(self, lo: int, candidate: _Candidate) -> StaticModel:
         return StaticModel(
@@ -77,28 +74,26 @@ def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> tuple[StaticMo
     the tables' ends may become escapes.
     """
     lo, width = _window(q)
-    best: tuple[float, StaticModel] | None = None
-    for classes in _classifications(q, n_rows):
-        counts = class_histograms(q, classes.rows, classes.columns, classes.n, (lo, width))
-        candidates = [_levels(counts, rarest)]
-        if classes.growth is not None:
-            candidates.append(_formula(counts, lo, classes.growth, candidates[0]))
-        for candidate in candidates:
-            bits = candidate.bits + classes.bits
-            if best is None or bits < best[0]:
-                best = bits, classes.model(lo, candidate)
-    assert best is not None  # all in one class is always tried
-    return best[1], best[0]
+    every = -(-q.size // SAMPLE) if n_rows > 1 else 1
+    sample = q.reshape(n_rows, -1)[::every].ravel()
+
+    def estimate(classes: _Classes) -> float:
+        counts = class_histograms(sample, classes.rows[::every], classes.columns, classes.n, (lo, width))
+        counts *= every
+        levels = _spanning(counts, (0, 8))
+        return min(levels.bits, _formula(counts, lo, classes.growth, levels).bits) + classes.bits
+
+    classes = min(_classifications(q, n_rows), key=estimate)
+    counts = class_histograms(q, classes.rows, classes.columns, classes.n, (lo, width))
+    levels = _levels(counts, rarest)
+    best = min(levels, _formula(counts, lo, classes.growth, levels), key=lambda found: found.bits)
+    return classes.model(lo, best), best.bits + classes.bits
 
 
 def _classifications(q: I32, n_rows: int) -> Iterator[_Classes]:
-    """Ways to tell rows and columns apart: not at all, by profile, by scale."""
-    alike = np.zeros(n_rows, np.uint8)
-    yield _Classes(alike, ALL_COLUMNS_ALIKE, 1, 0.0, growth=0 if q.size >= SMALLEST_CLUSTERED else None)
-    labels, n_classes = _cluster(q, n_rows)
-    if n_classes > 1:
-        yield _Classes(labels, ALL_COLUMNS_ALIKE, n_classes, _label_bits(labels))
-    if n_rows > 1 and q.size >= SMALLEST_CLUSTERED:
+    """Ways to tell rows and columns apart: not at all, by the scales of both, by those of rows."""
+    yield _Classes(np.zeros(n_rows, np.uint8), ALL_COLUMNS_ALIKE, 1, 0.0, 0)
+    if n_rows > 1 and q.size >= LEAST_IN_CLASSES:
         yield from _scales(q, n_rows)
 
 
@@ -117,43 +112,46 @@ def _window(q: I32) -> tuple[int, int]:
 
 
 def _scales(q: I32, n_rows: int) -> Iterator[_Classes]:
-    """Rows and columns by the logarithms of their mean magnitudes, in steps of which both take their due."""
-    for by_columns in (True, False):
-        rows, columns = _mean_logs(q, n_rows, by_columns)
-        n_labels = n_rows + by_columns * columns.size
+    """Rows and columns by the logarithms of their scales, in steps of which both take their due."""
+    alone, *both = _log_scales(q, n_rows)
+    for rows, columns in (both, (alone, np.zeros(0))):
+        n_labels = n_rows + columns.size
         growth = np.rint(16 * np.sqrt(n_labels / (MISMATCH * q.size)))
-        low, high = (np.percentile(rows, [1, 99]) + np.percentile(columns, [1, 99])).tolist()
+        low, high = np.percentile(rows, [1, 99])
+        top = 0.0
+        if columns.size:
+            bottom, top = np.percentile(columns, [1, 99])
+            low, high = low + bottom, high + top
         growth = int(np.clip(max(growth, np.ceil(16 * (high - low) / (MOST_CLASSES - 1))), 1, 255))
-        top = np.percentile(columns, 99)
         tops = np.clip(np.rint((rows + top - low) * 16 / growth), 0, MOST_CLASSES - 1).astype(np.uint8)
         n_classes = int(tops.max()) + 1
-        if n_classes == 1:
-            continue
-        drops = ALL_COLUMNS_ALIKE
-        if by_columns:
+        if n_classes > 1:
             drops = np.clip(np.rint((top - columns) * 16 / growth), 0, n_classes - 1).astype(np.uint8)
-        bits = _label_bits(tops) + (_label_bits(drops) if by_columns else 0.0)
-        yield _Classes(tops, drops, n_classes, bits, growth)
+            bits = _label_bits(tops) + (_label_bits(drops) if drops.size else 0.0)
+            yield _Classes(tops, drops, n_classes, bits, growth)
 
 
 @kernel
-def _mean_logs(q: I32, n_rows: int, by_columns: bool) -> tuple[F64, F64]:
-    """log2 of rows' and columns' scales: each the mean of magnitudes that the other's are divided out of."""
+def _log_scales(q: I32, n_rows: int) -> tuple[F64, F64, F64]:
+    """log2 of the scales of rows alone, of rows beside columns, and of columns.
+
+    Each is the mean of magnitudes that the other's are divided out of.
+    """
     n_columns = q.size // n_rows
-    rows, columns = np.zeros(n_rows), np.ones(n_columns)
-    for again in range(2 if by_columns else 1):
-        for row in range(n_rows):
-            total = 0.0
-            for column in range(n_columns):
-                total += (abs(np.float64(q[row * n_columns + column])) + BELOW) * columns[column]
-            rows[row] = n_columns / total
-        if by_columns and not again:
-            columns[:] = 0
-            for row in range(n_rows):
-                for column in range(n_columns):
-                    columns[column] += (abs(np.float64(q[row * n_columns + column])) + BELOW) * rows[row]
-            columns[:] = n_rows / columns
-    return -np.log2(rows), -np.log2(columns)
+    alone, rows, columns = np.zeros(n_rows), np.zeros(n_rows), np.zeros(n_columns)
+    for row in range(n_rows):
+        total = 0.0
+        for column in range(n_columns):
+            total += abs(np.float64(q[row * n_columns + column])) + BELOW
+        alone[row] = total / n_columns
+        for column in range(n_columns):
+            columns[column] += (abs(np.float64(q[row * n_columns + column])) + BELOW) / alone[row]
+    columns /= n_rows
+    inverse = 1 / columns
+    for row in range(n_rows):
+        for column in range(n_columns):
+            rows[row] += (abs(np.float64(q[row * n_columns + column])) + BELOW) * inverse[column]
+    return np.log2(alone), np.log2(rows / n_columns), np.log2(columns)
 
 
 def _formula(counts: I64, lo: int, growth: int, levels: _Candidate) -> _Candidate:
@@ -255,20 +253,7 @@ def entropy_bits(counts: I64) -> float:
 
 def _levels(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
     """The cheapest levels for `counts` (classes, window + 1)."""
-    width = counts.shape[1] - 1
-    total = counts.sum(0)
-    tried: set[tuple[int, int]] = set()
-    best: _Candidate | None = None
-    for rare in rarest:
-        frequent = np.flatnonzero(total[:width] > rare)
-        if frequent.size == 0:
-            break
-        span = (int(frequent[0]), int(frequent[-1]) + 1)
-        if span not in tried:
-            tried.add(span)
-            best = _better(best, _cost(counts, span, 2, PRECISIONS[-1]))
-    if best is None:  # everything lies outside the window: one escape's table
-        return _cost(counts, (0, 1), 1, PRECISIONS[0])
+    best = _spanning(counts, rarest)
     span = (best.first, best.first + best.width)
     for resolution in RESOLUTIONS:
         for precision in PRECISIONS:
@@ -276,9 +261,23 @@ def _levels(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
     return best
 
 
-def _better(a: _Candidate | None, b: _Candidate) -> _Candidate:
+def _spanning(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
+    """Levels in the cheapest range, apart from how they are rounded."""
+    width = counts.shape[1] - 1
+    total = counts.sum(0)
+    spans = dict[tuple[int, int], None]()
+    for rare in rarest:
+        frequent = np.flatnonzero(total[:width] > rare)
+        if frequent.size:
+            spans[int(frequent[0]), int(frequent[-1]) + 1] = None
+    if not spans:  # everything lies outside the window: one escape's table
+        return _cost(counts, (0, 1), 1, PRECISIONS[0])
+    return min((_cost(counts, span, 2, PRECISIONS[-1]) for span in spans), key=lambda found: found.bits)
+
+
+def _better(a: _Candidate, b: _Candidate) -> _Candidate:
     # The smaller precision decodes from a smaller cache: a hundredth of a percent is not worth it.
-    return a if a and a.bits <= b.bits * (1.0001 if b.precision > a.precision else 0.9999) else b
+    return a if a.bits <= b.bits * (1.0001 if b.precision > a.precision else 0.9999) else b
 
 
 def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -> _Candidate:
@@ -342,58 +341,3 @@ def _escape_bits(counts: I64, first: int, last: int) -> float:
             total += counts[c, i] * (2 * np.log2(i - last + 1) + 2)
         total += counts[c, width] * 2 * np.log2(WIDEST_TABLE)
     return total
-
-
-@kernel
-def _profiles(q: I32, n_rows: int, bucket: U8) -> NDArray[np.float64]:
-    """(rows, buckets) counts of |q| by the logarithm of its magnitude."""
-    profiles = np.zeros((n_rows, N_BUCKETS))
-    n_columns = q.size // n_rows
-    for row in range(n_rows):
-        mine = profiles[row]
-        for i in range(row * n_columns, (row + 1) * n_columns):
-            mine[bucket[min(abs(np.int64(q[i])), bucket.size - 1)]] += 1
-    return profiles
-
-
-def _cluster(q: I32, n_rows: int) -> tuple[U8, int]:
-    """The class of each row, and how many classes, by the coarse profiles' estimate of all costs."""
-    most = min(MOST_CLASSES, n_rows // 2)
-    if most < 2 or q.size < SMALLEST_CLUSTERED:
-        return np.zeros(n_rows, np.uint8), 1
-    magnitudes = np.arange(1 << 12)
-    bucket = np.minimum(
-        np.where(magnitudes < 4, magnitudes, 2 * np.log2(np.maximum(magnitudes, 1))), N_BUCKETS - 1
-    )
-    profiles = _profiles(q, n_rows, bucket.astype(np.uint8))
-    order = np.argsort(profiles @ np.arange(N_BUCKETS), kind="stable")
-    sample = np.abs(q[:: max(1, q.size // 65536)].astype(np.int64))
-    n_symbols = 2 * np.count_nonzero(np.bincount(np.minimum(sample, 255)))
-    best_bits, best_class = entropy_bits(profiles.sum(0)) + 4 * n_symbols, None
-    n_classes = 2
-    while n_classes <= most:
-        rank = np.empty(n_rows, np.int64)
-        rank[order] = np.arange(n_rows) * n_classes // n_rows
-        bits, row_class = _k_means(profiles, rank, n_classes)
-        bits += 4 * n_symbols * n_classes
-        if bits < best_bits:
-            best_bits, best_class = bits, row_class
-        n_classes *= 2
-    if best_class is None:
-        return np.zeros(n_rows, np.uint8), 1
-    used, labels = np.unique(best_class, return_inverse=True)  # k-means may empty a class
-    return labels.astype(np.uint8), len(used)
-
-
-def _k_means(profiles: NDArray[np.float64], row_class: I64, n_classes: int) -> tuple[float, I64]:
-    bits = np.inf
-    for _ in range(N_ROUNDS):
-        sums = np.eye(n_classes)[row_class].T @ profiles
-        shares = (sums + 0.05) / (sums + 0.05).sum(1, keepdims=True)
-        labels = np.bincount(row_class, minlength=n_classes) + 0.5
-        costs = profiles @ -np.log2(shares).T - np.log2(labels / labels.sum())
-        row_class = costs.argmin(1)
-        previous, bits = bits, float(costs[np.arange(len(costs)), row_class].sum())
-        if previous - bits < 1e-4 * bits:
-            break
-    return bits, row_class

@@ -7,14 +7,15 @@ under the rows' own scales: with the Cholesky factorisation of the weighted mome
 Σ_i x_i x_iᵀ / σ_i² = L D Lᵀ for x = (1, q_1, q_2, …), they are the rows of 1 − L⁻¹, rounded to a step at
 which their bits and what the rounding costs are balanced.
 
-All sums stay below 2^53, so float64 holds them exactly in any order, and matrix products do the work.
+Matrix products do the work: float64 holds all sums exactly, in any order, since they stay below 2^53, and
+float32 does where magnitudes turn out to be such that none can reach 2^24.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,9 @@ MOST_COLUMNS, MOST_SHIFT, MOST_COEFFICIENT = 1024, 10, (1 << 11) - 1
 LARGEST_Q = 1 << 20  # that are predicted when encoding
 WORTHWHILE = 0.005  # bits a weight, below which it is not tried
 MOST_ROWS = 1 << 14  # that coefficients are computed from
-ROWS, COLUMNS, SOME_COLUMNS = 1024, 64, 16  # that are predicted at a time
+Floating: TypeAlias = type[np.float32] | type[np.float64]
+ROWS, COLUMNS = 512, 32  # that are predicted at a time
+EXACT_IN_FLOAT32 = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -61,30 +64,49 @@ class Predictor:
 
         None where a residual has more than 32 bits.
         """
-        left, weights = np.empty_like(q), self.coefficients.astype(np.float64)
+        left = np.empty_like(q)
         for rows in _slices(len(q), ROWS):
-            x = _with_ones(q[rows])
-            for some in _slices(q.shape[1], COLUMNS):
-                sums = x[:, : some.stop + 1] @ weights[some, : some.stop + 1].T
-                predicted = np.floor((sums + (1 << self.shift) // 2) / (1 << self.shift))
-                exact = q[rows, some] - predicted
+            dtype = np.float32 if self._fits_float32(q[rows]) else np.float64
+            x = _with_ones(q[rows], dtype)
+            weights = self.coefficients.astype(dtype).T
+            for some in _slices(q.shape[1], 2 * COLUMNS):
+                sums = x[:, : some.stop + 1] @ weights[: some.stop + 1, some]
+                sums += (1 << self.shift) // 2
+                sums *= 2.0**-self.shift
+                exact = x[:, some.start + 1 : some.stop + 1] - np.floor(sums)
                 if exact.min() < INT32_MIN or exact.max() > INT32_MAX:
                     return None
                 left[rows, some] = exact
         return left
 
     def integers(self, residuals: I32) -> I32 | None:
-        """The inverse of `residuals`; None where an integer has more than 32 bits."""
-        q, weights = residuals.copy(), self.coefficients.astype(np.float64)
-        for rows in _slices(len(q), ROWS):
-            x = _with_ones(q[rows])
-            for some in _slices(q.shape[1], SOME_COLUMNS):
-                sums = x[:, : some.start + 1] @ weights[some, : some.start + 1].T
-                within = self.coefficients[some, some.start + 1 : some.stop + 1]
-                if not _add_predictions(q[rows, some], sums, within, self.shift):
-                    return None
-                x[:, some.start + 1 : some.stop + 1] = q[rows, some]
-        return q
+        """The inverse of `residuals`, in their place; None where an integer has more than 32 bits."""
+        for rows in _slices(len(residuals), ROWS):
+            left = residuals[rows]
+            x = self._integers(left, np.float32) if _largest(left) < EXACT_IN_FLOAT32 else None
+            if x is None or not self._fits_float32(x):
+                x = self._integers(left, np.float64)
+            if not (x.min() >= INT32_MIN and x.max() <= INT32_MAX):  # or not a number, behind a larger one
+                return None
+            residuals[rows] = x
+        return residuals
+
+    def _integers(self, residuals: I32, dtype: Floating) -> NDArray[Any]:
+        x, weights = np.ascontiguousarray(_with_ones(residuals, dtype).T), self.coefficients.astype(dtype)
+        for some in _slices(len(weights), COLUMNS):
+            sums = weights[some, : some.start + 1] @ x[: some.start + 1]
+            within = weights[some, some.start + 1 : some.stop + 1]
+            _add_predictions(x[some.start + 1 : some.stop + 1], sums, within, self.shift)
+        return x[1:].T
+
+    def _fits_float32(self, q: NDArray[Any]) -> bool:
+        """Whether float32 holds all sums that lead to `q` (rows, columns), and led to it if it did so.
+
+        An error would have needed a sum beyond the bound before it.
+        """
+        magnitudes = np.concatenate([[1.0], np.maximum(q.max(0), -q.min(0).astype(np.float64))])
+        sums = np.abs(self.coefficients) @ magnitudes + (1 << self.shift)
+        return max(sums.max(), magnitudes.max()) < EXACT_IN_FLOAT32
 
 
 def _slices(n: int, step: int) -> Iterator[slice]:
@@ -92,23 +114,24 @@ def _slices(n: int, step: int) -> Iterator[slice]:
         yield slice(at, min(at + step, n))
 
 
-def _with_ones(q: I32) -> F64:
-    return np.column_stack([np.ones(len(q)), q.astype(np.float64)])
+def _with_ones(q: I32, dtype: Floating) -> NDArray[Any]:
+    """(rows, columns + 1): ones before the columns."""
+    x = np.ones((len(q), q.shape[1] + 1), dtype)
+    x[:, 1:] = q
+    return x
 
 
 @kernel
-def _add_predictions(q: I32, sums: F64, within: I64, shift: int) -> bool:
-    """Add to each column what the sums, and the columns before in this block, predict of it."""
-    for row in range(q.shape[0]):
-        for j in range(q.shape[1]):
-            total = np.int64(sums[row, j]) + (1 << shift) // 2
-            for k in range(j):
-                total += within[j, k] * q[row, k]
-            value = q[row, j] + (total >> shift)
-            if not INT32_MIN <= value <= INT32_MAX:
-                return False
-            q[row, j] = value
-    return True
+def _add_predictions(x: NDArray[Any], sums: NDArray[Any], within: NDArray[Any], shift: int) -> None:
+    """Add to each column of `x` (columns, rows) what the sums, and the columns before it in `x`, predict."""
+    half, unit = x.dtype.type((1 << shift) // 2), x.dtype.type(2.0**-shift)
+    for j in range(x.shape[0]):
+        for k in range(j):
+            factor = within[j, k]
+            for row in range(x.shape[1]):
+                sums[j, row] += factor * x[k, row]
+        for row in range(x.shape[1]):
+            x[j, row] += np.floor((sums[j, row] + half) * unit)
 
 
 def can_predict(n_rows: int, n_columns: int) -> bool:
@@ -121,9 +144,8 @@ def predictor(q: I32) -> Predictor | None:
     n_rows, n_columns = q.shape
     if not can_predict(n_rows, n_columns) or _largest(q) >= LARGEST_Q:
         return None
-    x = _with_ones(q[:: -(-n_rows // MOST_ROWS)]).astype(np.float32)
-    energy = np.square(x[:, 1:]).mean(1) + 0.1
-    x /= np.sqrt(energy)[:, None]
+    x = _with_ones(q[:: -(-n_rows // MOST_ROWS)], np.float32)
+    x /= np.sqrt(np.square(x[:, 1:]).mean(1) + 0.1)[:, None]
     moments: F64 = (x.T @ x).astype(np.float64) / len(x)
     moments[np.diag_indices_from(moments)] += 1e-3 * np.trace(moments) / len(moments)
     factor: NDArray[Any] = np.linalg.cholesky(moments)

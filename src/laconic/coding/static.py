@@ -19,14 +19,10 @@ from laconic.coding.symbol_models import (
     MOST_CLASSES,
     StaticModel,
     best_golomb_order,
-    ideal_bits,
-    to_symbols,
 )
 from laconic.coding.tables import RESOLUTIONS, Formula, Levels, best_rice_order
 from laconic.jit import I32, I64, U8, U16, U64
 
-LANE_OVERHEAD = 1000  # a lane's four bytes for at least this many times as many bytes of words
-MOST_LOG2_LANES = 2  # more decode no faster, see LOG.md
 BY_FORMULA, BY_COLUMN = 1 << 6, 1 << 7  # in a stream's second byte
 WIDEST_FORMULA = 4096  # integers in a table that a few bytes describe, so that these cannot take long
 INT32 = np.iinfo(np.int32)
@@ -50,13 +46,13 @@ def write(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> bytes:
 
 def write_under(model: StaticModel, q: I32) -> bytes:
     """Code the flat integers `q` under a model that `fit` found for them."""
-    symbols = to_symbols(q, model.lo, model.width)
-    escaped = _to_codes(q[symbols == model.width].astype(np.int64), model)
-    escape_order = best_golomb_order(escaped) if escaped.size else 0
     frequencies, classes = model.frequencies(), (model.row_class, model.column_drop)
-    payload = ideal_bits(symbols, classes, frequencies, model.precision) / 8
-    log2_lanes = int(np.clip(np.log2(payload / (4 * LANE_OVERHEAD) + 1e-9), 0, MOST_LOG2_LANES))
-    states, words = rans.encode(symbols, classes, frequencies, log2_lanes, model.precision)
+    escaped = np.zeros(0, np.int64)
+    if frequencies[:, -1].any():
+        outside = (q < model.lo) | (q >= model.lo + model.width)
+        escaped = _to_codes(q[outside].astype(np.int64), model)
+    escape_order = best_golomb_order(escaped) if escaped.size else 0
+    log2_lanes, states, words = rans.encode(q, model.lo, classes, frequencies, model.precision)
     return b"".join(
         [
             write_model(model, log2_lanes, escape_order),
@@ -167,14 +163,14 @@ def read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
 
 def _decode(header: Header, states: U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
     model = header.model
-    symbols = np.empty(n, np.uint16)
-    slots = rans.unfold(header.frequencies, model.precision)
+    q = np.empty(n, np.int32)
+    tables = rans.unfold(header.frequencies, model.precision)
     classes = (model.row_class, model.column_drop)
-    if not rans.decode(states, words, classes, slots, symbols):
+    if not rans.decode(states, words, classes, tables, model.lo, q):
         raise source.error("words that decode to the end", "too few, too many, or damaged ones")
-    q = symbols.astype(np.int32)
-    q += np.int32(model.lo)
-    outside = np.flatnonzero(symbols == model.width)
+    outside = np.zeros(0, np.int64)
+    if header.frequencies[:, -1].any():
+        outside = np.flatnonzero(q == np.int64(model.lo + model.width).astype(np.int32))  # it may wrap
     codes = np.empty(outside.size, np.int64)
     n_bits = bits.read_golomb(escapes, header.escape_order, codes)
     if n_bits < 0 or not bits.padding_is_zero(escapes, n_bits):

@@ -41,7 +41,7 @@ def write(q: I32, n_rows: int = 1, n_kernel: int = 1) -> bytes:
     left = found.residuals(lines) if found else None
     if found and left is not None:
         left, flat = left.ravel(), found.flat
-        coefficients = _write(flat, fit(flat, 1)[0], 1, 1)
+        coefficients = _write(flat, fit(flat, 1)[0], 1, 1, SMALL >> 3)
         model_left, n_bits_left = fit(left, n_rows)
         if n_bits_left + 8 * len(coefficients) < n_bits:
             head = bytes([PREDICTED, found.shift]) + varint(len(coefficients))
@@ -49,9 +49,9 @@ def write(q: I32, n_rows: int = 1, n_kernel: int = 1) -> bytes:
     return _write(q, model, n_rows, n_kernel)
 
 
-def _write(q: I32, model: StaticModel, n_rows: int, n_kernel: int) -> bytes:
+def _write(q: I32, model: StaticModel, n_rows: int, n_kernel: int, small: int = SMALL) -> bytes:
     stream = static.write_under(model, q)
-    if len(stream) > SMALL or q.size > adaptive.MOST_INTEGERS:
+    if len(stream) > small or q.size > adaptive.MOST_INTEGERS:
         return stream
     return min(stream, bytes([ADAPTIVE]) + adaptive.encode(q, n_rows, n_kernel), key=len)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from laconic.coding.bits import golomb_bits
 from laconic.coding.tables import Tables, frequencies
-from laconic.jit import I32, I64, U8, U16, kernel
+from laconic.jit import I32, I64, U8, kernel
 
 PRECISIONS = (12, 14)
 MOST_CLASSES = 16
@@ -67,32 +67,3 @@ def class_histograms(q: I32, row_class: U8, column_drop: U8, n_classes: int, win
                 mine = counts[max(np.int64(row_class[row]) - column_drop[column], 0)]
             mine[s if 0 <= s < width else width] += 1
     return counts
-
-
-@kernel
-def to_symbols(q: I32, lo: int, width: int) -> U16:
-    """0 … width − 1 for integers in the tables' range, `width` (the escape) for others."""
-    symbols = np.empty(q.size, np.uint16)
-    for i in range(q.size):
-        s = np.int64(q[i]) - lo
-        symbols[i] = s if 0 <= s < width else width
-    return symbols
-
-
-@kernel
-def ideal_bits(symbols: U16, model: tuple[U8, U8], frequencies: I64, precision: int) -> float:
-    """Σ −log2 p of the symbols under the tables: what no coder with these tables can beat.
-
-    `model` is the rows' classes and the columns' drops.
-    """
-    row_class, column_drop = model
-    cost = precision - np.log2(np.maximum(frequencies, 1).astype(np.float64))
-    n_columns = symbols.size // row_class.size
-    total = np.float64(0)
-    for row in range(row_class.size):
-        mine = cost[row_class[row]]
-        for column in range(n_columns):
-            if column_drop.size:
-                mine = cost[max(np.int64(row_class[row]) - column_drop[column], 0)]
-            total += mine[symbols[row * n_columns + column]]
-    return float(total)
