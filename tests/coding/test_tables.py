@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laconic.coding.bits import Cursor
+from laconic.coding.bits import Cursor, best_rice_order
 from laconic.coding.fit import fit
-from laconic.coding.tables import Formula, Levels, best_rice_order, frequencies
+from laconic.coding.tables import Formula, Levels, frequencies
 from laconic.errors import FormatError
 
 

@@ -95,6 +95,17 @@ def rice_bits(values: I64, order: int) -> int:
 
 
 @kernel
+def best_rice_order(values: I64) -> int:
+    """The order below 8 that codes `values` ≥ 0 in the fewest bits."""
+    best, fewest = 0, rice_bits(values, 0)
+    for order in range(1, 8):
+        n_bits = rice_bits(values, order)
+        if n_bits < fewest:
+            best, fewest = order, n_bits
+    return best
+
+
+@kernel
 def write_rice(values: I64, order: int, out: U8) -> None:
     """Write `values` ≥ 0 into `out`, which is zero and long enough (see `rice_bits`)."""
     at = 0

@@ -8,13 +8,13 @@ best shows on a sample of the rows; all else is counted in full.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from laconic.coding import tables
-from laconic.coding.bits import rice_bits
+from laconic.coding.bits import best_rice_order, rice_bits
 from laconic.coding.symbol_models import (
     ALL_COLUMNS_ALIKE,
     MOST_CLASSES,
@@ -22,7 +22,7 @@ from laconic.coding.symbol_models import (
     StaticModel,
     class_histograms,
 )
-from laconic.coding.tables import PEAK, RESOLUTIONS, Formula, Levels, Tables, best_rice_order
+from laconic.coding.tables import PEAK, RESOLUTIONS, Formula, Levels, Tables
 from laconic.jit import F64, I32, I64, U8, kernel
 
 WIDEST_TABLE = 2048
@@ -168,11 +168,13 @@ def _formula(counts: I64, lo: int, growth: int, levels: _Candidate) -> _Candidat
     exponent, scale = _best_shape(inside, magnitudes, growth, scale)
     found = Formula(exponent, int(np.clip(scale, -1024, 1024)), growth, 0, np.zeros(len(counts), np.int64))
     found = _with_spikes(found, trimmed, lo + first)
-    bits, precision = min(
-        (_table_bits(trimmed, found, lo + first, precision), precision) for precision in PRECISIONS
-    )
-    bits += 8 * 5 + _escape_bits(counts, first, last)
-    return _Candidate(first, levels.width, found, precision, bits)
+    beside = 8 * 5 + _escape_bits(counts, first, last)
+
+    def at(precision: int) -> _Candidate:
+        bits = _table_bits(trimmed, found, lo + first, precision) + beside
+        return _Candidate(first, levels.width, found, precision, bits)
+
+    return _cheapest(map(at, PRECISIONS))
 
 
 @kernel
@@ -254,11 +256,18 @@ def entropy_bits(counts: I64) -> float:
 def _levels(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
     """The cheapest levels for `counts` (classes, window + 1)."""
     best = _spanning(counts, rarest)
-    span = (best.first, best.first + best.width)
-    for resolution in RESOLUTIONS:
-        for precision in PRECISIONS:
-            best = _better(best, _cost(counts, span, resolution, precision))
-    return best
+    span, finest = (best.first, best.first + best.width), PRECISIONS[-1]
+    by_resolution = {resolution: _cost(counts, span, resolution, finest) for resolution in RESOLUTIONS}
+    chosen = min(by_resolution, key=lambda resolution: by_resolution[resolution].bits)
+    others = [_cost(counts, span, chosen, precision) for precision in PRECISIONS[:-1]]
+    return _cheapest([*others, by_resolution[chosen]])
+
+
+def _cheapest(candidates: Iterable[_Candidate]) -> _Candidate:
+    """By bits; but tables of less precision decode from a smaller cache, so more must save a thousandth."""
+    return min(
+        candidates, key=lambda found: found.bits * (1.0 if found.precision == PRECISIONS[0] else 1.001)
+    )
 
 
 def _spanning(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
@@ -273,11 +282,6 @@ def _spanning(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
     if not spans:  # everything lies outside the window: one escape's table
         return _cost(counts, (0, 1), 1, PRECISIONS[0])
     return min((_cost(counts, span, 2, PRECISIONS[-1]) for span in spans), key=lambda found: found.bits)
-
-
-def _better(a: _Candidate, b: _Candidate) -> _Candidate:
-    # The smaller precision decodes from a smaller cache: a hundredth of a percent is not worth it.
-    return a if a.bits <= b.bits * (1.0001 if b.precision > a.precision else 0.9999) else b
 
 
 def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -> _Candidate:

@@ -27,8 +27,8 @@ MOST_COLUMNS, MOST_SHIFT, MOST_COEFFICIENT = 1024, 10, (1 << 11) - 1
 LARGEST_Q = 1 << 20  # that are predicted when encoding
 WORTHWHILE = 0.005  # bits a weight, below which it is not tried
 MOST_ROWS = 1 << 14  # that coefficients are computed from
-Floating: TypeAlias = type[np.float32] | type[np.float64]
-ROWS, COLUMNS = 512, 32  # that are predicted at a time
+Floats: TypeAlias = NDArray[np.floating[Any]]
+ROWS, COLUMNS = 512, 48  # that are predicted at a time
 EXACT_IN_FLOAT32 = 1 << 24
 
 
@@ -65,48 +65,50 @@ class Predictor:
         None where a residual has more than 32 bits.
         """
         left = np.empty_like(q)
+        largest: I64 = np.full(q.shape[1], _largest(q))
+        dtype = np.float32 if self._fits_float32(largest) else np.float64
+        weights = self.coefficients.astype(dtype).T
         for rows in _slices(len(q), ROWS):
-            dtype = np.float32 if self._fits_float32(q[rows]) else np.float64
-            x = _with_ones(q[rows], dtype)
-            weights = self.coefficients.astype(dtype).T
-            for some in _slices(q.shape[1], 2 * COLUMNS):
+            x = np.ones((len(q[rows]), q.shape[1] + 1), dtype)
+            x[:, 1:] = q[rows]
+            for some in _slices(q.shape[1], COLUMNS):
                 sums = x[:, : some.stop + 1] @ weights[: some.stop + 1, some]
                 sums += (1 << self.shift) // 2
                 sums *= 2.0**-self.shift
                 exact = x[:, some.start + 1 : some.stop + 1] - np.floor(sums)
-                if exact.min() < INT32_MIN or exact.max() > INT32_MAX:
+                if dtype is np.float64 and (exact.min() < INT32_MIN or exact.max() > INT32_MAX):
                     return None
                 left[rows, some] = exact
         return left
 
     def integers(self, residuals: I32) -> I32 | None:
         """The inverse of `residuals`, in their place; None where an integer has more than 32 bits."""
+        narrow, wide = (self.coefficients.astype(dtype) for dtype in (np.float32, np.float64))
         for rows in _slices(len(residuals), ROWS):
             left = residuals[rows]
-            x = self._integers(left, np.float32) if _largest(left) < EXACT_IN_FLOAT32 else None
-            if x is None or not self._fits_float32(x):
-                x = self._integers(left, np.float64)
-            if not (x.min() >= INT32_MIN and x.max() <= INT32_MAX):  # or not a number, behind a larger one
-                return None
-            residuals[rows] = x
+            x = self._integers(left, narrow)
+            if _largest(left) >= EXACT_IN_FLOAT32 or not self._fits_float32(np.abs(x).max(1)):
+                x = self._integers(left, wide)
+                if not (x.min() >= INT32_MIN and x.max() <= INT32_MAX):  # or no number, after a larger one
+                    return None
+            residuals[rows] = x.T
         return residuals
 
-    def _integers(self, residuals: I32, dtype: Floating) -> NDArray[Any]:
-        x, weights = np.ascontiguousarray(_with_ones(residuals, dtype).T), self.coefficients.astype(dtype)
-        for some in _slices(len(weights), COLUMNS):
-            sums = weights[some, : some.start + 1] @ x[: some.start + 1]
-            within = weights[some, some.start + 1 : some.stop + 1]
-            _add_predictions(x[some.start + 1 : some.stop + 1], sums, within, self.shift)
-        return x[1:].T
+    def _integers(self, residuals: I32, weights: Floats) -> Floats:
+        """(columns, rows); exact as far as all sums before are."""
+        x = np.ones((len(weights) + 1, len(residuals)), weights.dtype)
+        x[1:] = residuals.T
+        with np.errstate(over="ignore", invalid="ignore"):  # of what the callers refuse
+            for some in _slices(len(weights), COLUMNS):
+                sums = weights[some, : some.start + 1] @ x[: some.start + 1]
+                within = weights[some, some.start + 1 : some.stop + 1]
+                _add_predictions(x[some.start + 1 : some.stop + 1], sums, within, self.shift)
+        return x[1:]
 
-    def _fits_float32(self, q: NDArray[Any]) -> bool:
-        """Whether float32 holds all sums that lead to `q` (rows, columns), and led to it if it did so.
-
-        An error would have needed a sum beyond the bound before it.
-        """
-        magnitudes = np.concatenate([[1.0], np.maximum(q.max(0), -q.min(0).astype(np.float64))])
-        sums = np.abs(self.coefficients) @ magnitudes + (1 << self.shift)
-        return max(sums.max(), magnitudes.max()) < EXACT_IN_FLOAT32
+    def _fits_float32(self, largest: NDArray[Any]) -> bool:
+        """Whether float32 holds all sums over columns with at most these magnitudes, and the columns."""
+        sums = np.abs(self.coefficients) @ np.append(1.0, largest) + (1 << self.shift)
+        return bool(max(sums.max(), largest.max()) < EXACT_IN_FLOAT32)
 
 
 def _slices(n: int, step: int) -> Iterator[slice]:
@@ -114,15 +116,8 @@ def _slices(n: int, step: int) -> Iterator[slice]:
         yield slice(at, min(at + step, n))
 
 
-def _with_ones(q: I32, dtype: Floating) -> NDArray[Any]:
-    """(rows, columns + 1): ones before the columns."""
-    x = np.ones((len(q), q.shape[1] + 1), dtype)
-    x[:, 1:] = q
-    return x
-
-
 @kernel
-def _add_predictions(x: NDArray[Any], sums: NDArray[Any], within: NDArray[Any], shift: int) -> None:
+def _add_predictions(x: Floats, sums: Floats, within: Floats, shift: int) -> None:
     """Add to each column of `x` (columns, rows) what the sums, and the columns before it in `x`, predict."""
     half, unit = x.dtype.type((1 << shift) // 2), x.dtype.type(2.0**-shift)
     for j in range(x.shape[0]):
@@ -144,11 +139,16 @@ def predictor(q: I32) -> Predictor | None:
     n_rows, n_columns = q.shape
     if not can_predict(n_rows, n_columns) or _largest(q) >= LARGEST_Q:
         return None
-    x = _with_ones(q[:: -(-n_rows // MOST_ROWS)], np.float32)
+    some = q[:: -(-n_rows // MOST_ROWS)]
+    x = np.ones((len(some), n_columns + 1), np.float32)
+    x[:, 1:] = some
     x /= np.sqrt(np.square(x[:, 1:]).mean(1) + 0.1)[:, None]
     moments: F64 = (x.T @ x).astype(np.float64) / len(x)
     moments[np.diag_indices_from(moments)] += 1e-3 * np.trace(moments) / len(moments)
     factor: NDArray[Any] = np.linalg.cholesky(moments)
+    bits_saved = n_rows * np.log2(np.sqrt(np.diag(moments)) / np.diag(factor))[1:].sum()
+    if bits_saved < WORTHWHILE * q.size:
+        return None
     inverse: NDArray[Any] = np.linalg.inv(factor / np.diag(factor))
     exact = (np.eye(n_columns + 1) - inverse)[1:]
     shift = int(np.clip(np.rint(np.log2(np.sqrt(n_rows / 12))), 0, MOST_SHIFT))

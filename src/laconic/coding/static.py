@@ -20,7 +20,7 @@ from laconic.coding.symbol_models import (
     StaticModel,
     best_golomb_order,
 )
-from laconic.coding.tables import RESOLUTIONS, Formula, Levels, best_rice_order
+from laconic.coding.tables import RESOLUTIONS, Formula, Levels
 from laconic.jit import I32, I64, U8, U16, U64
 
 BY_FORMULA, BY_COLUMN = 1 << 6, 1 << 7  # in a stream's second byte
@@ -68,7 +68,7 @@ def write_model(
     model: StaticModel, log2_lanes: int, escape_order: int, row_labels: bytes | None = None
 ) -> bytes:
     """What stands before the words; the rows' labels are coded here unless they are given, coded."""
-    rice_order = best_rice_order(model.tables.codes())
+    rice_order = bits.best_rice_order(model.tables.codes())
     n_classes = model.tables.n_classes
     if isinstance(model.tables, Levels):
         shape = model.precision | RESOLUTIONS.index(model.tables.resolution) << 4

@@ -134,11 +134,6 @@ def unzigzagged(codes: I64) -> I64:
     return np.where(codes % 2 == 0, codes // 2, -(codes + 1) // 2)
 
 
-def best_rice_order(codes: I64) -> int:
-    """The order that codes `codes` in the fewest bits."""
-    return min(range(8), key=lambda order: bits.rice_bits(codes, order))
-
-
 def _rice(codes: I64, order: int) -> bytes:
     out = np.zeros((bits.rice_bits(codes, order) + 7) // 8, np.uint8)
     bits.write_rice(codes, order, out)
