@@ -65,7 +65,7 @@ class Predictor:
         None where a residual has more than 32 bits.
         """
         left = np.empty_like(q)
-        largest: I64 = np.full(q.shape[1], _largest(q))
+        largest: I64 = np.ones(q.shape[1], np.int64) * _largest(q)
         dtype = np.float32 if self._fits_float32(largest) else np.float64
         weights = self.coefficients.astype(dtype).T
         for rows in _slices(len(q), ROWS):
@@ -87,7 +87,7 @@ class Predictor:
         for rows in _slices(len(residuals), ROWS):
             left = residuals[rows]
             x = self._integers(left, narrow)
-            if _largest(left) >= EXACT_IN_FLOAT32 or not self._fits_float32(np.abs(x).max(1)):
+            if _largest(left) >= EXACT_IN_FLOAT32 or not self._fits_float32(np.maximum(x.max(1), -x.min(1))):
                 x = self._integers(left, wide)
                 if not (x.min() >= INT32_MIN and x.max() <= INT32_MAX):  # or no number, after a larger one
                     return None
@@ -146,8 +146,9 @@ def predictor(q: I32) -> Predictor | None:
     moments: F64 = (x.T @ x).astype(np.float64) / len(x)
     moments[np.diag_indices_from(moments)] += 1e-3 * np.trace(moments) / len(moments)
     factor: NDArray[Any] = np.linalg.cholesky(moments)
-    bits_saved = n_rows * np.log2(np.sqrt(np.diag(moments)) / np.diag(factor))[1:].sum()
-    if bits_saved < WORTHWHILE * q.size:
+    seems = len(some) * np.log2(np.sqrt(np.diag(moments)) / np.diag(factor))[1:].sum()
+    by_chance = n_columns * (n_columns + 1) / 4 / np.log(2)  # noise too saves half a nat a coefficient
+    if (seems - by_chance) * n_rows / len(some) < WORTHWHILE * q.size:
         return None
     inverse: NDArray[Any] = np.linalg.inv(factor / np.diag(factor))
     exact = (np.eye(n_columns + 1) - inverse)[1:]
