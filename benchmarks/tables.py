@@ -1,6 +1,6 @@
-"""The tables of docs/methods.md, from the committed results: `python -m benchmarks.tables` writes them.
+"""The documentation's tables, from the committed results: `python -m benchmarks.tables` writes them.
 
-Each stands between ``<!-- table: name -->`` and ``<!-- end -->``; a test compares page and results.
+Each stands between ``<!-- table: name -->`` and ``<!-- end -->``; a test compares pages and results.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "methods.md"
+PAGES = tuple(HERE.parent / "docs" / f"{page}.md" for page in ("methods", "rounding"))
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Figure = Mapping[str, float]
 
@@ -95,8 +95,48 @@ def channels() -> str:
     return markdown(head, rows)
 
 
+def calibrated() -> str:
+    found = results("calibrated")
+    rows = [["the exact network", "", f"{100 * found['dense_accuracy']:.2f}"]]
+    rows += [
+        [f"{float(price):,.0f}", f"{row['file_bytes']['mean'] / 1000:.1f}", percent(row["accuracy"])]
+        for price, row in found["prices"].items()
+    ]
+    return markdown(["price", "kB", "accuracy, %"], rows)
+
+
+def equal_error() -> str:
+    rows = [
+        [
+            network,
+            str(point["qp"]),
+            f"{8 * point['laconic_bytes'] / point['weights']:.2f}",
+            f"{point['bytes_ratio']:.3f}",
+        ]
+        for network, points in results("codec")["equal_error"].items()
+        for point in points
+    ]
+    return markdown(["network", "its qp", "bits a weight, ours", "bytes, ours / its"], rows)
+
+
+def identical() -> str:
+    rows = [
+        [
+            integers,
+            f"{row['laconic']['bytes'] / 1e6:.2f}",
+            f"{row['bytes_ratio']:.3f}",
+            f"{row['times_faster_encoding']:.1f}×",
+            f"{row['times_faster_decoding']:.1f}×",
+        ]
+        for integers, row in results("codec")["identical"].items()
+    ]
+    head = ["integers", "MB, ours", "bytes, ours / its", "faster, encoding", "faster, decoding"]
+    return markdown(head, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (one_shot, fine_tuned, channels, sparse_training)
+    table.__name__: table
+    for table in (one_shot, fine_tuned, channels, sparse_training, calibrated, equal_error, identical)
 }
 
 
@@ -106,4 +146,5 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
