@@ -8,6 +8,7 @@ The integers of the methods grid, codebook and rows are read by `small_streams`.
 """
 
 import hashlib
+import itertools
 import math
 import struct
 import zlib
@@ -188,7 +189,7 @@ def codebook(entry, source, _):
     values = [source.take(width) for _ in range(n)]
     numbers = [wide(value, TYPES[entry.type]) for value in values]
     check(all(map(math.isfinite, numbers)), "a value that is not finite")
-    check(all(a < b for a, b in zip(numbers, numbers[1:], strict=False)), "values in another order")
+    check(all(a < b for a, b in itertools.pairwise(numbers)), "values in another order")
     origin = source.varint()
     check(origin < n, "the origin")
     found = [q + origin for q in indices(entry, source)]

@@ -466,7 +466,7 @@ LEGENDS = {
     "a row's infinite step": (rows(ONES[:4] + b"\x80\x7f", *VALUES), "positive finite step"),
     "a row's step below zero": (rows(ONES[:4] + b"\x80\xbf", *VALUES), "positive finite step"),
     "a row's step that is none": (rows(ONES[:4] + b"\xc0\x7f", *VALUES), "positive finite step"),
-    "steps for endless rows": (rounded(ONES, form=0x80, shape=(1 << 40, 1)), "more bytes|above the limit"),
+    "steps for many rows": (rounded(ONES, form=0x80, shape=(1 << 20, 1)), "2097152 more bytes"),
     "a large value in the last row": (rows(ONES[:4] + b"\x7f\x7f", *4 * [0], 0, -2), "a larger q × step"),
     "a large value in 16 bits": (rows(ONES, 0, 0, 65_505, 0, 0, 0, form=0x81), "a larger q × step"),
 }  # fmt: skip
@@ -485,7 +485,7 @@ def test_crafted_legends_are_refused_by_name(name, tmp_path):
     data, message = LEGENDS[name]
     (tmp_path / "crafted").write_bytes(data)
     for action in (laconic.load, inspect):
-        with pytest.raises((FormatError, LimitError), match=message):
+        with pytest.raises(FormatError, match=message):
             action(tmp_path / "crafted")
     with contextlib.suppress(FormatError):  # which does not decode
         laconic.describe(tmp_path / "crafted")
