@@ -41,7 +41,8 @@ def originals(tmp_path_factory):
     for tensors, base in ((PLANES, None), (CHILD, PARENT)):
         laconic.save(tensors, path, None, base=base)
         out.append((path.read_bytes(), laconic.load(path, base=PARENT)))
-    for name in ("row-classes", "outliers", "column-drops", "formula-drops", "predicted-static", "extremes"):
+    streams = ("row-classes", "outliers", "column-drops", "formula-drops", "predicted-static", "extremes")
+    for name in (*streams, "codebook", "fixed-bits"):
         golden = FOLDER / f"{name}.lac"
         out.append((golden.read_bytes(), laconic.load(golden)))
     laconic.save(laconic.shrink(dense(), PLAN), path, plan=PLAN)

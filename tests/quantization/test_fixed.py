@@ -47,7 +47,7 @@ def test_the_largest_numbers_stay_finite(dtype):
     weight[:, ::2] *= -1
     for n_bits in range(3, 9):
         _, back = decoded(FixedBits(n_bits), weight)
-        assert ((back - weight).abs() <= weight.abs() / 2 ** (n_bits - 1)).all()
+        assert ((back - weight).abs() <= weight.abs() / 2 ** (n_bits - 2)).all()
     for n_bits in range(2, 9):
         assert FixedBits(n_bits).rounded(torch.full((4, 40), 1e300, dtype=torch.float64)) is None
 

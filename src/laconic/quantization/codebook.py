@@ -52,9 +52,8 @@ class Codebook:
         ascending = np.sort(weights)
         values = _distinct(ascending)
         if values.size <= self.n_values:
-            return _indexed(
-                weights, torch.from_numpy(values).to(tensor.dtype), values[:-1].astype(np.float64)
-            )
+            kept = torch.from_numpy(values).to(tensor.dtype)
+            return _indexed(weights, kept, values[:-1].astype(np.float64))
         if not self._pays(tensor) or float(max(-values[0], values[-1])) > LARGEST / values.size:
             return None
         centres = torch.from_numpy(_centres(ascending, self.n_values)).to(tensor.dtype)
@@ -92,21 +91,18 @@ def _centres(weights: Floats, n_values: int) -> F64:
     np.cumsum(weights, dtype=np.float64, out=sums[1:])
     share = np.arange(n_values) / (n_values - 1)
     centres = (1 - share) * float(weights[0]) + share * float(weights[-1])
-    if np.searchsorted(weights, 0, "left") < np.searchsorted(weights, 0, "right"):
+    has_zero = np.searchsorted(weights, 0, "left") < np.searchsorted(weights, 0, "right")
+    if has_zero:
         centres[np.abs(centres).argmin()] = 0
-        pinned = np.array([0.0])
-    else:
-        pinned = np.zeros(0)
     ends = np.zeros(0, np.int64)
     for _ in range(MOST_ROUNDS):
-        before, middles = ends, (centres[1:] + centres[:-1]) / 2
-        ends = np.searchsorted(
-            weights, middles.astype(weights.dtype), "right"
-        )  # in float64 it would copy all
+        # In the weights' type: a search for float64 among float32 would copy all of them.
+        before, middles = ends, ((centres[1:] + centres[:-1]) / 2).astype(weights.dtype)
+        ends = np.searchsorted(weights, middles, "right")
         if np.array_equal(ends, before):
             break
         moved = _moved(weights, sums, centres, ends)
-        centres = np.sort(np.where(np.isin(centres, pinned), centres, moved))
+        centres = np.sort(np.where(has_zero & (centres == 0), centres, moved))
     return centres
 
 
@@ -119,8 +115,9 @@ def _moved(weights: Floats, sums: F64, centres: F64, ends: I64) -> F64:
     means = np.where(begins < ends, _means(weights, sums, begins, ends), centres)
     empty = np.flatnonzero(begins == ends)
     if empty.size:
-        below = np.clip(np.searchsorted(weights, centres.astype(weights.dtype), "left"), begins, ends)
-        above = np.clip(np.searchsorted(weights, centres.astype(weights.dtype), "right"), begins, ends)
+        places = centres.astype(weights.dtype)
+        below = np.clip(np.searchsorted(weights, places, "left"), begins, ends)
+        above = np.clip(np.searchsorted(weights, places, "right"), begins, ends)
         lows, highs = np.append(begins, above), np.append(below, ends)
         sides = _means(weights, sums, lows, highs)
         gains = (highs - lows) * (sides - np.append(centres, centres)) ** 2

@@ -21,6 +21,7 @@ from laconic.quantization.legends import Rounded, RowSteps
 
 FACTORS = 2.0 ** (-np.arange(64) / 16)  # of a row's largest weight, down to a sixteenth
 LEAST_STEP = 2.0**-126
+AT_ONCE = 1 << 12  # rows, whose candidates are many more than they
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,19 @@ class FixedBits:
         peaks = np.maximum(rows.max(1), -rows.min(1)).astype(np.float64)
         if peaks.max() / most > LARGEST_STEP:
             return None
-        # The nearest bfloat16: where it is below the quotient, the peak is at most half a step beyond.
-        steps = torch.from_numpy(np.outer(peaks / most, FACTORS)).float().bfloat16().double().numpy()
-        largest = torch.finfo(tensor.dtype).max
+        bounds = (float(most), float(torch.finfo(tensor.dtype).max))
         q, chosen = np.empty(rows.shape, np.int32), np.ones(len(rows))
-        _round_rows(rows, np.clip(steps, LEAST_STEP, LARGEST_STEP), (float(most), largest), q, chosen)
+        for begin in range(0, len(rows), AT_ONCE):
+            part = slice(begin, begin + AT_ONCE)
+            _round_rows(rows[part], _candidates(peaks[part] / most), bounds, q[part], chosen[part])
         return Rounded(q.ravel(), RowSteps(chosen))
+
+
+def _candidates(steps: F64) -> F64:
+    """For each row the steps to try, (rows, factors), from that of its full range down."""
+    # The nearest bfloat16: where it is below the quotient, the peak is at most half a step beyond.
+    nearest = torch.from_numpy(np.outer(steps, FACTORS)).float().bfloat16().double().numpy()
+    return np.clip(nearest, LEAST_STEP, LARGEST_STEP)
 
 
 @kernel
