@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from laconic.codec import N_STEP_BYTES, Form, Method
+from laconic.codec import Form, Method
 from laconic.coding import stream
 from laconic.coding.bits import Cursor
 from laconic.file import container
 from laconic.file.writer import assemble, spooled
+from laconic.steps import N_STEP_BYTES
 
 Integers = Mapping[str, NDArray[np.int32]]
 

@@ -38,7 +38,10 @@ from .pruning.scan import Scan, scan
 from .pruning.select import select
 from .pruning.solvers import Cut, LeastSquares, Pick, Solver, SparseGpt, reestimate_batch_norm_
 from .pruning.units import Block, Coupled, Unit, Weight
+from .quantization.codebook import Codebook
+from .quantization.fixed import FixedBits
 from .quantization.grid import Grid, Quantizer, Rounder
+from .quantization.legends import Legend, Rounded, RowSteps, Step, Values
 from .quantization.rate import Curvature, RateLoss, data_bits, layer_error, squared_error
 from .recipes.recipe import Recipe
 from .recipes.results import Result, read_results, trials
@@ -63,6 +66,7 @@ from .training.proximal import Proximal
 from .training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
 from .training.rules import Attached, Hold, Moment, Rule, attach, hold
 from .training.schedules import Schedule, cosine, cubic, geometric, linear, one_shot
+from .training.sharing import Share
 from .training.variational import VariationalDropout
 
 __version__: str
@@ -74,6 +78,7 @@ __all__ = [
     "Budget",
     "ByGradient",
     "Bypass",
+    "Codebook",
     "Count",
     "Coupled",
     "Coupling",
@@ -86,6 +91,7 @@ __all__ = [
     "DropAndGrow",
     "Erk",
     "Evidence",
+    "FixedBits",
     "FormatError",
     "Gates",
     "Gradual",
@@ -97,6 +103,7 @@ __all__ = [
     "LeastSquares",
     "Ledger",
     "LedgerRow",
+    "Legend",
     "LimitError",
     "Mask",
     "MismatchError",
@@ -119,22 +126,27 @@ __all__ = [
     "Recipe",
     "Result",
     "Round",
+    "Rounded",
     "Rounder",
     "Row",
+    "RowSteps",
     "Rule",
     "Run",
     "Scan",
     "Schedule",
     "Scope",
+    "Share",
     "Snapshot",
     "Solver",
     "SparseGpt",
     "Statistic",
+    "Step",
     "Tensor",
     "Total",
     "Training",
     "Unit",
     "UnsupportedError",
+    "Values",
     "VariationalDropout",
     "Weight",
     "Work",

@@ -1,8 +1,8 @@
 """From a tensor to the bytes of its chunk and back: quantiser × symbol model × coder.
 
-`docs/format.md`, "Chunks", is the specification. A tensor is coded on its quantiser's grid where that keeps
-what it promises in fewer bytes, otherwise exactly; in planes, or by its difference from a parent's tensor,
-where that is shorter; so coding never makes a tensor larger.
+`docs/format.md`, "Chunks", is the specification. A tensor is coded as its quantiser rounds it where that
+keeps what it promises in fewer bytes, otherwise exactly; in planes, or by its difference from a parent's
+tensor, where that is shorter; so coding never makes a tensor larger.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.forms import DTYPES, GRID_DTYPES, Form, Method
 from laconic.lossless import Pieces, Run
 from laconic.quantization import grid
-from laconic.quantization.grid import Grid, Rounder, on_grid
-from laconic.steps import N_STEP_BYTES, read_step, step_bytes
+from laconic.quantization.grid import Grid, Rounder
+from laconic.quantization.legends import LEGENDS
 
 
 def encode(
     name: str, tensor: Tensor, rounder: Rounder | None, parent: Tensor | None = None, run: Run = map
 ) -> tuple[Form, Pieces]:
-    """Code a tensor of any shape on the quantiser's grid, or exactly where that is shorter or asked for.
+    """Code a tensor of any shape as the quantiser rounds it, or exactly where that is shorter or asked for.
 
     Args:
         name: of the tensor.
@@ -47,7 +47,7 @@ def encode(
     if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
         raise UnsupportedError(f"{name}: a file holds no tensor of {tensor.dtype}, {tensor.layout}")
     tensor = tensor.detach().cpu().contiguous()
-    form = Form(name, tensor.dtype, tuple(tensor.shape), Method.GRID)
+    form = Form(name, tensor.dtype, tuple(tensor.shape), Method.EXACT)
     if parent is not None:
         parent = parent.detach().cpu().contiguous() if _alike(tensor, parent) else None
     if rounder and tensor.dtype in GRID_DTYPES and form.numel:
@@ -59,15 +59,14 @@ def encode(
             if pieces is not None and _n_bytes(pieces) < form.n_bytes:
                 return _as(form, Method.DELTA), pieces
         if found := rounder.rounded(tensor):
-            q, step = found
-            chunk = step_bytes(step) + stream.write(q, form.n_rows, form.n_kernel)
+            chunk = found.legend.to_bytes() + stream.write(found.q, form.n_rows, form.n_kernel)
             if len(chunk) < form.n_bytes:
-                return form, [chunk]
+                return _as(form, found.legend.method), [chunk]
     if form.numel:
         method, pieces = _encode_exactly(form, tensor, parent, run)
         if pieces is not None and _n_bytes(pieces) < form.n_bytes:
             return _as(form, method), pieces
-    return _as(form, Method.EXACT), [lossless.raw_bytes(tensor)]
+    return form, [lossless.raw_bytes(tensor)]
 
 
 def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = map) -> Tensor:
@@ -79,8 +78,8 @@ def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = ma
     source = Cursor(chunk, form.name)
     if form.method is Method.EXACT:
         return _decode_exact(form, source)
-    if form.method is Method.GRID and form.dtype not in GRID_DTYPES:  # also where it has no elements
-        raise source.error("a floating type on the grid", str(form.dtype))
+    if form.method in LEGENDS and form.dtype not in GRID_DTYPES:  # also where it has no elements
+        raise source.error("a floating type on the grid or with values", str(form.dtype))
     if not form.numel:
         _expect_bytes(source, 0)
         return torch.empty(form.shape, dtype=form.dtype)
@@ -91,12 +90,8 @@ def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = ma
             found = "none" if parent is None else f"{tuple(parent.shape)}, {parent.dtype}"
             raise source.error(f"a parent's tensor of {form.shape}, {form.dtype}", found)
         return delta.decode(form, source, parent.detach().cpu().contiguous(), run)
-    step = read_step(form, source)
-    q = stream.read(source, form.numel, form.n_rows, form.n_kernel)
-    largest = torch.finfo(form.dtype).max
-    if max(-int(q.min()), int(q.max())) * step > largest:
-        raise source.error(f"values up to {largest:.5g}", "a larger q × step")
-    return on_grid(q, step, form.dtype).reshape(form.shape)
+    legend = LEGENDS[form.method].read(form, source)
+    return legend.tensor(form, stream.read(source, form.numel, form.n_rows, form.n_kernel), source)
 
 
 def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
@@ -108,15 +103,18 @@ def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
         return lossless.parts(form, source)
     if form.method is Method.DELTA:
         return delta.parts(form, source)
-    step = source.take(N_STEP_BYTES)
-    return {"step": len(step), **stream.measure(source, form.numel, form.n_rows)}
+    kind = LEGENDS[form.method]
+    kind.read(form, source)
+    return {kind.part: source.at, **stream.measure(source, form.numel, form.n_rows)}
 
 
 def model(form: Form, chunk: bytes) -> str | None:
     """The name of the model that codes a chunk which `decode` accepts; None where there is no stream."""
-    if form.method is not Method.GRID or not form.numel:
+    if form.method not in LEGENDS or not form.numel:
         return None
-    return stream.model(Cursor(chunk[N_STEP_BYTES:], form.name))
+    source = Cursor(chunk, form.name)
+    LEGENDS[form.method].read(form, source)
+    return stream.model(source)
 
 
 def _as(form: Form, method: Method) -> Form:

@@ -35,6 +35,8 @@ class Method(IntEnum):
     PLANES = 4
     DELTA = 5
     PARENT = 6
+    CODEBOOK = 7
+    ROWS = 8
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What chunks on grids share: the step, the upper half of a float32's bits; and the error promised."""
+"""What chunks on grids share: steps, the upper halves of float32s' bits; and the error promised."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ from torch import Tensor
 
 from laconic.coding.bits import Cursor
 from laconic.forms import GRID_DTYPES, Form
+from laconic.jit import F64
 
 N_STEP_BYTES = 2
 PASS = 1 << 19  # elements at once, so that no copy of the tensor in float64 is made
 
 
-def step_bytes(step: float) -> bytes:
-    """The bytes of a step, which is a bfloat16."""
-    return (np.float32(step).view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
+def step_bytes(steps: float | F64) -> bytes:
+    """The bytes of one or more steps, which are bfloat16 numbers."""
+    return (np.asarray(steps, np.float32).view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
 
 
 def read_step(form: Form, source: Cursor) -> float:
     """The next step; FormatError if it is none, or the tensor's type has no grid."""
+    return float(read_steps(form, source, 1)[0])
+
+
+def read_steps(form: Form, source: Cursor, n: int) -> F64:
+    """The next `n` steps; FormatError if one is none, or the tensor's type has no grid."""
     if form.dtype not in GRID_DTYPES:
         raise source.error("a floating type on the grid", str(form.dtype))
-    bits = int.from_bytes(source.take(N_STEP_BYTES), "little")
-    step = float(np.uint32(bits << 16).view(np.float32))
-    if not 0 < step < math.inf:
-        raise source.error("a positive finite step", f"{step}")
-    return step
+    bits = np.frombuffer(source.take(n * N_STEP_BYTES), "<u2").astype(np.uint32)
+    steps = (bits << np.uint32(16)).view(np.float32)
+    wrong = steps[~((steps > 0) & (steps < math.inf))]
+    if wrong.size:
+        raise source.error("a positive finite step", f"{wrong[0]}")
+    return steps.astype(np.float64)
 
 
 def keeps(tensor: Tensor, decoded: Callable[[slice], Tensor], relative_error: float) -> bool:

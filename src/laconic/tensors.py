@@ -104,7 +104,7 @@ def names_to_quantize(
     include: Iterable[Selector] | None,
     exclude: Iterable[Selector],
 ) -> set[str]:
-    """Names of what a file may hold on a grid: what compresses, and the biases beside those weights.
+    """Names of what a file may hold rounded: what compresses, and the biases beside those weights.
 
     Tied tensors count under all their names. Bare tensors compress if they are of floats with two or more
     dimensions; norms and statistics, which have one, are kept exact.

@@ -4,10 +4,11 @@ It proves that the page is a specification. `read` gives names, types, shapes an
 the decoded elements, so that floats compare bit by bit; whatever the page does not allow is `Refused`.
 
 A chunk's method is one function of METHODS: (entry, its bytes, the entries before it) → what the chunk means.
-The integers of the method grid are read by `small_streams`.
+The integers of the methods grid, codebook and rows are read by `small_streams`.
 """
 
 import hashlib
+import itertools
 import math
 import struct
 import zlib
@@ -148,17 +149,61 @@ def grid(entry, source, _):
     if not entry.n_bytes:
         return b""
     q, step = on_grid(entry, source)
-    check(max(map(abs, q)) * step <= LARGEST[entry.type], "a value beyond the type's largest")
-    return b"".join(rounded(number * step, TYPES[entry.type]) for number in q)
+    return multiples(entry, [(number, step) for number in q])
+
+
+def multiples(entry, pairs):
+    """Integers times steps."""
+    check(all(abs(q) * step <= LARGEST[entry.type] for q, step in pairs), "a value beyond the largest")
+    return b"".join(rounded(q * step, TYPES[entry.type]) for q, step in pairs)
 
 
 def on_grid(entry, source):
     """The integers, and the step."""
     check(entry.type < len(LARGEST), "integers on a grid")
+    step = next_step(source)
+    return indices(entry, source), step
+
+
+def next_step(source):
     (step,) = struct.unpack("<f", bytes(2) + source.take(2))
     check(0 < step < math.inf, "a step")
-    n_rows = entry.shape[0] if len(entry.shape) > 1 else 1
-    return integers(source, Layout(math.prod(entry.shape), n_rows, math.prod(entry.shape[2:]))), step
+    return step
+
+
+def indices(entry, source):
+    """The integers of a tensor."""
+    return integers(source, Layout(math.prod(entry.shape), n_rows(entry), math.prod(entry.shape[2:])))
+
+
+def n_rows(entry):
+    return entry.shape[0] if len(entry.shape) > 1 else 1
+
+
+def codebook(entry, source, _):
+    check(entry.type < len(LARGEST), "a codebook of integers")
+    if not entry.n_bytes:
+        return b""
+    n, width = source.varint(), WIDTHS[entry.type]
+    check(1 <= n <= 1 << 16, "the number of values")
+    values = [source.take(width) for _ in range(n)]
+    numbers = [wide(value, TYPES[entry.type]) for value in values]
+    check(all(map(math.isfinite, numbers)), "a value that is not finite")
+    check(all(a < b for a, b in itertools.pairwise(numbers)), "values in another order")
+    origin = source.varint()
+    check(origin < n, "the origin")
+    found = [q + origin for q in indices(entry, source)]
+    check(all(0 <= i < n for i in found), "an index")
+    return b"".join(values[i] for i in found)
+
+
+def rows(entry, source, _):
+    check(entry.type < len(LARGEST), "integers on a grid")
+    if not entry.n_bytes:
+        return b""
+    steps = [next_step(source) for _ in range(n_rows(entry))]
+    q = indices(entry, source)
+    return multiples(entry, [(number, steps[i * len(steps) // len(q)]) for i, number in enumerate(q)])
 
 
 def rounded(x, kind):
@@ -230,4 +275,4 @@ def parent_digest(_, source, __):
     return source.take(32)
 
 
-METHODS = {0: exact, 1: grid, 3: cut, 4: planes, 5: delta, 6: parent_digest}
+METHODS = {0: exact, 1: grid, 3: cut, 4: planes, 5: delta, 6: parent_digest, 7: codebook, 8: rows}

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import laconic
-from laconic import Grid, Plan
-from laconic.codec import N_STEP_BYTES, Form, Method
+from laconic import Codebook, FixedBits, Grid, Plan
+from laconic.codec import Form, Method
 from laconic.coding import adaptive, static, stream
 from laconic.coding.bits import Cursor, varint
 from laconic.coding.prediction import Predictor
@@ -26,6 +26,7 @@ from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
 from laconic.coding.tables import Formula
 from laconic.file import container
 from laconic.file.writer import assemble, spooled
+from laconic.steps import N_STEP_BYTES
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -67,6 +68,34 @@ TENSORS = {
         {"a.weight": TIED, "b.weight": TIED, "c.weight": noise(9, 6, 3).float()},
         Grid(0.1),
         CUT,
+    ),
+    "codebook": (
+        {
+            "fc.weight": (noise(20, 30) * ALIVE[:20]).float(),
+            "fc.bias": noise(20, seed=3).float(),
+            "long.weight": noise(4, 60).float(),
+            "long.bias": noise(90, seed=5).float(),
+            "conv.weight": noise(6, 5, 3, 3).float(),
+            "few.weight": torch.tensor([-0.5, -0.0, 0.25]).repeat(20).reshape(6, 10),
+            "one.weight": torch.full((30, 4), 0.1),
+            "h": noise(9, 19).half(),
+            "b": noise(9, 19).bfloat16(),
+            "d": noise(9, 19),
+            "e": torch.zeros(0, 4),
+        },
+        Codebook(8),
+    ),
+    "fixed-bits": (
+        {
+            "fc.weight": (noise(20, 30) * 2.0 ** torch.arange(20)[:, None] * ALIVE[:20]).float(),
+            "fc.bias": noise(20, seed=3).float(),
+            "conv.weight": noise(6, 5, 3, 3).float(),
+            "h": (noise(9, 9) * 300).half(),
+            "b": noise(9, 9).bfloat16(),
+            "d": noise(9, 9),
+            "z": torch.zeros(5, 6),
+        },
+        FixedBits(4),
     ),
     "planes": (
         {
@@ -274,6 +303,7 @@ def test_together_they_use_every_part_of_a_stream():
     parts = set().union(*map(parts_of, CASES), laconic.describe(FOLDER / "delta.lac", base=PARENT).by_part())
     assert {"coded planes", "raw planes", "plane headers", "differences", "parent"} <= parts
     expected = {"tables", "classes", "weights", "escapes", "step", "exact values", "plan", "prediction"}
+    expected |= {"steps", "values"}
     assert expected <= parts
     found = {trait for name in CASES for trait in traits(name)}
     assert found >= {

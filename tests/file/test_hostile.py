@@ -41,7 +41,8 @@ def originals(tmp_path_factory):
     for tensors, base in ((PLANES, None), (CHILD, PARENT)):
         laconic.save(tensors, path, None, base=base)
         out.append((path.read_bytes(), laconic.load(path, base=PARENT)))
-    for name in ("row-classes", "outliers", "column-drops", "formula-drops", "predicted-static", "extremes"):
+    streams = ("row-classes", "outliers", "column-drops", "formula-drops", "predicted-static", "extremes")
+    for name in (*streams, "codebook", "fixed-bits"):
         golden = FOLDER / f"{name}.lac"
         out.append((golden.read_bytes(), laconic.load(golden)))
     laconic.save(laconic.shrink(dense(), PLAN), path, plan=PLAN)
@@ -211,9 +212,12 @@ CRAFTED = {
     "a boolean of 2": (seal(b"\1" + entry(form=9, shape=(1,), chunk=b"\2"), b"\2"), FormatError, "0 and 1"),
     "integers on a grid": (seal(b"\1" + entry(form=0x17, chunk=EIGHT), EIGHT), FormatError, "floating type"),
     "no integers on a grid": (seal(b"\1" + entry(form=0x17, shape=(0,))), FormatError, "floating type"),
+    "integers of a codebook": (seal(b"\1" + entry(form=0x77, chunk=EIGHT), EIGHT), FormatError, "floating type"),
+    "no integers of a codebook": (seal(b"\1" + entry(form=0x77, shape=(0,))), FormatError, "floating type"),
+    "integers at the rows' steps": (seal(b"\1" + entry(form=0x87, chunk=EIGHT), EIGHT), FormatError, "floating type"),
     "a step of zero": (seal(b"\1" + entry(form=0x10, chunk=EIGHT), EIGHT), FormatError, "positive finite step"),
     "an infinite step": (seal(b"\1" + entry(form=0x10, chunk=b"\x80\x7f"), b"\x80\x7f"), FormatError, "positive finite step"),
-    "an unknown method": (seal(b"\1" + entry(form=0x70, chunk=EIGHT), EIGHT), UnsupportedError, "method 7"),
+    "an unknown method": (seal(b"\1" + entry(form=0xF0, chunk=EIGHT), EIGHT), UnsupportedError, "method 15"),
 }  # fmt: skip
 
 
@@ -329,8 +333,13 @@ PLANS = {
 
 def gridded(*parts, shape=(3, 2)):
     """A file of a float32 tensor on a grid, whose stream is `parts`."""
-    chunk = b"\x80\x3f" + b"".join(parts)
-    return seal(b"\1" + entry(form=0x10, shape=shape, chunk=chunk), chunk)
+    return rounded(b"\x80\x3f", *parts, shape=shape)
+
+
+def rounded(*parts, form=0x10, shape=(3, 2)):
+    """A file of one tensor, whose chunk is `parts`."""
+    chunk = b"".join(parts)
+    return seal(b"\1" + entry(form=form, shape=shape, chunk=chunk), chunk)
 
 
 def adaptively(*values, n_rows=1):
@@ -422,6 +431,67 @@ def test_crafted_streams_are_refused_by_name(name, tmp_path):
         laconic.describe(tmp_path / "crafted")
 
 
+def floats(*values):
+    return np.array(values, "<f4").tobytes()
+
+
+def codebook(n, values, origin, *q):
+    return rounded(varint(n), values, varint(origin), adaptively(*q, n_rows=3), form=0x70)
+
+
+def rows(steps, *q, form=0x80):
+    return rounded(steps, adaptively(*q, n_rows=3), form=form)
+
+
+ONES, THREE, VALUES = b"\x80\x3f" * 3, floats(-1, 0, 2), 6 * [0]
+LEGENDS = {
+    "no values": (codebook(0, b"", 0, *VALUES), "1 to 65,536 values"),
+    "too many values": (codebook(65_537, floats(*range(65_537)), 0, *VALUES), "1 to 65,536 values"),
+    "endless values": (codebook(1 << 60, b"", 0, *VALUES), "1 to 65,536 values"),
+    "values beyond the end": (rounded(varint(3) + floats(1, 2), form=0x70), "more bytes"),
+    "values that fall": (codebook(3, floats(0, 2, 1), 0, *VALUES), "ascending order"),
+    "a value twice": (codebook(3, floats(0, 1, 1), 0, *VALUES), "ascending order"),
+    "zero and its negative": (codebook(3, floats(-0.0, 0, 1), 0, *VALUES), "ascending order"),
+    "a value that is none": (codebook(3, floats(0, np.nan, 1), 0, *VALUES), "finite values"),
+    "one value, and none": (codebook(1, floats(np.nan), 0, *VALUES), "finite values"),
+    "an infinite value": (codebook(3, floats(0, 1, np.inf), 0, *VALUES), "finite values"),
+    "values from minus infinity": (codebook(3, floats(-np.inf, 0, 1), 0, *VALUES), "finite values"),
+    "an origin beyond the values": (codebook(3, THREE, 3, *VALUES), "an origin below 3"),
+    "no indices": (rounded(varint(3) + THREE + b"\1", form=0x70), "3 more bytes"),
+    "an index above the values": (codebook(3, THREE, 1, 0, 1, -1, 0, 0, 2), "indices below 3"),
+    "an index below the values": (codebook(3, THREE, 1, 0, 1, -1, 0, 0, -2), "indices below 3"),
+    "the largest index": (codebook(3, THREE, 1, *5 * [0], 2**31 - 1), "indices below 3"),
+    "the least index": (codebook(3, THREE, 1, *5 * [0], -(2**31)), "indices below 3"),
+    "a row without a step": (rounded(ONES[:4], form=0x80), "6 more bytes"),
+    "a row's step of zero": (rows(ONES[:4] + b"\0\0", *VALUES), "positive finite step"),
+    "a row's infinite step": (rows(ONES[:4] + b"\x80\x7f", *VALUES), "positive finite step"),
+    "a row's step below zero": (rows(ONES[:4] + b"\x80\xbf", *VALUES), "positive finite step"),
+    "a row's step that is none": (rows(ONES[:4] + b"\xc0\x7f", *VALUES), "positive finite step"),
+    "steps for many rows": (rounded(ONES, form=0x80, shape=(1 << 20, 1)), "2097152 more bytes"),
+    "a large value in the last row": (rows(ONES[:4] + b"\x7f\x7f", *4 * [0], 0, -2), "a larger q × step"),
+    "a large value in 16 bits": (rows(ONES, 0, 0, 65_505, 0, 0, 0, form=0x81), "a larger q × step"),
+}  # fmt: skip
+
+
+def test_the_legends_that_others_damage_are_read(tmp_path):
+    path = tmp_path / "crafted"
+    path.write_bytes(codebook(3, THREE, 1, 0, 1, -1, 0, 0, 1))
+    assert laconic.load(path)["w"].tolist() == [[0, 2], [-1, 0], [0, 2]]
+    path.write_bytes(rows(ONES[:4] + b"\x00\x3f", 0, 1, -1, 0, 0, 1))
+    assert laconic.load(path)["w"].tolist() == [[0, 1], [-1, 0], [0, 0.5]]
+
+
+@pytest.mark.parametrize("name", LEGENDS)
+def test_crafted_legends_are_refused_by_name(name, tmp_path):
+    data, message = LEGENDS[name]
+    (tmp_path / "crafted").write_bytes(data)
+    for action in (laconic.load, inspect):
+        with pytest.raises(FormatError, match=message):
+            action(tmp_path / "crafted")
+    with contextlib.suppress(FormatError):  # which does not decode
+        laconic.describe(tmp_path / "crafted")
+
+
 def test_the_plan_that_the_next_ones_damage_is_read(tmp_path):
     (tmp_path / "crafted").write_bytes(planned(SET + b"\0\0"))
     assert laconic.Reader(tmp_path / "crafted").plan == laconic.Plan(
@@ -456,7 +526,7 @@ def test_files_of_any_type_are_inspected_and_described(dtype, tmp_path):
 
 
 def test_other_tensors_of_a_file_with_an_unknown_method_are_read(tmp_path):
-    data = seal(b"\2" + entry(form=0x70, chunk=EIGHT) + entry(b"v", chunk=EIGHT), EIGHT * 2)
+    data = seal(b"\2" + entry(form=0xF0, chunk=EIGHT) + entry(b"v", chunk=EIGHT), EIGHT * 2)
     (tmp_path / "newer").write_bytes(data)
     assert laconic.load(tmp_path / "newer", names=["v"])["v"].tolist() == [0.0, 0.0]
 

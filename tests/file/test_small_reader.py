@@ -18,7 +18,7 @@ from coding.test_tables import formulas
 from file import small_bytes, small_planes, small_reader, small_streams
 from file.small_reader import Refused
 from file.test_golden import CASES, CUT, DELTAS, FOLDER, PARENT, written_adaptively, written_statically
-from file.test_hostile import CRAFTED, PLANS, STREAMS
+from file.test_hostile import CRAFTED, LEGENDS, PLANS, STREAMS
 from fuzz import surgeon
 from laconic.codec import DTYPES, GRID_DTYPES
 from laconic.coding import adaptive, static, stream
@@ -246,9 +246,9 @@ def test_mutants_are_refused_by_both_or_by_neither(tmp_path):
     assert min(outcomes.count(True), outcomes.count(False)) > N_MUTANTS // 20
 
 
-@pytest.mark.parametrize("name", [*CRAFTED, *PLANS, *STREAMS])
+@pytest.mark.parametrize("name", [*CRAFTED, *PLANS, *STREAMS, *LEGENDS])
 def test_crafted_files_are_refused(name):
-    data, *_ = CRAFTED.get(name) or PLANS.get(name) or STREAMS[name]
+    data, *_ = CRAFTED.get(name) or PLANS.get(name) or STREAMS.get(name) or LEGENDS[name]
     with pytest.raises(Refused):
         small_reader.read(data)
         small_reader.plan(data)

@@ -56,6 +56,15 @@ def equal(a, b):
     return a.keys() == b.keys() and all(same_bits(a[name], tensor) for name, tensor in b.items())
 
 
+@pytest.mark.parametrize("quantizer", [laconic.Codebook(16), laconic.FixedBits(4)])
+def test_a_folder_is_rounded_as_its_tensors_are(sharded, tmp_path, quantizer):
+    laconic.save(open_checkpoint(sharded), tmp_path / "a.lac", quantizer, work=Work(threads=2, resume="it"))
+    laconic.save(state(), tmp_path / "b.lac", quantizer)
+    decoded, expected = laconic.load(tmp_path / "a.lac"), laconic.load(tmp_path / "b.lac")
+    assert equal(decoded, expected)
+    assert not equal(decoded, state())
+
+
 def test_a_folder_is_read_tensor_by_tensor(sharded):
     found = open_checkpoint(sharded)
     assert isinstance(found, Checkpoint)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from laconic.quantization import grid
+from laconic.quantization import grid, legends
 from laconic.quantization.grid import Grid
 
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -13,7 +13,8 @@ vectors = hnp.arrays(np.float32, st.integers(1, 60), elements=floats)
 
 def on_grid(weights, step):
     out = np.empty_like(weights)
-    grid.dequantize(grid.quantize(weights, step, float(np.finfo(weights.dtype).max)), step, out)
+    q = grid.quantize(weights, step, float(np.finfo(weights.dtype).max))
+    legends.dequantize(q, np.array([step]), out)
     return out
 
 

@@ -23,7 +23,8 @@ def layer(n_in=48, n_out=24, seed=0):
 
 
 def rounded(quantizer, weight, name="weight"):
-    q, step = quantizer.of_each({name: weight})[name].rounded(weight)
+    found = quantizer.of_each({name: weight})[name].rounded(weight)
+    q, step = found.q, found.legend.step
     return torch.from_numpy(q * step).reshape(weight.shape).to(weight.dtype), q, step
 
 

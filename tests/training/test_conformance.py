@@ -23,6 +23,7 @@ from laconic import (
     Proximal,
     Pruner,
     Schedule,
+    Share,
     Training,
     VariationalDropout,
     attach,
@@ -53,6 +54,16 @@ def observe(needs, model):
     return laconic.observe(model, [(torch.ones(4, 20), torch.arange(4))], needs)
 
 
+def shared(model):
+    """A rule for a model whose weights it first makes a few values, most of them zero."""
+    rounder = laconic.Codebook(8)
+    laconic.apply_(model, sparse(model))
+    for weight in laconic.tensors(model).values():
+        found = rounder.rounded(weight.detach())
+        weight.data.copy_(found.legend.values[found.q + found.legend.origin].reshape(weight.shape))
+    return Share()
+
+
 GROW = Schedule(0.3, end=18, curve=one_shot, initial=0.3)
 RAMP = Schedule(0.8, end=20)
 RULES = {
@@ -72,6 +83,7 @@ RULES = {
     "gates of inputs": lambda _: Gates(1.0, 1000, Block(None, 1), lr=0.1),
     "variational": lambda _: VariationalDropout(1000, Schedule(1, end=20, curve=linear), initial=-4.0),
     "L1": lambda _: Proximal(0.1),
+    "share": shared,
     "group lasso": lambda _: Proximal(Schedule(0.1, end=10, curve=linear), Block(1, None)),
 }
 MASKED = ["hold", "gradual", "gradual by movement", "gradual by gradient", "gradual by Fisher", "SET", "RigL"]

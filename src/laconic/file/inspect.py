@@ -15,7 +15,7 @@ from laconic.tensors import n_nonzero
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe the file's tensors: name, shape, dtype, method, model, sparsity, bits per weight, bytes.
 
-    The model is that of the integers of a tensor on the grid, None for others. Tensors are decoded one at a
+    The model is that of the integers of a rounded tensor, None for others. Tensors are decoded one at a
     time to count their zeros, but for differences, which need their parent: their sparsity is None, and so
     is the file's. Totals: weights, sparsity, bits per weight, bytes. If the file tells how a dense model was
     cut: what the plan removes. If it has differences: the parent's digest.

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laconic.jit import I32, kernel
+from laconic.quantization.legends import Rounded, Step, on_grid
 from laconic.steps import keeps
 
 Floats = NDArray[Any]  # flat, float32 or float64
@@ -33,8 +34,8 @@ MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the 
 class Rounder(Protocol):
     """Rounds one tensor."""
 
-    def rounded(self, tensor: Tensor) -> tuple[I32, float] | None:
-        """Flat integers and their step, a bfloat16; None where there is no grid for the tensor."""
+    def rounded(self, tensor: Tensor) -> Rounded | None:
+        """Integers and what they stand for; None where the tensor is to stay exact."""
         ...
 
 
@@ -73,8 +74,8 @@ class Grid:
         """The grid for a layer of `n` elements in a file whose largest has `n_largest`."""
         return Grid(self.relative_error * math.sqrt(n / n_largest))
 
-    def rounded(self, tensor: Tensor) -> tuple[I32, float] | None:
-        """Flat integers and the coarsest step that keep the error, as decoded to the tensor's type."""
+    def rounded(self, tensor: Tensor) -> Rounded | None:
+        """Integers at the coarsest step that keeps the error, as decoded to the tensor's type."""
         weights = widened(tensor).numpy()
         largest = torch.finfo(tensor.dtype).max
         peak = max(-float(weights.min()), float(weights.max()))
@@ -86,7 +87,7 @@ class Grid:
             # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
             as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
             if as_measured or self._keeps(tensor, q, step):
-                return q, step
+                return Rounded(q, Step(step))
         return None
 
     def _keeps(self, tensor: Tensor, q: I32, step: float) -> bool:
@@ -127,13 +128,6 @@ class Grid:
 def widened(tensor: Tensor) -> Tensor:
     """A tensor's numbers, flat, in float32, or float64 if that is its type."""
     return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).reshape(-1)
-
-
-def on_grid(q: I32, step: float, dtype: torch.dtype) -> Tensor:
-    """The numbers that flat integers stand for."""
-    weights = np.empty(q.size, np.float64 if dtype == torch.float64 else np.float32)
-    dequantize(q, step, weights)
-    return torch.from_numpy(weights).to(dtype)
 
 
 def _layer(name: str) -> str:
@@ -190,10 +184,3 @@ def quantize(weights: Floats, step: float, largest: float) -> NDArray[np.int32]:
             x -= np.sign(x)
         q[i] = np.int32(x)
     return q
-
-
-@kernel
-def dequantize(q: NDArray[np.int32], step: float, weights: Floats) -> None:
-    """Fill `weights` with q·step, exact in float64, rounded once to their type."""
-    for i in range(q.size):
-        weights[i] = np.float64(q[i]) * step

@@ -29,6 +29,7 @@ from laconic.errors import MismatchError
 from laconic.evidence import BITS_PER_NAT, FISHER, GRAM, NOTHING, SENSITIVITY, Evidence, damped
 from laconic.jit import F64, I32, U8, kernel
 from laconic.quantization.grid import LARGEST_Q, as_step
+from laconic.quantization.legends import Rounded, Step
 
 OF_CHANNELS = 16  # each number of a bias or norm acts on a whole channel, and they are few
 ESCAPE_BITS = 24.0  # about what an integer outside the tables takes beside the escape
@@ -122,15 +123,15 @@ class Rounding:
     name: str
     quantizer: RateLoss
 
-    def rounded(self, tensor: Tensor) -> tuple[I32, float] | None:
-        """Flat integers and their step; None where there is no grid for the tensor.
+    def rounded(self, tensor: Tensor) -> Rounded | None:
+        """Integers at one step; None where there is no grid for the tensor.
 
         Raises:
             MismatchError: the loss's curvature has another shape than the tensor.
         """
         weight = tensor.detach().cpu()
         if not float(weight.abs().max()) > 0:
-            return np.zeros(weight.numel(), np.int32), 1.0
+            return Rounded(np.zeros(weight.numel(), np.int32), Step(1.0))
         curvature = self.quantizer.loss(self.name, weight, self.quantizer.evidence)
         rows, factors, costs = _whitened(self.name, weight, curvature, self.quantizer.price)
         step = as_step(math.sqrt(6 * BITS_PER_NAT / costs.mean()))
@@ -140,8 +141,8 @@ class Rounding:
         q = _round(rows, factors, costs, step, None)
         model, _ = fit(q.ravel(), n_rows)
         q = _round(rows, factors, costs, step, model)
-        largest = torch.finfo(tensor.dtype).max / step
-        return np.clip(q.ravel(), -min(largest, LARGEST_Q), min(largest, LARGEST_Q)).astype(np.int32), step
+        largest = min(torch.finfo(tensor.dtype).max / step, LARGEST_Q)
+        return Rounded(np.clip(q.ravel(), -largest, largest).astype(np.int32), Step(step))
 
 
 def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> tuple[F64, F64 | None, F64]:
