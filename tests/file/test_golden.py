@@ -69,7 +69,7 @@ TENSORS = {
         Grid(0.1),
         CUT,
     ),
-    "codebook": (
+    "adaptive-codebook": (
         {
             "fc.weight": (noise(20, 30) * ALIVE[:20]).float(),
             "fc.bias": noise(20, seed=3).float(),
@@ -197,7 +197,7 @@ INTEGERS = {
 # What earlier encoders wrote: decoded for good.
 FIRST = (
     *("one-table", "sparse", "row-classes", "outliers", "types", "odd-shapes", "tied", "many-lanes", "plan"),
-    *("row-classes-by-profile", "row-classes-by-scale", "planes-in-lanes"),
+    *("row-classes-by-profile", "row-classes-by-scale", "planes-in-lanes", "codebook"),
 )
 WRITTEN = (*TENSORS, *INTEGERS)
 CASES = (*FIRST, *WRITTEN)

@@ -87,8 +87,7 @@ def _indexed(weights: Floats, values: Tensor, edges: F64) -> Rounded:
 
 def _centres(weights: Floats, n_values: int) -> F64:
     """At most `n_values` centres of sorted weights, ascending; where there are zeros, 0 is one of them."""
-    sums = np.zeros(weights.size + 1)
-    np.cumsum(weights, dtype=np.float64, out=sums[1:])
+    sums = _running_sums(weights)
     share = np.arange(n_values) / (n_values - 1)
     centres = (1 - share) * float(weights[0]) + share * float(weights[-1])
     has_zero = np.searchsorted(weights, 0, "left") < np.searchsorted(weights, 0, "right")
@@ -104,6 +103,14 @@ def _centres(weights: Floats, n_values: int) -> F64:
         moved = _moved(weights, sums, centres, ends)
         centres = np.sort(np.where(has_zero & (centres == 0), centres, moved))
     return centres
+
+
+def _running_sums(weights: Floats) -> F64:
+    """Sums whose differences are those of ranges, outward from zero: so small weights keep their digits."""
+    sums, zero = np.zeros(weights.size + 1), int(np.searchsorted(weights, 0))
+    np.cumsum(weights[zero:], dtype=np.float64, out=sums[zero + 1 :])
+    np.cumsum(-weights[:zero][::-1], dtype=np.float64, out=sums[:zero][::-1])
+    return sums
 
 
 def _moved(weights: Floats, sums: F64, centres: F64, ends: I64) -> F64:
