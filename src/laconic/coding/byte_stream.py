@@ -69,7 +69,7 @@ def read(source: Cursor, n: int, n_rows: int) -> U8:
 
 
 def fit(plane: U8, n_rows: int) -> StaticModel | None:
-    """The model for `plane`, by row classes; None where that would hardly code shorter."""
+    """The model for `plane`, by row classes; None where that would hardly code shorter, or not at all."""
     n_groups = min(MOST_GROUPS, max(1, n_rows // 4))
     row_group = np.zeros(n_rows, np.uint8)
     if n_groups > 1:
@@ -83,7 +83,8 @@ def fit(plane: U8, n_rows: int) -> StaticModel | None:
     classes = np.add.reduceat(counts, starts)
     used = np.flatnonzero(classes.any(0))
     lo, end = int(used[0]), int(used[-1]) + 1
-    return _model(classes[:, lo:end], lo, labels.astype(np.uint8)[row_group])
+    found = _model(classes[:, lo:end], lo, labels.astype(np.uint8)[row_group])
+    return found if found.frequencies().any(axis=1).all() else None  # rounding up may overfill a table
 
 
 def _model(counts: I64, lo: int, row_class: U8) -> StaticModel:

@@ -8,6 +8,7 @@ best shows on a sample of the rows; all else is counted in full.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -260,7 +261,8 @@ def _levels(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
     by_resolution = {resolution: _cost(counts, span, resolution, finest) for resolution in RESOLUTIONS}
     chosen = min(by_resolution, key=lambda resolution: by_resolution[resolution].bits)
     others = [_cost(counts, span, chosen, precision) for precision in PRECISIONS[:-1]]
-    return _cheapest([*others, by_resolution[chosen]])
+    # With one integer in the tables, and all others escapes, they are always valid.
+    return _cheapest([*others, by_resolution[chosen], _cost(counts, (0, 1), 1, PRECISIONS[0])])
 
 
 def _cheapest(candidates: Iterable[_Candidate]) -> _Candidate:
@@ -299,8 +301,13 @@ def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -
 
 
 def _table_bits(counts: I64, found: Tables, lo: int, precision: int) -> float:
-    """Of coding `counts` (classes, width + 1) with the tables, and of the tables."""
+    """Of coding `counts` (classes, width + 1) with the tables, and of the tables; infinite if one is invalid.
+
+    That is so for a class that nothing is in, too: a reader takes no file with such a table.
+    """
     frequencies = tables.frequencies(found.weights(lo, counts.shape[1] - 1), precision)
+    if not frequencies.any(axis=1).all():
+        return math.inf
     codes = found.codes()
     return code_bits(counts, frequencies, precision) + rice_bits(codes, best_rice_order(codes))
 

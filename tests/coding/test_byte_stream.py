@@ -1,0 +1,15 @@
+import numpy as np
+
+from laconic.coding import byte_stream
+from laconic.coding.bits import Cursor
+
+
+def test_bytes_whose_table_would_be_overfull_stay_raw():
+    """4096 / 182 is 22.5, which rounds up, 182 times."""
+    rng = np.random.default_rng(0)
+    uniform = rng.permutation(np.resize(np.arange(182), 182 * 64).astype(np.uint8))
+    still = np.zeros(7 * uniform.size, np.uint8)
+    for plane in (uniform, np.concatenate([still, uniform])):
+        coded = byte_stream.write(plane, 32)
+        if coded is not None:
+            assert (byte_stream.read(Cursor(coded, "here"), plane.size, 32) == plane).all()
