@@ -261,8 +261,9 @@ def _levels(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
     by_resolution = {resolution: _cost(counts, span, resolution, finest) for resolution in RESOLUTIONS}
     chosen = min(by_resolution, key=lambda resolution: by_resolution[resolution].bits)
     others = [_cost(counts, span, chosen, precision) for precision in PRECISIONS[:-1]]
-    # With one integer in the tables, and all others escapes, they are always valid.
-    return _cheapest([*others, by_resolution[chosen], _cost(counts, (0, 1), 1, PRECISIONS[0])])
+    best = _cheapest([*others, by_resolution[chosen]])
+    # Rounding up may overfill tables that are wide and flat; of one integer, all others escapes, never.
+    return best if best.bits < math.inf else _cost(counts, (0, 1), 1, PRECISIONS[0])
 
 
 def _cheapest(candidates: Iterable[_Candidate]) -> _Candidate:
