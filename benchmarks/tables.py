@@ -105,6 +105,16 @@ def calibrated() -> str:
     return markdown(["price", "kB", "accuracy, %"], rows)
 
 
+def calibrated_text() -> str:
+    found = results("calibrated_text")
+    rows = [["the exact network", "", f"{found['dense']:.4f}", "1"]]
+    rows += [
+        [times, f"{row['file_bytes'] / 1e6:.2f}", f"{row['judged']:.4f}", f"{row['other_text']:.3f}"]
+        for times, row in found["times_words_count"].items()
+    ]
+    return markdown(["times that words' errors count", "MB", "STS-B dev", "other text"], rows)
+
+
 def equal_error() -> str:
     rows = [
         [
@@ -136,7 +146,10 @@ def identical() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
-    for table in (one_shot, fine_tuned, channels, sparse_training, calibrated, equal_error, identical)
+    for table in (
+        *(one_shot, fine_tuned, channels, sparse_training),
+        *(calibrated, calibrated_text, equal_error, identical),
+    )
 }
 
 
