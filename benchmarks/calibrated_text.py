@@ -1,9 +1,9 @@
 """MiniLM rounded by rate and loss with calibration sentences, without fine-tuning or labels.
 
 The loss is the squared error of sentences' embeddings, to first order: each layer's output error on the
-calibration sentences times its outputs' squared gradients, and each word's error times its frequency in their
-corpus. That foretells too little of words' errors, which are alike wherever a word occurs, so these count several
-times. Scores are those of `benchmarks.minilm`: people's judgements, and text of another kind.
+calibration sentences times its outputs' squared gradients, and each word's error times its frequency in
+their corpus. That foretells too little of words' errors, which are alike wherever a word occurs, so these
+count several times. Scores are those of `benchmarks.minilm`: people's judgements, and text of another kind.
 """
 
 from __future__ import annotations
