@@ -9,6 +9,7 @@ count several times. Scores are those of `benchmarks.minilm`: people's judgement
 from __future__ import annotations
 
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ def projected(outputs: Tensor, targets: object) -> Tensor:
     return (outputs * torch.randn_like(outputs)).sum(1).mean()
 
 
+@cache
 def frequencies() -> Tensor:
     """How often each word occurs in a sentence, one occurrence in all added to each."""
     n_words = len(minilm.encoder().get_parameter(WORDS))
@@ -44,6 +46,7 @@ def frequencies() -> Tensor:
     return counts / n_sentences
 
 
+@cache
 def words_sensitivity() -> float:
     """The mean squared gradient of an embedding in a random direction by a number of a word's vector."""
     model, found = minilm.encoder(), list[Tensor]()
@@ -73,11 +76,15 @@ def loss_of(words_count: float) -> Loss:
     return loss
 
 
-def run(words_count: float) -> dict[str, float]:
-    torch.manual_seed(0)
-    model = minilm.encoder()
+@cache
+def observed() -> Evidence:
     needs = [Statistic.GRAM, Statistic.SENSITIVITY]
-    evidence = laconic.observe(model, minilm.calibration(N_SENTENCES), needs, projected)
+    return laconic.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, projected)
+
+
+def run(words_count: float) -> dict[str, float]:
+    torch.manual_seed(0)  # whatever was observed before
+    evidence, model = observed(), minilm.encoder()
     quantizer = laconic.RateLoss(PRICE, loss_of(words_count), evidence)
     exact = minilm.cosines(model)
     with tempfile.TemporaryDirectory() as folder:

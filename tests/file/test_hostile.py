@@ -221,8 +221,14 @@ CRAFTED = {
 }  # fmt: skip
 
 
-def planes(chunk, form=0x40, shape=(2,)):
+def of_one(*parts, form=0x10, shape=(3, 2)):
+    """A file of one tensor, whose chunk is `parts`."""
+    chunk = b"".join(parts)
     return seal(b"\1" + entry(form=form, shape=shape, chunk=chunk), chunk)
+
+
+def planes(chunk, form=0x40, shape=(2,)):
+    return of_one(chunk, form=form, shape=shape)
 
 
 RAW = b"\0" + bytes(2)  # a plane of two zeros
@@ -333,13 +339,7 @@ PLANS = {
 
 def gridded(*parts, shape=(3, 2)):
     """A file of a float32 tensor on a grid, whose stream is `parts`."""
-    return rounded(b"\x80\x3f", *parts, shape=shape)
-
-
-def rounded(*parts, form=0x10, shape=(3, 2)):
-    """A file of one tensor, whose chunk is `parts`."""
-    chunk = b"".join(parts)
-    return seal(b"\1" + entry(form=form, shape=shape, chunk=chunk), chunk)
+    return of_one(b"\x80\x3f", *parts, shape=shape)
 
 
 def adaptively(*values, n_rows=1):
@@ -425,11 +425,11 @@ def floats(*values):
 
 
 def codebook(n, values, origin, *q):
-    return rounded(varint(n), values, varint(origin), adaptively(*q, n_rows=3), form=0x70)
+    return of_one(varint(n), values, varint(origin), adaptively(*q, n_rows=3), form=0x70)
 
 
 def rows(steps, *q, form=0x80):
-    return rounded(steps, adaptively(*q, n_rows=3), form=form)
+    return of_one(steps, adaptively(*q, n_rows=3), form=form)
 
 
 ONES, THREE, VALUES = b"\x80\x3f" * 3, floats(-1, 0, 2), 6 * [0]
@@ -437,7 +437,7 @@ LEGENDS = {
     "no values": (codebook(0, b"", 0, *VALUES), "1 to 65,536 values"),
     "too many values": (codebook(65_537, floats(*range(65_537)), 0, *VALUES), "1 to 65,536 values"),
     "endless values": (codebook(1 << 60, b"", 0, *VALUES), "1 to 65,536 values"),
-    "values beyond the end": (rounded(varint(3) + floats(1, 2), form=0x70), "more bytes"),
+    "values beyond the end": (of_one(varint(3) + floats(1, 2), form=0x70), "more bytes"),
     "values that fall": (codebook(3, floats(0, 2, 1), 0, *VALUES), "ascending order"),
     "a value twice": (codebook(3, floats(0, 1, 1), 0, *VALUES), "ascending order"),
     "zero and its negative": (codebook(3, floats(-0.0, 0, 1), 0, *VALUES), "ascending order"),
@@ -446,17 +446,17 @@ LEGENDS = {
     "an infinite value": (codebook(3, floats(0, 1, np.inf), 0, *VALUES), "finite values"),
     "values from minus infinity": (codebook(3, floats(-np.inf, 0, 1), 0, *VALUES), "finite values"),
     "an origin beyond the values": (codebook(3, THREE, 3, *VALUES), "an origin below 3"),
-    "no indices": (rounded(varint(3) + THREE + b"\1", form=0x70), "3 more bytes"),
+    "no indices": (of_one(varint(3) + THREE + b"\1", form=0x70), "3 more bytes"),
     "an index above the values": (codebook(3, THREE, 1, 0, 1, -1, 0, 0, 2), "indices below 3"),
     "an index below the values": (codebook(3, THREE, 1, 0, 1, -1, 0, 0, -2), "indices below 3"),
     "the largest index": (codebook(3, THREE, 1, *5 * [0], 2**31 - 1), "indices below 3"),
     "the least index": (codebook(3, THREE, 1, *5 * [0], -(2**31)), "indices below 3"),
-    "a row without a step": (rounded(ONES[:4], form=0x80), "6 more bytes"),
+    "a row without a step": (of_one(ONES[:4], form=0x80), "6 more bytes"),
     "a row's step of zero": (rows(ONES[:4] + b"\0\0", *VALUES), "positive finite step"),
     "a row's infinite step": (rows(ONES[:4] + b"\x80\x7f", *VALUES), "positive finite step"),
     "a row's step below zero": (rows(ONES[:4] + b"\x80\xbf", *VALUES), "positive finite step"),
     "a row's step that is none": (rows(ONES[:4] + b"\xc0\x7f", *VALUES), "positive finite step"),
-    "steps for many rows": (rounded(ONES, form=0x80, shape=(1 << 20, 1)), "2097152 more bytes"),
+    "steps for many rows": (of_one(ONES, form=0x80, shape=(1 << 20, 1)), "2097152 more bytes"),
     "a large value in the last row": (rows(ONES[:4] + b"\x7f\x7f", *4 * [0], 0, -2), "a larger q × step"),
     "a large value in 16 bits": (rows(ONES, 0, 0, 65_505, 0, 0, 0, form=0x81), "a larger q × step"),
 }  # fmt: skip

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from laconic.coding import rans
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bits import Cursor
 from laconic.coding.fit import levels_for
-from laconic.coding.static import read_header, read_words, write_model
+from laconic.coding.static import read_header, read_words, write_model, write_words
 from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
-from laconic.coding.tables import Levels
+from laconic.coding.tables import Levels, are_valid
 from laconic.jit import I64, U8, kernel
 
 PRECISION = 12
@@ -42,8 +42,7 @@ def write(plane: U8, n_rows: int) -> bytes | None:
 def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
     of_each = (model.row_class, ALL_COLUMNS_ALIKE)
     log2_lanes, states, words = rans.encode(plane, model.lo, of_each, model.frequencies(), PRECISION)
-    head = write_model(model, log2_lanes, 0, classes)
-    return b"".join([head, varint(words.size), states.astype("<u4").tobytes(), words.astype("<u2").tobytes()])
+    return write_model(model, log2_lanes, 0, classes) + write_words(states, words)
 
 
 def read(source: Cursor, n: int, n_rows: int) -> U8:
@@ -84,7 +83,7 @@ def fit(plane: U8, n_rows: int) -> StaticModel | None:
     used = np.flatnonzero(classes.any(0))
     lo, end = int(used[0]), int(used[-1]) + 1
     found = _model(classes[:, lo:end], lo, labels.astype(np.uint8)[row_group])
-    return found if found.frequencies().any(axis=1).all() else None  # rounding up may overfill a table
+    return found if are_valid(found.frequencies()) else None  # rounding up may overfill a table
 
 
 def _model(counts: I64, lo: int, row_class: U8) -> StaticModel:

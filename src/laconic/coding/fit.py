@@ -307,7 +307,7 @@ def _table_bits(counts: I64, found: Tables, lo: int, precision: int) -> float:
     That is so for a class that nothing is in, too: a reader takes no file with such a table.
     """
     frequencies = tables.frequencies(found.weights(lo, counts.shape[1] - 1), precision)
-    if not frequencies.any(axis=1).all():
+    if not tables.are_valid(frequencies):
         return math.inf
     codes = found.codes()
     return code_bits(counts, frequencies, precision) + rice_bits(codes, best_rice_order(codes))

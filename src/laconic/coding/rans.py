@@ -41,9 +41,10 @@ def encode(
         precision: P.
     """
     tables = reciprocals(frequencies, precision)
-    states, words = encode_lanes(values, lo, classes, tables, precision, MOST_LOG2_LANES)
-    if words.nbytes >= LEAST_FOR_LANES:
-        return MOST_LOG2_LANES, states, words
+    if 2 * values.size >= LEAST_FOR_LANES:  # a word a symbol at most
+        states, words = encode_lanes(values, lo, classes, tables, precision, MOST_LOG2_LANES)
+        if words.nbytes >= LEAST_FOR_LANES:
+            return MOST_LOG2_LANES, states, words
     return 0, *encode_lanes(values, lo, classes, tables, precision, 0)
 
 

@@ -20,12 +20,11 @@ from laconic.coding.symbol_models import (
     StaticModel,
     best_golomb_order,
 )
-from laconic.coding.tables import RESOLUTIONS, Formula, Levels
-from laconic.jit import I32, I64, U8, U16, U64
+from laconic.coding.tables import RESOLUTIONS, Formula, Levels, are_valid
+from laconic.jit import I32, I64, INT32_MAX, INT32_MIN, U8, U16, U64
 
 BY_FORMULA, BY_COLUMN = 1 << 6, 1 << 7  # in a stream's second byte
 WIDEST_FORMULA = 4096  # integers in a table that a few bytes describe, so that these cannot take long
-INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,8 @@ def write_under(model: StaticModel, q: I32) -> bytes:
         escaped = _to_codes(q[outside].astype(np.int64), model)
     escape_order = best_golomb_order(escaped) if escaped.size else 0
     log2_lanes, states, words = rans.encode(q, model.lo, classes, frequencies, model.precision)
-    return b"".join(
-        [
-            write_model(model, log2_lanes, escape_order),
-            varint(words.size),
-            states.astype("<u4").tobytes(),
-            words.astype("<u2").tobytes(),
-            _golomb(escaped, escape_order),
-        ]
-    )
+    head = write_model(model, log2_lanes, escape_order)
+    return head + write_words(states, words) + _golomb(escaped, escape_order)
 
 
 def write_model(
@@ -152,6 +144,11 @@ def _sections(source: Cursor, n: int, n_rows: int) -> tuple[tuple[Header, U64, U
     return (header, states, words, escapes), parts
 
 
+def write_words(states: U64, words: U16) -> bytes:
+    """The lanes' states and the words, as `read_words` expects them."""
+    return varint(words.size) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+
+
 def read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
     """The lanes' states and the words."""
     n_words = source.varint()
@@ -176,7 +173,7 @@ def _decode(header: Header, states: U64, words: U16, escapes: U8, n: int, source
     if n_bits < 0 or not bits.padding_is_zero(escapes, n_bits):
         raise source.error(f"{outside.size} escape codes and nothing after", "others")
     values = _from_codes(codes, model)
-    if values.size and (values.min() < INT32.min or values.max() > INT32.max):
+    if values.size and (values.min() < INT32_MIN or values.max() > INT32_MAX):
         raise source.error("integers of 32 bits", "a larger one")
     q[outside] = values
     return q
@@ -195,7 +192,7 @@ def read_header(
         raise source.error("a formula without a resolution, columns with classes", f"shape {shape:#x}")
     if shape & BY_FORMULA and width > WIDEST_FORMULA:
         raise source.error(f"at most {WIDEST_FORMULA} integers by a formula", f"{width}")
-    if not INT32.min <= lo <= INT32.max - width + 1:
+    if not INT32_MIN <= lo <= INT32_MAX - width + 1:
         raise source.error("a table of 32-bit integers", f"one from {lo}, {width} wide")
     tables_at = source.at
     if shape & BY_FORMULA:
@@ -210,7 +207,7 @@ def read_header(
         column_drop = _read_labels(source, n // n_rows, n_classes)
     model = StaticModel(lo, width, tables, precision, row_class, column_drop)
     frequencies = model.frequencies()
-    if not frequencies.any(axis=1).all():
+    if not are_valid(frequencies):
         raise source.error("tables of frequencies", "an empty or overfull one")
     return Header(model, lanes & 15, orders & 31, frequencies), (tables_at, labels_at)
 

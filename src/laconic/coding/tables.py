@@ -210,6 +210,11 @@ def formula_weights(
     return weights
 
 
+def are_valid(frequencies: I64) -> bool:
+    """Whether there are frequencies for every class: a reader refuses tables that are empty or overfull."""
+    return bool(frequencies.any(axis=1).all())
+
+
 @kernel
 def frequencies(weights: I64, precision: int) -> I64:
     """(classes, symbols) integers proportional to `weights`, each row summing to 2**precision.
