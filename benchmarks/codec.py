@@ -1,9 +1,10 @@
 """Files beside the peers', in one run, on one thread: `python -m benchmarks.codec [section …]`.
 
-Sections: identical, equal_error, lossless, overhead; by default all. Each adds its figures to codec.json.
-Sizes are of whole files with all side information; times are medians of $REPEATS runs. NNCodec and the
-lossless coders run in environments of their own (`make peers`): $LACONIC_NNCODEC and $LACONIC_PEERS name
-their interpreters.
+Sections: identical, equal_error, lossless, delta, overhead; by default all. Each adds its figures to
+codec.json. Sizes are of whole files with all side information; times are medians of $REPEATS runs and, but
+for NNCodec's or where they are said to be in memory, include writing the file (ours with fsync) and reading
+it. NNCodec and the lossless coders run in environments
+of their own (`make peers`): $LACONIC_NNCODEC and $LACONIC_PEERS name their interpreters.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ import torch
 from matplotlib import rc_context
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import laconic
 from benchmarks import cifar, integer_files, minilm, peers
 from benchmarks.common import write_result
 from benchmarks.rate_distortion import figure
-from laconic import zoo
+from laconic import codec, zoo
 from laconic.checkpoints import read_checkpoint
 
 REPEATS = int(os.environ.get("REPEATS", "5"))
@@ -46,8 +47,8 @@ def minilm_floats() -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
 
 
-def resnet20_floats() -> dict[str, Tensor]:
-    state = cifar.resnet20().state_dict()
+def resnet20_floats(model: nn.Module | None = None) -> dict[str, Tensor]:
+    state = (model or cifar.resnet20()).state_dict()
     return {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
 
 
@@ -191,24 +192,88 @@ def _lossless(name: str, dtype: torch.dtype) -> dict[str, Any]:
         plain = np.fromfile(Path(folder) / "plain.safetensors", np.uint8)
     found: dict[str, Any] = {"safetensors_bytes": plain.size}
     for threads in (1, 2):
-        options = {"dtype": name, "threads": threads, "zstd_levels": [3], "repeats": min(3, REPEATS)}
+        options = {"dtype": name, "threads": threads, "zstd_levels": [3], "repeats": REPEATS}
         theirs, _ = peers.run("lossless_peer", {"plain": plain}, **options)
         torch.set_num_threads(threads)
         work = laconic.Work(threads)
         mine, back = measured(
             partial(laconic.save, state, quantizer=None, work=work),
             partial(laconic.load, work=work),
-            min(3, REPEATS),
         )
+        mine |= _in_memory(state, work)
         assert all(torch.equal(tensor, back[key]) for key, tensor in state.items())
         for coder, figures in {"laconic": mine, **theirs}.items():
             found.setdefault(coder, {"share": figures["bytes"] / plain.size})[f"{threads} threads"] = {
-                "bytes": figures["bytes"],
-                "encode_MB_per_second": plain.size / 1e6 / figures["encode_seconds"],
-                "decode_MB_per_second": plain.size / 1e6 / figures["decode_seconds"],
+                key.replace("seconds", "MB_per_second"): plain.size / 1e6 / seconds
+                for key, seconds in figures.items()
+                if "seconds" in key
             }
     torch.set_num_threads(1)
     return found
+
+
+def _in_memory(state: Mapping[str, Tensor], work: laconic.Work) -> dict[str, float]:
+    """Median seconds of coding all tensors and of decoding them, as a file does it."""
+
+    def encoded(name: str) -> tuple[Any, bytes]:
+        form, pieces = codec.encode(name, state[name], None, run=run)
+        return form, b"".join(pieces)
+
+    def each(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        return list(work.in_order(task, ((item, 1) for item in items), len(state)))
+
+    rows = []
+    with work.blocks() as run:
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            chunks = each(encoded, state)
+            middle = time.perf_counter()
+            each(lambda coded: codec.decode(*coded, run=run), chunks)
+            rows.append((middle - start, time.perf_counter() - middle))
+    encode, decode = np.median(rows, axis=0).tolist()
+    return {"encode_seconds_in_memory": encode, "decode_seconds_in_memory": decode}
+
+
+# A fine-tuned network's difference from its parent, lossless
+
+
+def delta() -> dict[str, Any]:
+    """ResNet-20 after 200 steps, at a large and a small rate; the peers code the bits that changed (XOR)."""
+    parent = resnet20_floats()
+    found = {}
+    for lr in (1e-3, 1e-4):
+        child = fine_tuned(lr)
+        for dtype in (torch.float32, torch.bfloat16):
+            name = str(dtype).removeprefix("torch.")
+            states = [{key: t.to(dtype) for key, t in state.items()} for state in (child, parent)]
+            found[f"learning rate {lr:g}, {name}"] = _delta(*states, name)
+    return found
+
+
+def fine_tuned(lr: float) -> dict[str, Tensor]:
+    model, images = cifar.resnet20(), cifar.drawn(0, 200 * cifar.BATCH)
+    optimizer = partial(torch.optim.SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    laconic.train(model, images.batches(cifar.BATCH, shuffle=True), laconic.Training(1, optimizer))
+    return resnet20_floats(model)
+
+
+def _delta(child: Mapping[str, Tensor], parent: Mapping[str, Tensor], dtype: str) -> dict[str, Any]:
+    new, old = (
+        np.concatenate([t.reshape(-1).view(torch.uint8).numpy() for t in state.values()])
+        for state in (child, parent)
+    )
+    options = {"dtype": dtype, "threads": 1, "zstd_levels": [19, 22], "repeats": 1}
+    theirs, _ = peers.run("lossless_peer", {"plain": new ^ old}, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "child.lac"
+        n_bytes = laconic.save(child, path, None, base=parent)
+        back = laconic.load(path, base=parent)
+    assert all(torch.equal(tensor, back[key]) for key, tensor in child.items())
+    shares = {name: figures["bytes"] / new.size for name, figures in theirs.items()}
+    zipnn = next(share for name, share in shares.items() if name.startswith("zipnn"))
+    zstd = min(share for name, share in shares.items() if "zstd" in name)
+    mine = n_bytes / new.size
+    return {"laconic": mine, **shares, "of_zipnn": mine / zipnn, "of_best_zstd": mine / zstd}
 
 
 # What a file costs beside its integers
@@ -255,7 +320,7 @@ def overhead() -> dict[str, Any]:
     }
 
 
-SECTIONS = {section.__name__: section for section in (identical, equal_error, lossless, overhead)}
+SECTIONS = {section.__name__: section for section in (identical, equal_error, lossless, delta, overhead)}
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from laconic import delta, lossless
 from laconic.coding import stream
-from laconic.coding.bits import Cursor
+from laconic.coding.bits import Cursor, Pieces
 from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.forms import DTYPES, GRID_DTYPES, Form, Method
-from laconic.lossless import Pieces, Run
+from laconic.lossless import Run
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid, Rounder
 from laconic.quantization.legends import LEGENDS
@@ -56,7 +56,7 @@ def encode(
             if not isinstance(rounder, Grid):
                 raise UnsupportedError(f"{name}: expected a Grid for a difference, found {rounder}")
             pieces = delta.encode_on_grid(form, tensor, parent, rounder)
-            if pieces is not None and _n_bytes(pieces) < form.n_bytes:
+            if pieces is not None and lossless.n_bytes(pieces) < form.n_bytes:
                 return _as(form, Method.DELTA), pieces
         if found := rounder.rounded(tensor):
             chunk = found.legend.to_bytes() + stream.write(found.q, form.n_rows, form.n_kernel)
@@ -64,7 +64,7 @@ def encode(
                 return _as(form, found.legend.method), [chunk]
     if form.numel:
         method, pieces = _encode_exactly(form, tensor, parent, run)
-        if pieces is not None and _n_bytes(pieces) < form.n_bytes:
+        if pieces is not None and lossless.n_bytes(pieces) < form.n_bytes:
             return _as(form, method), pieces
     return form, [lossless.raw_bytes(tensor)]
 
@@ -119,10 +119,6 @@ def model(form: Form, chunk: bytes) -> str | None:
 
 def _as(form: Form, method: Method) -> Form:
     return Form(form.name, form.dtype, form.shape, method)
-
-
-def _n_bytes(pieces: Pieces) -> int:
-    return sum(map(len, pieces))
 
 
 def _alike(tensor: Tensor, parent: Tensor) -> bool:

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from laconic import lossless
 from laconic.coding import magnitudes, planes, stream
-from laconic.coding.bits import Cursor
+from laconic.coding.bits import Cursor, Pieces
 from laconic.coding.planes import Words
 from laconic.forms import Form
 from laconic.jit import U8, kernel
-from laconic.lossless import Pieces, Run
+from laconic.lossless import Run
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid
 from laconic.steps import N_STEP_BYTES, PASS, keeps, read_step, step_bytes
@@ -38,7 +38,7 @@ def encode(form: Form, tensor: Tensor, parent: Tensor, run: Run = map) -> Pieces
     words, base = lossless.as_words(tensor), lossless.as_words(parent)
     floating = form.dtype.is_floating_point
 
-    def block(part: slice) -> bytes:
+    def block(part: slice) -> Pieces:
         return _encode_block(words[part], base[part], floating)
 
     return [bytes([EXACT]), *lossless.assembled(form, run(block, _blocks(form)))]
@@ -49,8 +49,8 @@ def first_block(form: Form, tensor: Tensor, parent: Tensor) -> tuple[int, int]:
     part = _blocks(form)[0]
     floating = form.dtype.is_floating_point
     words, base = lossless.as_words(tensor)[part], lossless.as_words(parent)[part]
-    alone = planes.encode(lossless.rotated(words) if floating else words, lossless.columns(form))
-    return len(_encode_block(words, base, floating)), len(alone)
+    alone = planes.encode(words, lossless.columns(form), floating)
+    return lossless.n_bytes(_encode_block(words, base, floating)), lossless.n_bytes(alone)
 
 
 def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) -> Pieces | None:
@@ -128,7 +128,7 @@ def _blocks(form: Form) -> list[slice]:
     return lossless.blocks(form.numel, lossless.block_length(lossless.columns(form)))
 
 
-def _encode_block(words: Words, base: Words, floating: bool) -> bytes:
+def _encode_block(words: Words, base: Words, floating: bool) -> Pieces:
     difference = _ordered(words, floating)
     difference -= _ordered(base, floating)
     signed = difference.view(_signed(words))
@@ -161,8 +161,7 @@ def _order(base: Words, floating: bool) -> NDArray[np.int32] | None:
     """The positions of a block sorted by the parent's exponent, stably; None for integers."""
     if not floating:
         return None
-    keys = lossless.rotated(base) >> base.dtype.type(8 * base.itemsize - 8)
-    return _sorted(keys.astype(np.uint8))
+    return _sorted(planes.plane_of(base, base.itemsize - 1, floating))
 
 
 @kernel

@@ -7,7 +7,8 @@ Blocks are coded on their own: by several threads, in bounded memory, with table
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,13 +16,9 @@ import torch
 from torch import Tensor
 
 from laconic.coding import planes
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bits import Buffer, Cursor, Pieces, varint
 from laconic.coding.planes import Words
 from laconic.forms import Form
-from laconic.jit import kernel
-
-Buffer = bytes | memoryview
-Pieces = Sequence[Buffer]  # a chunk in parts, so that a large one need not be copied together
 
 BLOCK = 1 << 19  # elements: larger ones code no shorter, smaller ones slower
 LEAST_BYTES = 512  # a smaller tensor's tables cost what they save
@@ -46,8 +43,8 @@ def encode(form: Form, tensor: Tensor, run: Run = map) -> Pieces | None:
     words, n_columns = as_words(tensor), columns(form)
     floating = form.dtype.is_floating_point
 
-    def block(part: slice) -> bytes:
-        return planes.encode(rotated(words[part]) if floating else words[part], n_columns)
+    def block(part: slice) -> Pieces:
+        return planes.encode(words[part], n_columns, floating)
 
     return assembled(form, run(block, blocks(form.numel, block_length(n_columns))))
 
@@ -62,10 +59,7 @@ def decode(form: Form, source: Cursor, run: Run = map) -> Tensor:
     n_columns = columns(form)
 
     def block(part: tuple[slice, Cursor]) -> None:
-        target = words[part[0]]
-        planes.decode(part[1], target, n_columns)
-        if form.dtype.is_floating_point:
-            unrotate_(target)
+        planes.decode(part[1], words[part[0]], n_columns, form.dtype.is_floating_point)
 
     for _ in run(block, sections(form, source)):
         pass
@@ -106,11 +100,16 @@ def blocks(n: int, length: int) -> list[slice]:
     return [slice(i, min(i + length, n)) for i in range(0, n, length)]
 
 
-def assembled(form: Form, coded: Iterable[bytes]) -> Pieces:
+def assembled(form: Form, coded: Iterable[Pieces]) -> Pieces:
     """Blocks, after their number of elements and their lengths."""
-    pieces = list(coded)
-    head = varint(block_length(columns(form))) + b"".join(varint(len(piece)) for piece in pieces)
-    return [head, *pieces]
+    each = list(coded)
+    head = varint(block_length(columns(form))) + b"".join(varint(n_bytes(pieces)) for pieces in each)
+    return [head, *chain.from_iterable(each)]
+
+
+def n_bytes(pieces: Pieces) -> int:
+    """The length of all pieces."""
+    return sum(map(len, pieces))
 
 
 def sections(form: Form, source: Cursor) -> list[tuple[slice, Cursor]]:
@@ -146,22 +145,3 @@ def as_tensor(words: Words, form: Form, source: Cursor) -> Tensor:
     if form.dtype == torch.bool and raw.max() > 1:
         raise source.error("bytes 0 and 1 for booleans", str(int(raw.max())))
     return raw.view(form.dtype).reshape(form.shape)
-
-
-def rotated(words: Words) -> Words:
-    """Words with their sign, the highest bit, moved to the lowest."""
-    out = np.empty_like(words)
-    _rotate(words, np.uint64(1), np.uint64(8 * words.itemsize - 1), out)
-    return out
-
-
-def unrotate_(words: Words) -> None:
-    """The inverse of `rotated`, in place."""
-    _rotate(words, np.uint64(8 * words.itemsize - 1), np.uint64(1), words)
-
-
-@kernel
-def _rotate(words: Words, left: np.uint64, right: np.uint64, out: Words) -> None:
-    for i in range(words.size):
-        word = np.uint64(words[i])
-        out[i] = (word << left) | (word >> right)  # above the type's bits, it is cut off

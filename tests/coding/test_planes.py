@@ -18,11 +18,11 @@ words = st.sampled_from(TYPES).flatmap(
 )
 
 
-@given(words, st.sampled_from([0, 1, 32, 50]))
-def test_planes_of_any_words_round_trip(found, n_columns):
-    coded = planes.encode(found, n_columns)
+@given(words, st.sampled_from([0, 1, 32, 50]), st.booleans())
+def test_planes_of_any_words_round_trip(found, n_columns, floating):
+    coded = b"".join(planes.encode(found, n_columns, floating))
     back = np.empty_like(found)
-    planes.decode(Cursor(coded, "here"), back, n_columns)
+    planes.decode(Cursor(coded, "here"), back, n_columns, floating)
     assert (back == found).all()
     parts = planes.measure(Cursor(coded, "here"), found.size, found.itemsize, n_columns)
     assert parts.total() == len(coded) <= found.nbytes + 1 + found.itemsize
@@ -30,7 +30,7 @@ def test_planes_of_any_words_round_trip(found, n_columns):
 
 @given(words)
 def test_magnitudes_of_any_words_round_trip(found):
-    coded = magnitudes.encode(found)
+    coded = b"".join(magnitudes.encode(found))
     assert (magnitudes.decode(Cursor(coded, "here"), found.size, found.dtype) == found).all()
     assert magnitudes.measure(Cursor(coded, "here"), found.size).total() == len(coded)
     with pytest.raises(FormatError):

@@ -6,8 +6,13 @@ no valid code is found; readers of bytes raise `FormatError`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from laconic.errors import FormatError
 from laconic.jit import I64, U8, kernel
+
+Buffer = bytes | memoryview
+Pieces = Sequence[Buffer]  # bytes in parts, so that large ones need not be copied together
 
 LONGEST_VARINT = 9
 MOST_ZEROS = 34  # of an Exp-Golomb code, with its order: enough for two 32-bit integers' difference

@@ -22,12 +22,11 @@ PRECISION = 12
 MOST_GROUPS = 8
 WORTHWHILE = 0.99  # of a byte: what codes no shorter than this stays raw
 SAMPLE = 1 << 14
+TABLE_BITS = 3.0  # about, for each byte that occurs
 
 
 def write(plane: U8, n_rows: int) -> bytes | None:
     """Code the bytes `plane` (not empty) in `n_rows` equal rows; None where that would hardly be shorter."""
-    if plane.size > 4 * SAMPLE and _sampled_bits(plane) > 8 * WORTHWHILE:
-        return None
     model = fit(plane, n_rows)
     if model is None:
         return None
@@ -75,7 +74,7 @@ def fit(plane: U8, n_rows: int) -> StaticModel | None:
         order = np.argsort(_row_sums(plane, n_rows), kind="stable")
         row_group[order] = np.arange(n_rows) * n_groups // n_rows
     counts = _histograms(plane, row_group, n_groups)
-    labels, bits = _merged(counts, np.bincount(row_group, minlength=n_groups), 3.0)
+    labels, bits = _merged(counts, np.bincount(row_group, minlength=n_groups), TABLE_BITS)
     if bits > 8 * WORTHWHILE * plane.size:
         return None
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
@@ -107,20 +106,22 @@ def _resolution(n_each: float) -> int:
 
 
 @kernel
-def _sampled_bits(plane: U8) -> float:
-    """Entropy in bits a byte of about SAMPLE bytes, drawn in runs of 64 spread evenly."""
+def least_bits(plane: U8) -> float:
+    """Bits a byte by one table, from about SAMPLE bytes in runs of 64 spread evenly."""
     counts = np.zeros(256, np.int64)
-    n = 0
+    n, n_used = 0, 0
     stride = max(64, plane.size // (SAMPLE // 64))
-    for begin in range(0, plane.size - 63, stride):
-        for i in range(begin, begin + 64):
+    for begin in range(0, plane.size, stride):
+        end = min(begin + 64, plane.size)
+        for i in range(begin, end):
             counts[plane[i]] += 1
-        n += 64
+        n += end - begin
     bits = n * np.log2(n)
     for c in counts:
         if c > 0:
             bits -= c * np.log2(c)
-    return bits / n
+            n_used += 1
+    return bits / n + TABLE_BITS * n_used / plane.size
 
 
 @kernel

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from laconic.coding import planes
-from laconic.coding.bits import Cursor, padding_is_zero
+from laconic.coding.bits import Cursor, Pieces, padding_is_zero
 from laconic.coding.planes import Words
 from laconic.jit import U8, kernel
 
 
-def encode(words: Words) -> bytes:
+def encode(words: Words) -> Pieces:
     """Code unsigned `words`, one at least."""
     halves = np.empty(words.size, np.uint8)
     out = np.zeros((_half_octaves(words, halves) + 7) // 8, np.uint8)
     _pack(words, halves, out)
-    return planes.encode_plane(halves) + out.tobytes()
+    return [*planes.encode_plane(halves), out.data]
 
 
 def decode(source: Cursor, n: int, dtype: np.dtype[Any]) -> Words:

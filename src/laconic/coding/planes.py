@@ -1,8 +1,8 @@
 """Words in planes: the first bytes of all words, the second bytes, and so on, each plane coded or not.
 
-In a float that is rotated by one bit (exponent, mantissa, sign) the first byte is the exponent, whose entropy
-in trained weights is two to three bits; mantissas are noise, and stay as they are. A pruned tensor's zeros
-are told by the first plane: the others then leave them out. `docs/format.md`, "Planes", is the specification.
+Floats are rotated by one bit (exponent, mantissa, sign), so the first byte is the exponent, whose entropy in
+trained weights is two to three bits; mantissas are noise, and stay as they are. A pruned tensor's zeros are
+told by the first plane: the others then leave them out. `docs/format.md`, "Planes", is the specification.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laconic.coding import byte_stream
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bits import Buffer, Cursor, Pieces, varint
 from laconic.jit import U8, kernel
 
 Words = NDArray[Any]  # flat, of one of the four unsigned types
@@ -25,19 +25,22 @@ RUN = 128  # what stands for a row where there is none
 SHARE_OF_ZEROS = 16  # one in so many makes leaving them out worth a pass
 
 
-def encode(words: Words, n_columns: int) -> bytes:
-    """The planes of `words` (not empty), which are a tensor's in rows of `n_columns`, or in no rows (0)."""
-    first = _plane(words, words.itemsize - 1)
+def encode(words: Words, n_columns: int, floating: bool) -> Pieces:
+    """The planes of `words` (not empty), which are a tensor's in rows of `n_columns`, or in no rows (0).
+
+    The pieces are memory of their own, not that of `words`.
+    """
+    first = plane_of(words, words.itemsize - 1, floating)
     kept = _without_zeros(words, first)
     body = words if kept is None else kept
-    parts = [bytes([kept is not None]), encode_plane(first, n_columns)]
+    pieces: list[Buffer] = [bytes([kept is not None]), *encode_plane(first, n_columns)]
     for j in range(words.itemsize - 2, -1, -1):
         if body.size:
-            parts.append(encode_plane(_plane(body, j), n_columns if kept is None else 0))
-    return b"".join(parts)
+            pieces += encode_plane(plane_of(body, j, floating), n_columns if kept is None else 0)
+    return pieces
 
 
-def decode(source: Cursor, words: Words, n_columns: int) -> None:
+def decode(source: Cursor, words: Words, n_columns: int, floating: bool) -> None:
     """Fill `words` from the planes that fill `source` to its end.
 
     Raises:
@@ -48,12 +51,13 @@ def decode(source: Cursor, words: Words, n_columns: int) -> None:
         raise source.error("a flag of 0 or 1", str(flag))
     words[:] = 0
     first = decode_plane(*read_plane(source, words.size), words.size, n_columns, source)
-    _add_plane(words, first, words.itemsize - 1)
+    _add_plane(words, first, words.itemsize - 1, floating)
     body = words[first != 0] if flag else words
     for j in range(words.itemsize - 2, -1, -1):
         if body.size:
             kind, data = read_plane(source, body.size)
-            _add_plane(body, decode_plane(kind, data, body.size, 0 if flag else n_columns, source), j)
+            plane = decode_plane(kind, data, body.size, 0 if flag else n_columns, source)
+            _add_plane(body, plane, j, floating)
     if flag:
         words[first != 0] = body
     if len(source):
@@ -89,16 +93,18 @@ def _rows(n: int, n_columns: int) -> int:
     return n // n_columns if n_columns >= LEAST_ROW and n % n_columns == 0 else 0
 
 
-def encode_plane(plane: U8, n_columns: int = 0) -> bytes:
+def encode_plane(plane: U8, n_columns: int = 0) -> Pieces:
     """One plane, not empty, of a tensor with rows of `n_columns` or of no rows: its kind, and its bytes."""
     if plane[0] == plane[-1] and (plane == plane[0]).all():
-        return bytes([CONSTANT, plane[0]])
-    n_rows = _rows(plane.size, n_columns)
-    filled = plane if n_rows else np.pad(plane, (0, -plane.size % RUN))
-    coded = byte_stream.write(filled, n_rows or filled.size // RUN)
-    if coded is None or len(coded) + 2 > plane.size:
-        return bytes([RAW]) + plane.tobytes()
-    return bytes([STREAM]) + varint(len(coded)) + coded
+        return [bytes([CONSTANT, plane[0]])]
+    if byte_stream.least_bits(plane) < 8 * byte_stream.WORTHWHILE:
+        n_rows = _rows(plane.size, n_columns)
+        n_missing = 0 if n_rows else -plane.size % RUN
+        filled = np.concatenate([plane, np.zeros(n_missing, np.uint8)]) if n_missing else plane
+        coded = byte_stream.write(filled, n_rows or filled.size // RUN)
+        if coded is not None and len(coded) + 2 <= plane.size:
+            return [bytes([STREAM]) + varint(len(coded)), coded]
+    return [bytes([RAW]), plane.data]
 
 
 def read_plane(source: Cursor, n: int) -> tuple[int, memoryview]:
@@ -123,24 +129,31 @@ def decode_plane(kind: int, data: memoryview, n: int, n_columns: int, source: Cu
     return filled[:n]
 
 
-def _plane(words: Words, j: int) -> U8:
-    """Byte `j` of each word, 0 being the least significant."""
+def plane_of(words: Words, j: int, floating: bool) -> U8:
+    """Byte `j` of each word, 0 being the least significant; of floats with the sign lowest."""
     plane = np.empty(words.size, np.uint8)
-    _extract(words, np.uint64(8 * j), plane)
+    _extract(words, *_rotation(words, floating), np.uint64(8 * j), plane)
     return plane
 
 
-def _add_plane(words: Words, plane: U8, j: int) -> None:
-    _insert(words, np.uint64(8 * j), plane)
+def _add_plane(words: Words, plane: U8, j: int, floating: bool) -> None:
+    _insert(words, *_rotation(words, floating), np.uint64(8 * j), plane)
+
+
+def _rotation(words: Words, floating: bool) -> tuple[np.uint64, np.uint64]:
+    """By how much bits go up, and by how much those that are pushed out come down."""
+    return (np.uint64(1), np.uint64(8 * words.itemsize - 1)) if floating else (np.uint64(0), np.uint64(0))
 
 
 @kernel
-def _extract(words: Words, shift: np.uint64, plane: U8) -> None:
+def _extract(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, plane: U8) -> None:
     for i in range(words.size):
-        plane[i] = np.uint8(np.uint64(words[i]) >> shift)
+        word = np.uint64(words[i])
+        plane[i] = np.uint8(((word << up) | (word >> down)) >> shift)
 
 
 @kernel
-def _insert(words: Words, shift: np.uint64, plane: U8) -> None:
+def _insert(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, plane: U8) -> None:
     for i in range(words.size):
-        words[i] |= np.uint64(plane[i]) << shift
+        word = np.uint64(plane[i]) << shift
+        words[i] |= (word >> up) | (word << down)  # above the type's bits, it is cut off

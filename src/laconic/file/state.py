@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from laconic import codec
 from laconic.checkpoints import Checkpoint
+from laconic.coding.bits import Pieces
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file import container, writer
 from laconic.file.container import Entry, Reader
 from laconic.file.parent import Parent, State, checked_parent
 from laconic.forms import Method
-from laconic.lossless import Pieces
 from laconic.pipeline import Work
 from laconic.quantization.grid import Grid, Quantizer, Rounder
 from laconic.surgery.plan import Plan

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from laconic.atomic import atomic
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bits import Cursor, Pieces, varint
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plans
 from laconic.file.container import (
@@ -30,7 +30,6 @@ from laconic.file.container import (
 )
 from laconic.file.names import read_name, write_name
 from laconic.forms import DTYPES, Form, Method
-from laconic.lossless import Pieces
 from laconic.surgery.plan import Plan
 
 JOURNAL = b"\x89LACpart"
