@@ -13,6 +13,7 @@ from .errors import (
 from .evidence import Evidence, Statistic, observe, sampled_labels
 from .file.container import Reader
 from .file.state import load, save
+from .gaussians import Gaussian, Mixture, spaced
 from .pipeline import Work
 from .pruning.budgets import Count, Density, Erk, Price, Rates, Total
 from .pruning.contests import Budget, Model, Row, Run, Scope, Tensor
@@ -61,6 +62,7 @@ from .training.iterative import Round, iterative
 from .training.loop import Progress, Training, train
 from .training.lottery import Snapshot, reinitialise_, shuffled
 from .training.noise import Noisy
+from .training.noisy_weights import NoisyWeights
 from .training.progress_bar import ProgressBar
 from .training.proximal import Proximal
 from .training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
@@ -94,6 +96,7 @@ __all__ = [
     "FixedBits",
     "FormatError",
     "Gates",
+    "Gaussian",
     "Gradual",
     "Grid",
     "Group",
@@ -107,9 +110,11 @@ __all__ = [
     "LimitError",
     "Mask",
     "MismatchError",
+    "Mixture",
     "Model",
     "Moment",
     "Noisy",
+    "NoisyWeights",
     "NonFiniteError",
     "Part",
     "Pick",
@@ -194,6 +199,7 @@ __all__ = [
     "shrink_",
     "shuffled",
     "snip",
+    "spaced",
     "squared_error",
     "squared_magnitude",
     "taylor",

@@ -13,9 +13,26 @@ def n_ranks() -> int:
     return distributed.get_world_size() if together else 1
 
 
+def rank() -> int:
+    """This process's number among those; 0 outside distributed runs."""
+    return 0 if n_ranks() == 1 else distributed.get_rank()
+
+
 def is_first() -> bool:
     """Whether this process is rank 0, the one that writes files; alone, it is."""
-    return n_ranks() == 1 or distributed.get_rank() == 0
+    return rank() == 0
+
+
+def mean_of_ranks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over ranks of each tensor, on every rank, in place; alone, the tensors given.
+
+    Every rank must call this, with tensors of the same names, shapes and types.
+    """
+    if n_ranks() > 1:
+        for tensor in tensors.values():
+            distributed.all_reduce(tensor)
+            tensor.div_(n_ranks())
+    return dict(tensors)
 
 
 def of_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

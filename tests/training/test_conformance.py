@@ -20,6 +20,7 @@ from laconic import (
     Gates,
     Gradual,
     Hold,
+    NoisyWeights,
     Proximal,
     Pruner,
     Schedule,
@@ -82,6 +83,9 @@ RULES = {
     "gates": lambda _: Gates(1.0, 1000, lr=0.1),
     "gates of inputs": lambda _: Gates(1.0, 1000, Block(None, 1), lr=0.1),
     "variational": lambda _: VariationalDropout(1000, Schedule(1, end=20, curve=linear), initial=-4.0),
+    "noisy weights": lambda _: NoisyWeights(1000, Schedule(1, end=20, curve=linear)),
+    "noisy weights, a prior each": lambda _: NoisyWeights(1000, lambda _: 1.0, scope=laconic.Tensor()),
+    "noisy outputs": lambda _: NoisyWeights(1000, lambda _: 1.0, initial=-4.0, local=True),
     "L1": lambda _: Proximal(0.1),
     "share": shared,
     "group lasso": lambda _: Proximal(Schedule(0.1, end=10, curve=linear), Block(1, None)),
@@ -136,6 +140,7 @@ def test_it_leaves_model_and_optimizer_as_any_training_does(name, make):
     assert set(optimizer.state) == set(parameters)
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
+    assert not any(module._forward_hooks for module in model.modules())
     attached.remove()
     assert same(values(model), expected), "removing twice does nothing"
 

@@ -1,4 +1,4 @@
-"""Weights that are random between steps: what hard-concrete gates and variational dropout share.
+"""Weights that are random between steps: what gates, variational dropout and noisy weights share.
 
 The parameters hold a sample w = f(θ, φ, ε) of which the loss's gradient ∂L/∂w is taken, by any forward and
 any loss. Before the optimizer's step θ returns to the parameters, and the chain rule gives its gradient and
@@ -18,9 +18,24 @@ from torch import Tensor, nn
 
 from laconic.pruning.pruner import Among
 from laconic.tensors import tensors
+from laconic.training.randomness import generator
 from laconic.training.rules import Moment, Rule, State
 
 Named = Mapping[str, Tensor]
+
+
+def perturbed(means: Named, log_variances: Named, seed: int, step: int) -> Named:
+    """θ + σε, with the noise of (seed, step).
+
+    Pairs of steps share a draw with opposite signs, which takes out of their mean what is linear in it.
+    """
+    draw = generator(seed, step // 2, next(iter(means.values())).device)
+    sign = 1 - 2 * (step % 2)
+    drawn = {}
+    for name, mean in means.items():
+        epsilon = torch.randn(mean.shape, generator=draw, device=draw.device).to(mean)
+        drawn[name] = mean + sign * torch.exp(log_variances[name] / 2) * epsilon
+    return drawn
 
 
 @dataclass(frozen=True, kw_only=True)

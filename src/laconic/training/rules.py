@@ -8,8 +8,9 @@ parameters, forward and state_dict keys as they are.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from laconic.errors import UnsupportedError
 from laconic.pruning.mask import Mask, agreed, apply_
@@ -61,6 +63,11 @@ class Rule(ABC):
         Parameters to train beside the model's own may be added to the optimizer, as a group; they must
         be in the state, and leave the optimizer when the rule does.
         """
+
+    def listen(self, attached: Attached) -> Sequence[RemovableHandle]:
+        """Hooks on the model, which lie there until the rule is removed; silent while it `is_settled`."""
+        del attached
+        return []
 
     def before(self, state: State, now: Moment) -> State:
         """Act before the optimizer's step `now.step`; return the new state."""
@@ -109,6 +116,7 @@ class Attached:
     Attributes:
         state: the rule's state.
         step: how many steps the optimizer has taken since.
+        is_settled: whether the model is for now what `remove` would leave.
     """
 
     def __init__(self, rule: Rule, model: nn.Module, optimizer: Optimizer) -> None:
@@ -117,7 +125,7 @@ class Attached:
         inner: Any = optimizer
         if type(optimizer).__name__ == "AcceleratedOptimizer":
             inner = inner.optimizer
-        self.rule, self.model, self.step = rule, model, 0
+        self.rule, self.model, self.step, self.is_settled = rule, model, 0, False
         self._optimizer: Optimizer = inner
         n_groups = len(inner.param_groups)
         with torch.no_grad():
@@ -127,6 +135,8 @@ class Attached:
             inner.register_step_pre_hook(self._before_step),
             inner.register_step_post_hook(self._after_step),
         ]
+        self._hooks = rule.listen(self)
+        self._recompile()
 
     @property
     def mask(self) -> Mask:
@@ -163,11 +173,13 @@ class Attached:
         as the block lasts; under other rules nothing changes. Do not step inside.
         """
         before = [(p, p.detach().clone()) for p in self.model.parameters()]
+        self.is_settled = True
         with torch.no_grad():
             self.rule.finish(self.state, self._now)
         try:
             yield self.model
         finally:
+            self.is_settled = False
             with torch.no_grad():
                 for parameter, value in before:
                     parameter.copy_(value)
@@ -190,15 +202,21 @@ class Attached:
         """Detach the rule: leave the deterministic network, and the optimizer as it was."""
         if not self._handles:
             return
-        for handle in self._handles:
+        for handle in [*self._handles, *self._hooks]:
             handle.remove()
         self._handles.clear()
+        self._recompile()
         with torch.no_grad():
             self.rule.finish(self.state, self._now)
         groups = self._optimizer.param_groups
         for parameter in [p for group in groups for p in group["params"] if id(p) in self._added]:
             self._optimizer.state.pop(parameter, None)
         groups[:] = [group for group in groups if not any(id(p) in self._added for p in group["params"])]
+
+    def _recompile(self) -> None:
+        # What torch.compile has made of a module does not notice hooks that come or go.
+        if self._hooks and "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
 
     def __enter__(self) -> Attached:
         return self

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from laconic.training.noise import Named, Noisy
-from laconic.training.randomness import generator
+from laconic.training.noise import Named, Noisy, perturbed
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 TINY = 1e-16  # keeps log θ² finite
@@ -39,8 +38,7 @@ class VariationalDropout(Noisy):
     The mean loss gains `kl_weight(step)`/`n_cases`·Σ KL, so that at 1 it is the variational bound a case.
 
     There is one sample of noise for a whole batch, because forward stays as it is (the paper's local
-    reparametrisation draws one for each case). Pairs of steps share a draw with opposite signs, which takes
-    out of their mean what is linear in the noise.
+    reparametrisation draws one for each case), in pairs of opposite signs.
 
     Attributes:
         n_cases: of the training set.
@@ -60,13 +58,7 @@ class VariationalDropout(Noisy):
 
     def sample(self, means: Named, trained: Named, step: int) -> Named:
         """θ + σε, with ε's sign turned at every odd step."""
-        draw = generator(self.seed, step // 2, next(iter(means.values())).device)
-        sign = 1 - 2 * (step % 2)
-        drawn = {}
-        for name, mean in means.items():
-            epsilon = torch.randn(mean.shape, generator=draw, device=draw.device).to(mean)
-            drawn[name] = mean + sign * torch.exp(trained[name] / 2) * epsilon
-        return drawn
+        return perturbed(means, trained, self.seed, step)
 
     def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
         """The divergence in nats, for each training case."""
