@@ -1,4 +1,5 @@
 from . import datasets, zoo
+from .description.bits_back import bits_back, expected_data_bits, residual_bits
 from .description.data_code import DataCode, evaluate
 from .description.describe import describe
 from .description.ledger import Ledger, LedgerRow
@@ -158,6 +159,7 @@ __all__ = [
     "agreed",
     "apply_",
     "attach",
+    "bits_back",
     "blocks",
     "channels",
     "cosine",
@@ -167,6 +169,7 @@ __all__ = [
     "datasets",
     "describe",
     "evaluate",
+    "expected_data_bits",
     "fisher",
     "geometric",
     "heads",
@@ -190,6 +193,7 @@ __all__ = [
     "read_results",
     "reestimate_batch_norm_",
     "reinitialise_",
+    "residual_bits",
     "run_recipe",
     "sampled_labels",
     "save",

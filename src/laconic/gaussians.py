@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LEAST_VARIANCE = 1e-30
+LEAST_VARIANCE = 1e-30  # where logarithms and slopes of roots would be infinite
 MOST = 60.0  # exponents stop here: e⁶⁰ nats are no price anybody pays, and their squares are still floats
 
 
@@ -37,8 +37,8 @@ class Gaussian:
     variance: Tensor
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of all, μ + σε, differentiable."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+        """One draw of all, μ + σε, differentiable; the noise is drawn on the CPU, in float32."""
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32)
         return self.mean + self.variance.sqrt() * noise.to(self.mean)
 
     def log_density(self, values: Tensor) -> Tensor:

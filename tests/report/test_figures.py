@@ -23,7 +23,10 @@ from laconic.report.trials import Measure, Outcome, Trial
 
 def stage(name, sparsity, accuracy, bits, *, n_cases=100, references=None):
     model_bits, data_bits = bits
-    rows = (LedgerRow("w", "weights", model_bits), LedgerRow("", "data", data_bits, measured=False))
+    rows = (
+        LedgerRow("w", "weights", model_bits),
+        LedgerRow("", "data", data_bits, measured=False, of_data=True),
+    )
     ledger = Ledger(rows, references or {}, n_cases)
     n_active = round(50_000 * (1 - sparsity))
     return Stage(name, sparsity, n_active, accuracy, model_bits // 8, ledger)

@@ -21,7 +21,7 @@ def ledger(name="fc.weight"):
     rows = (
         LedgerRow("", "header", 96),
         LedgerRow(name, "weights", 704),
-        LedgerRow("", "data", 250.5, measured=False),
+        LedgerRow("", "data", 250.5, measured=False, of_data=True),
     )
     return Ledger(rows, {"dense float32": 32_000.0}, n_cases=100)
 

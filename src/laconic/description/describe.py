@@ -64,7 +64,7 @@ def describe(
         raise ValueError("describe: to code data with a file's network, pass a model as into=")
     decoded = load(model_or_path, copy.deepcopy(into), base=base)
     code = evaluate(decoded, itertools.chain([first], batches), nats)
-    rows.append(LedgerRow("", "targets given the network", code.bits, measured=False))
+    rows.append(LedgerRow("", "targets given the network", code.bits, measured=False, of_data=True))
     return Ledger(tuple(rows), references, code.n_cases)
 
 

@@ -3,7 +3,8 @@
 Hinton & van Camp (1993): the best network minimises *bits to describe the model + bits to describe
 the data given the model*. A ledger lists both, row by row. Rows marked ``measured`` are lengths of
 parts of a file and add up to its length exactly; the data's row is an ideal code length
-(Σ −log2 p), which an arithmetic coder reaches to within two bits.
+(Σ −log2 p), which an arithmetic coder reaches to within two bits. Other rows are expectations: of a
+network of noisy weights there is no file (see `laconic.bits_back`).
 """
 
 from __future__ import annotations
@@ -26,12 +27,21 @@ BIT_EACH = "one bit an active parameter"
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One entry: `bits` spent on `part` of `tensor` (the empty name: on the file as a whole)."""
+    """One entry: `bits` spent on `part` of `tensor` (the empty name: on the file as a whole).
+
+    Attributes:
+        tensor: the tensor's name.
+        part: what of it.
+        bits: spent.
+        measured: whether they are the length of a part of a file.
+        of_data: whether they describe the data, not the model.
+    """
 
     tensor: str
     part: str
     bits: float
     measured: bool = True
+    of_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,27 +65,32 @@ class Ledger:
         return round(sum(row.bits for row in self.rows if row.measured))
 
     @property
+    def expected_bits(self) -> float:
+        """What the model is expected to take where there is no file: an estimate, never a size."""
+        return sum(row.bits for row in self.rows if not (row.measured or row.of_data))
+
+    @property
     def data_bits(self) -> float:
         """Σ −log2 p(target | input) over the data, in bits; 0 when no data was given."""
-        return sum(row.bits for row in self.rows if not row.measured)
+        return sum(row.bits for row in self.rows if row.of_data)
 
     @property
     def total_bits(self) -> float:
-        """Bits for the model and for the data given the model."""
-        return self.model_bits + self.data_bits
+        """Bits for the model, measured or expected, and for the data given the model."""
+        return self.model_bits + self.expected_bits + self.data_bits
 
     def by_tensor(self) -> dict[str, float]:
-        """Measured bits by tensor; the empty name holds what belongs to the whole file."""
+        """The model's bits by tensor; the empty name holds what belongs to the whole file."""
         return self._sums(lambda row: row.tensor)
 
     def by_part(self) -> dict[str, float]:
-        """Measured bits by part: header, directory, tables, classes, weights, escapes and others."""
+        """The model's bits by part: header, directory, tables, classes, weights, escapes and others."""
         return self._sums(lambda row: row.part)
 
     def _sums(self, key: Any) -> dict[str, float]:
         sums: dict[str, float] = defaultdict(float)
         for row in self.rows:
-            if row.measured:
+            if not row.of_data:
                 sums[key(row)] += row.bits
         return dict(sums)
 
@@ -83,6 +98,7 @@ class Ledger:
         """The ledger as plain values, for JSON."""
         return {
             "model_bits": self.model_bits,
+            "expected_bits": self.expected_bits,
             "data_bits": self.data_bits,
             "total_bits": self.total_bits,
             "n_cases": self.n_cases,
@@ -101,8 +117,10 @@ class Ledger:
         table.add_column("bits", justify="right", footer=f"{self.total_bits:,.0f}")
         table.add_column("share", justify="right", footer="100 %")
         table.add_column("is")
+        estimated = {row.part for row in self.rows if not row.measured}
         for part, bits in self.by_part().items():
-            table.add_row(f"model: {part}", f"{bits:,.0f}", self._share(bits), "measured")
+            kind = "estimate" if part in estimated else "measured"
+            table.add_row(f"model: {part}", f"{bits:,.0f}", self._share(bits), kind)
         if self.n_cases:
             label = f"data: {self.n_cases:,} cases"
             table.add_row(label, f"{self.data_bits:,.0f}", self._share(self.data_bits), "ideal code")

@@ -1,0 +1,64 @@
+"""The exact expected squared error of a network with Gaussian weights and one hidden layer.
+
+With exact inputs x, what goes into a hidden unit is N(μ_x, V_x). The mean and variance (μ_y, V_y) of what
+comes out are integrals over one Gaussian, done here by Gauss–Hermite quadrature instead of the paper's table
+of 300 × 300 entries: for logistic units its error is below 2e-6 while V_x ≤ 10 (such a table's, 5e-5), 4e-4
+at 30 and 6e-3 at 100. A linear unit then has, since weights are independent of each other,
+
+    μ_out = Σ_h μ_y μ_w,  V_out = Σ_h [μ_w² V_y + μ_y² V_w + V_y V_w],  ⟨E⟩ = (d − μ_out)² + V_out
+
+All is differentiable. Of deeper networks these would not be the exact moments, because what a layer puts out
+is neither Gaussian nor independent.
+
+Source: Hinton & van Camp (1993), section 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from laconic.gaussians import LEAST_VARIANCE, Gaussian
+
+NODES = 64
+
+
+def exact(values: Tensor) -> Gaussian:
+    """Numbers without noise."""
+    return Gaussian(values, torch.zeros_like(values))
+
+
+def through_linear(inputs: Gaussian, weight: Gaussian, bias: Gaussian) -> Gaussian:
+    """Mean and variance of a linear layer's outputs: (cases, inputs) → (cases, outputs).
+
+    Inputs, weights and biases are independent.
+    """
+    variance = F.linear(inputs.variance, weight.mean**2 + weight.variance, bias.variance)
+    variance = variance + F.linear(inputs.mean**2, weight.variance)
+    return Gaussian(F.linear(inputs.mean, weight.mean, bias.mean), variance)
+
+
+def through(activation: Callable[[Tensor], Tensor], inputs: Gaussian) -> Gaussian:
+    """Mean and variance of a smooth function of each Gaussian, such as ``torch.sigmoid``."""
+    nodes, shares = (torch.from_numpy(part).to(inputs.mean) for part in _quadrature())
+    deviation = inputs.variance.clamp_min(LEAST_VARIANCE).sqrt()[..., None]
+    values = activation(inputs.mean[..., None] + deviation * nodes)
+    mean = (shares * values).sum(-1)
+    return Gaussian(mean, (shares * (values - mean[..., None]) ** 2).sum(-1))
+
+
+def squared_error(outputs: Gaussian, targets: Tensor) -> Tensor:
+    """⟨E⟩ for each output."""
+    return (targets - outputs.mean) ** 2 + outputs.variance
+
+
+@cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and shares for the mean of a function under N(0, 1)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    return nodes, weights / weights.sum()
