@@ -20,7 +20,7 @@ def moments_by_trapezium(activation, mean, variance):
 def test_moments_of_smooth_units(activation, variance, error):
     error = error if activation is torch.tanh else min(error, 2e-6)  # tanh is a steeper logistic
     for mean in (-5.0, -1.0, 0.0, 0.7, 4.0):
-        found = through(activation, Gaussian(*torch.tensor([[mean], [variance]]).double()))
+        found = through(activation, Gaussian(*torch.tensor([[mean], [variance]], dtype=torch.float64)))
         expected = moments_by_trapezium(activation, mean, variance)
         assert (float(found.mean), float(found.variance)) == pytest.approx(expected, abs=error)
 

@@ -45,7 +45,7 @@ def through_linear(inputs: Gaussian, weight: Gaussian, bias: Gaussian) -> Gaussi
 
 def through(activation: Callable[[Tensor], Tensor], inputs: Gaussian) -> Gaussian:
     """Mean and variance of a smooth function of each Gaussian, such as ``torch.sigmoid``."""
-    nodes, shares = (torch.from_numpy(part).to(inputs.mean) for part in _quadrature())
+    nodes, shares = _quadrature(inputs.mean.dtype, inputs.mean.device)
     deviation = inputs.variance.clamp_min(LEAST_VARIANCE).sqrt()[..., None]
     values = activation(inputs.mean[..., None] + deviation * nodes)
     mean = (shares * values).sum(-1)
@@ -58,7 +58,8 @@ def squared_error(outputs: Gaussian, targets: Tensor) -> Tensor:
 
 
 @cache
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+def _quadrature(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Nodes and shares for the mean of a function under N(0, 1)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    return nodes, weights / weights.sum()
+    shares = weights / weights.sum()
+    return torch.from_numpy(nodes).to(device, dtype), torch.from_numpy(shares).to(device, dtype)
