@@ -16,9 +16,9 @@ def moments_by_trapezium(activation, mean, variance):
 
 
 @pytest.mark.parametrize("activation", [torch.sigmoid, torch.tanh])
-@pytest.mark.parametrize(("variance", "error"), [(0.0, 1e-9), (0.3, 1e-9), (2, 1e-4), (10, 4e-3)])
+@pytest.mark.parametrize(("variance", "error"), [(0.0, 1e-8), (0.3, 1e-8), (10, 1e-8), (100, 1e-4)])
 def test_moments_of_smooth_units(activation, variance, error):
-    error = error if activation is torch.tanh else min(error, 2e-6)  # tanh is a steeper logistic
+    error = error if activation is torch.tanh else 1e-8  # tanh is a steeper logistic
     for mean in (-5.0, -1.0, 0.0, 0.7, 4.0):
         found = through(activation, Gaussian(*torch.tensor([[mean], [variance]], dtype=torch.float64)))
         expected = moments_by_trapezium(activation, mean, variance)

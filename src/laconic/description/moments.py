@@ -1,9 +1,11 @@
 """The exact expected squared error of a network with Gaussian weights and one hidden layer.
 
 With exact inputs x, what goes into a hidden unit is N(μ_x, V_x). The mean and variance (μ_y, V_y) of what
-comes out are integrals over one Gaussian, done here by Gauss–Hermite quadrature instead of the paper's table
-of 300 × 300 entries: for logistic units its error is below 2e-6 while V_x ≤ 10 (such a table's, 5e-5), 4e-4
-at 30 and 6e-3 at 100. A linear unit then has, since weights are independent of each other,
+comes out are integrals over one Gaussian, done here by the trapezium rule instead of the paper's table of
+300 × 300 entries. For smooth functions its error falls exponentially: for logistic
+units it is below 4e-9 while V_x ≤ 100 (such a table's, 6e-4), 7e-6 at 300, 5e-4 at 1000; for tanh, which is
+as steep as a logistic of four times the variance, 3e-9 while V_x ≤ 10 and 1e-4 at 100.
+A linear unit then has, since weights are independent of each other,
 
     μ_out = Σ_h μ_y μ_w,  V_out = Σ_h [μ_w² V_y + μ_y² V_w + V_y V_w],  ⟨E⟩ = (d − μ_out)² + V_out
 
@@ -18,14 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from laconic.gaussians import LEAST_VARIANCE, Gaussian
 
-NODES = 64
+NODES, REACH = 128, 6.0  # of the rule, and deviations to either side of the mean
 
 
 def exact(values: Tensor) -> Gaussian:
@@ -60,6 +61,6 @@ def squared_error(outputs: Gaussian, targets: Tensor) -> Tensor:
 @cache
 def _quadrature(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Nodes and shares for the mean of a function under N(0, 1)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    shares = weights / weights.sum()
-    return torch.from_numpy(nodes).to(device, dtype), torch.from_numpy(shares).to(device, dtype)
+    nodes = torch.linspace(-REACH, REACH, NODES, dtype=torch.float64)
+    shares = torch.softmax(-0.5 * nodes**2, 0)
+    return nodes.to(device, dtype), shares.to(device, dtype)
