@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PAGES = tuple(HERE.parent / "docs" / f"{page}.md" for page in ("methods", "rounding"))
+PAGES = tuple(HERE.parent / "docs" / f"{page}.md" for page in ("methods", "rounding", "bits-back"))
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Figure = Mapping[str, float]
 
@@ -144,11 +144,21 @@ def identical() -> str:
     return markdown(head, rows)
 
 
+def hinton_van_camp() -> str:
+    keys = {"data_bits": "data", "weight_bits": "weights", "prior_bits": "prior", "total_bits": "total, bits"}
+    rows = [
+        [name, f"{row['error']['mean']:.3f} ± {row['error']['sd']:.3f}", f"{row['train_error']['mean']:.3f}"]
+        + [f"{row[key]['mean']:.0f}" if key in row else "" for key in keys]
+        for name, row in results("hinton_van_camp")["methods"].items()
+    ]
+    return markdown(["method", "relative test error", "training error", *keys.values()], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
-        *(calibrated, calibrated_text, equal_error, identical),
+        *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp),
     )
 }
 

@@ -49,6 +49,7 @@ def trainings(rank):
         "gradual": laconic.Gradual(laconic.Schedule(0.7, end=20), 5, laconic.Pruner(laconic.fisher), observe),
         "RigL": laconic.DropAndGrow(mask, laconic.Schedule(0.3, end=25), every=3),
         "gates": laconic.Gates(1.0, 1000),
+        "noisy": laconic.NoisyWeights(1000, lambda _: 1.0, initial=-4.0, local=True),
         "share": laconic.Share(),
     }
     return {name: _trained(rule, inputs) for name, rule in rules.items()}

@@ -9,7 +9,7 @@ Under a mixture Σ π_i P_i the sender picks a component with probability r_i �
 and the sample under P_i, and is refunded both choices: Ĝ = −log Σ π_i e^(−G_i).
 
 Source: Hinton & van Camp (1993), "Keeping neural networks simple by minimizing the description length of the
-weights", sections 4 and 6.
+weights".
 """
 
 from __future__ import annotations

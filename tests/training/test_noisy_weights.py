@@ -120,11 +120,11 @@ def test_convolutions_draw_locally_and_other_layers_are_refused():
     assert torch.allclose(outputs.mean(0), plain[0], atol=0.1)
     assert torch.allclose(outputs.var(0), variance[0], rtol=0.1)
     embedding = nn.Sequential(nn.Linear(2, 2), nn.Embedding(3, 2))
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
     with pytest.raises(UnsupportedError, match=r"1\.weight: local noise.*Embedding"):
-        attach(
-            NoisyWeights(20, at_once, local=True), embedding, torch.optim.SGD(embedding.parameters(), lr=0.1)
-        )
+        attach(NoisyWeights(20, at_once, local=True), embedding, optimizer)
     assert not embedding[0]._forward_hooks
+    assert len(optimizer.param_groups) == 1, "nothing was begun"
 
 
 def test_a_prior_for_all_or_for_each():

@@ -4,7 +4,7 @@ The parameters hold a sample w = f(θ, φ, ε) of which the loss's gradient ∂L
 any loss. Before the optimizer's step θ returns to the parameters, and the chain rule gives its gradient and
 that of φ, whose penalty is added: ∂L/∂w·∂f/∂θ + ∂R/∂θ and ∂L/∂w·∂f/∂φ + ∂R/∂φ. The user's optimizer moves
 both; then a new sample is drawn. So forward and state_dict keys stay those of the plain network. One sample
-serves a whole batch.
+serves a whole batch; where that is too noisy, `laconic.training.local_noise` draws layers' outputs instead.
 """
 
 from __future__ import annotations

@@ -65,7 +65,10 @@ class Rule(ABC):
         """
 
     def listen(self, attached: Attached) -> Sequence[RemovableHandle]:
-        """Hooks on the model, which lie there until the rule is removed; silent while it `is_settled`."""
+        """Lay hooks on the model, before `init`; they stay until the rule is removed.
+
+        They must be silent while `attached.is_settled`, and on copies of the model.
+        """
         del attached
         return []
 
@@ -127,6 +130,8 @@ class Attached:
             inner = inner.optimizer
         self.rule, self.model, self.step, self.is_settled = rule, model, 0, False
         self._optimizer: Optimizer = inner
+        self._hooks = rule.listen(self)
+        self._recompile()
         n_groups = len(inner.param_groups)
         with torch.no_grad():
             self.state = rule.init(self._now)
@@ -135,8 +140,6 @@ class Attached:
             inner.register_step_pre_hook(self._before_step),
             inner.register_step_post_hook(self._after_step),
         ]
-        self._hooks = rule.listen(self)
-        self._recompile()
 
     @property
     def mask(self) -> Mask:
