@@ -145,13 +145,17 @@ def identical() -> str:
 
 
 def hinton_van_camp() -> str:
-    keys = {"data_bits": "data", "weight_bits": "weights", "prior_bits": "prior", "total_bits": "total, bits"}
+    found = results("hinton_van_camp")
+    keys = {"data_bits": "data", "weight_bits": "weights", "prior_bits": "prior", "total_bits": "total"}
+    ways = {"shortest": "draws_where_shortest_without_the_priors_bits", "with its prior": "draws_where_shortest"}
     rows = [
         [name, f"{row['error']['mean']:.3f} ± {row['error']['sd']:.3f}", f"{row['train_error']['mean']:.3f}"]
         + [f"{row[key]['mean']:.0f}" if key in row else "" for key in keys]
-        for name, row in results("hinton_van_camp")["methods"].items()
+        + [str(found[way].get(name, "")) for way in ways.values()]
+        for name, row in found["methods"].items()
     ]
-    return markdown(["method", "relative test error", "training error", *keys.values()], rows)
+    head = ["method", "test error", "training error", *(f"{name}, bits" for name in keys.values()), *ways]
+    return markdown(head, rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -34,7 +34,7 @@ def figure(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
             ax.plot(at, part, color=VERMILION, lw=0.8, ls=":")
         ax.plot(at, sum(parts), color=BLUE, lw=1.3, label="prior")
         ax.set_yscale("log")
-        ax.set_ylim(1e-3, None)
+        ax.set_ylim(1e-3, 1e3)
         ax.set_title(name, loc="left", fontsize=9)
         ax.set_ylabel("density (log scale)")
     axes[0].legend(loc="upper right")
