@@ -147,7 +147,8 @@ def identical() -> str:
 def hinton_van_camp() -> str:
     found = results("hinton_van_camp")
     keys = {"data_bits": "data", "weight_bits": "weights", "prior_bits": "prior", "total_bits": "total"}
-    ways = {"shortest": "draws_where_shortest_without_the_priors_bits", "with its prior": "draws_where_shortest"}
+    always = "draws_where_shortest"
+    ways = {"shortest": f"{always}_without_the_priors_bits", "with its prior": always}
     rows = [
         [name, f"{row['error']['mean']:.3f} ± {row['error']['sd']:.3f}", f"{row['train_error']['mean']:.3f}"]
         + [f"{row[key]['mean']:.0f}" if key in row else "" for key in keys]

@@ -24,7 +24,14 @@ def figure(networks: Mapping[str, Mapping[str, Any]]) -> Figure:
         reach = 1.1 * max(map(abs, weights))
         at = np.linspace(-reach, reach, 2401)
         ax.hist(
-            weights, bins=101, range=(-reach, reach), density=True, color=GREY, alpha=0.5, label="weights"
+            weights,
+            bins=101,
+            range=(-reach, reach),
+            density=True,
+            color=GREY,
+            alpha=0.5,
+            histtype="stepfilled",
+            label="weights",
         )
         parts = [
             share * np.exp(-0.5 * ((at - mean) / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
