@@ -67,6 +67,7 @@ from .training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
 from .training.rules import Attached, Hold, Moment, Rule, attach, hold
 from .training.schedules import Schedule, cosine, cubic, geometric, linear, one_shot
 from .training.sharing import Share
+from .training.shorten import Shorten
 from .training.variational import VariationalDropout
 
 __version__: str
@@ -136,6 +137,7 @@ __all__ = [
     "Schedule",
     "Scope",
     "Share",
+    "Shorten",
     "Snapshot",
     "Solver",
     "SparseGpt",
