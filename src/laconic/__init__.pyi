@@ -53,6 +53,7 @@ from .surgery.heads import heads
 from .surgery.macs import macs
 from .surgery.plan import Plan
 from .surgery.shrink import Bypass, shrink, shrink_
+from .surgery.unread import unread
 from .tensors import tensors
 from .training.distillation import Distillation
 from .training.gates import Gates
@@ -202,6 +203,7 @@ __all__ = [
     "tensors",
     "train",
     "trials",
+    "unread",
     "wanda",
     "zoo",
 ]

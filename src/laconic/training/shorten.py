@@ -24,7 +24,8 @@ from torch import Tensor
 from laconic.coding.prices import prices
 from laconic.forms import Form, Method
 from laconic.pruning.pruner import Among
-from laconic.quantization.grid import Grid, widened
+from laconic.quantization.grid import Grid, exactly, widened
+from laconic.quantization.legends import Step
 from laconic.training.noise import Named, Noisy
 from laconic.training.randomness import generator
 from laconic.training.rules import Moment, State
@@ -47,7 +48,7 @@ class Shorten(Noisy):
         price: bits of file that a bit of data is worth, above 0: 1 for a two-part code of the training set.
             A number, or a function of the step, such as one that falls as training goes on.
         n_cases: of the training set.
-        first: the grids at the beginning.
+        first: the grids at the beginning, of tensors that are on none yet.
         noisy_until: the step until which there is uniform noise in the place of rounding.
         every: steps after which prices are found anew.
         among: which parameters lie on grids; by default those that `save` quantises.
@@ -63,7 +64,7 @@ class Shorten(Noisy):
     def start(self, means: Named) -> Named:
         """The logarithms of the first steps."""
         grids = self.first.of_each(means)
-        return {name: torch.tensor(math.log(_step(grids[name], mean))) for name, mean in means.items()}
+        return {name: torch.tensor(math.log(_first_step(grids[name], mean))) for name, mean in means.items()}
 
     def init(self, now: Moment) -> State:
         """Begin, with the first prices."""
@@ -133,6 +134,10 @@ def _prices(state: State) -> Mapping[str, Named]:
     return {"prices": tables, "tables": index}
 
 
-def _step(grid: Grid, mean: Tensor) -> float:
-    found = grid.step(widened(mean.cpu()).numpy())
-    return found if found and bool(mean.any()) else FIRST_STEP
+def _first_step(grid: Grid, mean: Tensor) -> float:
+    if not bool(mean.any()):
+        return FIRST_STEP
+    found = exactly(mean.cpu())
+    if found and isinstance(found.legend, Step):
+        return found.legend.step
+    return grid.step(widened(mean.cpu()).numpy()) or FIRST_STEP
