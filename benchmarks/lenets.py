@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 import laconic
 from benchmarks.common import once, spread, write_result
 from benchmarks.shifted import Shifted
-from laconic import Shorten, Training, zoo
+from laconic import Falling, Shorten, Training, zoo
 from laconic.datasets import Split, mnist
 
 SEEDS = (0, 1, 2)
@@ -29,19 +29,6 @@ N_TRAINING, BATCH = 55_000, 256
 RECORDS = Path(__file__).parent / "records"
 IMAGE = torch.zeros(1, 1, 28, 28)
 BLACK = -0.1307 / 0.3081
-
-
-@dataclass(frozen=True)
-class Falling:
-    """A price that falls to `last` from `times` as much, by the same factor at each of `n_steps`."""
-
-    last: float
-    times: float
-    n_steps: int
-
-    def __call__(self, step: int) -> float:
-        """The price at `step`."""
-        return self.last * self.times ** max(0.0, 1 - step / self.n_steps)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from .quantization.rate import Curvature, RateLoss, data_bits, layer_error, squa
 from .recipes.recipe import Recipe
 from .recipes.results import Result, read_results, trials
 from .recipes.run import run_recipe
+from .shortest import Compressed, compress
 from .surgery.blocks import blocks
 from .surgery.channels import channels
 from .surgery.coupling import Coupling, Group, Part
@@ -54,6 +55,7 @@ from .surgery.macs import macs
 from .surgery.plan import Plan
 from .surgery.shrink import Bypass, shrink, shrink_
 from .surgery.unread import unread
+from .targets import MaxBytes, MaxDrop, Shortest, Target, Trial
 from .tensors import tensors
 from .training.distillation import Distillation
 from .training.gates import Gates
@@ -68,7 +70,7 @@ from .training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
 from .training.rules import Attached, Hold, Moment, Rule, attach, hold
 from .training.schedules import Schedule, cosine, cubic, geometric, linear, one_shot
 from .training.sharing import Share
-from .training.shorten import Shorten
+from .training.shorten import Falling, Shorten
 from .training.variational import VariationalDropout
 
 __version__: str
@@ -81,6 +83,7 @@ __all__ = [
     "ByGradient",
     "Bypass",
     "Codebook",
+    "Compressed",
     "Count",
     "Coupled",
     "Coupling",
@@ -93,6 +96,7 @@ __all__ = [
     "DropAndGrow",
     "Erk",
     "Evidence",
+    "Falling",
     "FixedBits",
     "FormatError",
     "Gates",
@@ -108,6 +112,8 @@ __all__ = [
     "Legend",
     "LimitError",
     "Mask",
+    "MaxBytes",
+    "MaxDrop",
     "MismatchError",
     "Model",
     "Moment",
@@ -139,14 +145,17 @@ __all__ = [
     "Scope",
     "Share",
     "Shorten",
+    "Shortest",
     "Snapshot",
     "Solver",
     "SparseGpt",
     "Statistic",
     "Step",
+    "Target",
     "Tensor",
     "Total",
     "Training",
+    "Trial",
     "Unit",
     "UnsupportedError",
     "Values",
@@ -158,6 +167,7 @@ __all__ = [
     "attach",
     "blocks",
     "channels",
+    "compress",
     "cosine",
     "criterion",
     "cubic",

@@ -127,6 +127,29 @@ class Grid:
         return low
 
 
+@dataclass(frozen=True)
+class Settled:
+    """Keeps tensors that are on a grid already, such as `Shorten` leaves, and rounds only the others.
+
+    Attributes:
+        otherwise: how those are rounded.
+    """
+
+    otherwise: Quantizer
+
+    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounder]:
+        """What rounds each tensor."""
+        return {name: _Kept(rounder) for name, rounder in self.otherwise.of_each(tensors).items()}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    otherwise: Rounder
+
+    def rounded(self, tensor: Tensor) -> Rounded | None:
+        return exactly(tensor) or self.otherwise.rounded(tensor)
+
+
 def exactly(tensor: Tensor) -> Rounded | None:
     """The integers of a tensor whose numbers, finite or not, are all on one grid already; None where not."""
     weights = widened(tensor).numpy()

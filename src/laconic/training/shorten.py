@@ -37,6 +37,19 @@ FINE = Grid(0.1)
 FIRST_STEP = 0.1  # for tensors of zeros
 
 
+@dataclass(frozen=True)
+class Falling:
+    """A price that falls to `last` from `times` as much, by the same factor at each of `n_steps` steps."""
+
+    last: float
+    times: float
+    n_steps: int
+
+    def __call__(self, step: int) -> float:
+        """The price at `step`."""
+        return self.last * self.times ** max(0.0, 1 - step / max(self.n_steps, 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shorten(Noisy):
     """Train weights, and the steps of their grids, to the shortest description of weights and data.
@@ -46,7 +59,7 @@ class Shorten(Noisy):
 
     Attributes:
         price: bits of file that a bit of data is worth, above 0: 1 for a two-part code of the training set.
-            A number, or a function of the step, such as one that falls as training goes on.
+            A number, or a function of the step, such as `Falling`.
         n_cases: of the training set.
         first: the grids at the beginning, of tensors that are on none yet.
         noisy_until: the step until which there is uniform noise in the place of rounding.
