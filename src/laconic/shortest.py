@@ -87,9 +87,9 @@ class Compressed:
 
         verdict = f"misses {self.target} by {self.misses:g}" if self.misses else f"meets {self.target}"
         table = Table(title=f"{self.path.name}: {verdict}")
-        for label in ("price", "bytes", "times smaller", "score", "drop"):
-            table.add_column(label, justify="right")
-        for trial in sorted(self.trials, key=lambda trial: trial.price):
+        for label in ("", "price", "bytes", "times smaller", "score", "drop"):
+            table.add_column(label, justify="right" if label else "left")
+        for trial in sorted(self.trials, key=lambda trial: (trial.trained, trial.price)):
             smaller, drop = self.dense_bytes / trial.n_bytes, self.score - trial.score
             row = (
                 f"{trial.price:.4g}",
