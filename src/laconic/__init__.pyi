@@ -2,6 +2,15 @@ from . import datasets, zoo
 from .description.data_code import DataCode, evaluate
 from .description.describe import describe
 from .description.ledger import Ledger, LedgerRow
+from .description.prequential import (
+    Learner,
+    PrequentialCode,
+    SentBlock,
+    doubling,
+    prequential,
+    probe,
+    timesteps,
+)
 from .errors import (
     FormatError,
     LaconicError,
@@ -100,6 +109,7 @@ __all__ = [
     "Growth",
     "Hold",
     "LaconicError",
+    "Learner",
     "LeastSquares",
     "Ledger",
     "LedgerRow",
@@ -114,6 +124,7 @@ __all__ = [
     "Part",
     "Pick",
     "Plan",
+    "PrequentialCode",
     "Price",
     "Progress",
     "ProgressBar",
@@ -135,6 +146,7 @@ __all__ = [
     "Scan",
     "Schedule",
     "Scope",
+    "SentBlock",
     "Share",
     "Snapshot",
     "Solver",
@@ -161,6 +173,7 @@ __all__ = [
     "data_bits",
     "datasets",
     "describe",
+    "doubling",
     "evaluate",
     "fisher",
     "geometric",
@@ -180,6 +193,8 @@ __all__ = [
     "observe",
     "one_shot",
     "output_error",
+    "prequential",
+    "probe",
     "prune_",
     "random",
     "read_results",
@@ -198,6 +213,7 @@ __all__ = [
     "squared_magnitude",
     "taylor",
     "tensors",
+    "timesteps",
     "train",
     "trials",
     "wanda",
