@@ -316,7 +316,7 @@ def _mixed(
     labels: Int64[Tensor, " cases"],
     log_weights: Float[Tensor, " learners"],
 ) -> tuple[Float[Tensor, "cases classes"], Float[Tensor, " learners"]]:
-    """The mixture's predictions, of each case with the weights after the labels before it; weights at last."""
+    """The mixture's predictions, of each case with weights by the labels before it; weights at last."""
     of_labels = log_probabilities[:, torch.arange(len(labels)), labels]
     after = log_weights[:, None] + of_labels.cumsum(1)
     before = torch.cat([log_weights[:, None], after[:, :-1]], 1)
