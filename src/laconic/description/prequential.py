@@ -236,7 +236,7 @@ def prequential(
     Raises:
         ValueError: no learner, or two of one name; ends that do not ascend or lie outside the data; a label
             that is no class; outputs that are not one logit a class.
-        NonFiniteError: a prediction is NaN or impossible.
+        NonFiniteError: a logit is NaN or infinite.
     """
     _check(learners, data, ends, n_classes)
     log_weights = torch.full((len(learners),), -math.log(len(learners)), dtype=torch.float64)
