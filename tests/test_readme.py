@@ -58,6 +58,8 @@ FIGURES = [
     ("data_free", "resnet32.times_smaller", "{:.1f}×"),
     ("throughput", "encode_weights_per_second", "{:.0f} M"),
     ("throughput", "decode_weights_per_second", "{:.0f} M"),
+    ("prequential", "total_bits.mean", "{:,.0f} bits"),
+    ("prequential", "seeds.0.compression", "{:.0f} times shorter"),
     ("select", "times_faster", "{:.0f} times faster"),
     ("select", "share_of_extra_memory", "{:.0%}"),
 ]

@@ -2,6 +2,15 @@ from . import datasets, zoo
 from .description.data_code import DataCode, evaluate
 from .description.describe import describe
 from .description.ledger import Ledger, LedgerRow
+from .description.prequential import (
+    Learner,
+    PrequentialCode,
+    SentBlock,
+    doubling,
+    prequential,
+    probe,
+    timesteps,
+)
 from .errors import (
     FormatError,
     LaconicError,
@@ -106,6 +115,7 @@ __all__ = [
     "Growth",
     "Hold",
     "LaconicError",
+    "Learner",
     "LeastSquares",
     "Ledger",
     "LedgerRow",
@@ -122,6 +132,7 @@ __all__ = [
     "Part",
     "Pick",
     "Plan",
+    "PrequentialCode",
     "Price",
     "Progress",
     "ProgressBar",
@@ -143,6 +154,7 @@ __all__ = [
     "Scan",
     "Schedule",
     "Scope",
+    "SentBlock",
     "Share",
     "Shorten",
     "Shortest",
@@ -174,6 +186,7 @@ __all__ = [
     "data_bits",
     "datasets",
     "describe",
+    "doubling",
     "evaluate",
     "fisher",
     "geometric",
@@ -193,6 +206,8 @@ __all__ = [
     "observe",
     "one_shot",
     "output_error",
+    "prequential",
+    "probe",
     "prune_",
     "random",
     "read_results",
@@ -211,6 +226,7 @@ __all__ = [
     "squared_magnitude",
     "taylor",
     "tensors",
+    "timesteps",
     "train",
     "trials",
     "unread",

@@ -27,6 +27,6 @@ def test_the_pages_are_what_the_results_say(tables):
 def test_the_prose_states_no_figure_of_its_own(tables):
     import re
 
-    methods, _ = tables.PAGES  # the other page has an example that prints some
+    methods, *_ = tables.PAGES  # the others have examples that print some
     prose = tables.BETWEEN.sub("", methods.read_text())
     assert not re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+ ?×", prose)
