@@ -275,6 +275,9 @@ def compress(
     targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
     given = [option for option, value in targets.items() if value is not None]
     if data is not None:
+        others = {"--lossless": lossless, "--include": include, "--exclude": exclude, "--base": base}
+        for option in [option for option, value in others.items() if value]:
+            raise UsageError(f"{option}: expected without --data")
         if len(given) != 1:
             raise UsageError(
                 f"{', '.join(targets)}: expected one of them, found {' and '.join(given) or 'none'}"
