@@ -55,6 +55,7 @@ from .quantization.rate import Curvature, RateLoss, data_bits, layer_error, squa
 from .recipes.recipe import Recipe
 from .recipes.results import Result, read_results, trials
 from .recipes.run import run_recipe
+from .report.compare import Comparison, compare
 from .shortest import Compressed, compress
 from .surgery.blocks import blocks
 from .surgery.channels import channels
@@ -92,6 +93,7 @@ __all__ = [
     "ByGradient",
     "Bypass",
     "Codebook",
+    "Comparison",
     "Compressed",
     "Count",
     "Coupled",
@@ -179,6 +181,7 @@ __all__ = [
     "attach",
     "blocks",
     "channels",
+    "compare",
     "compress",
     "cosine",
     "criterion",
