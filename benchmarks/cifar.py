@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import laconic
+from benchmarks.shifted import Shifted
 from laconic import zoo
 from laconic.datasets import Split, cifar10
 
@@ -40,27 +39,6 @@ def drawn(seed: int, n: int) -> Split:
     return Split(*data.__getitems__(order[:n].tolist()))
 
 
-class Augmented:
-    """Shuffled batches of training images, shifted by up to 4 pixels and flipped at random."""
-
-    def __init__(self) -> None:
-        self._data = cifar10().train
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._data) / BATCH)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in torch.randperm(len(self._data)).split(BATCH):
-            images = F.pad(self._data.inputs[chosen], (4, 4, 4, 4))
-            n = len(chosen)
-            rows = torch.randint(9, (n, 1)) + torch.arange(32)
-            columns = torch.randint(9, (n, 1)) + torch.arange(32)
-            columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
-            at = torch.arange(n)[:, None, None]
-            shifted = images.movedim(1, 3)[at, rows[:, :, None], columns[:, None, :]]
-            yield shifted.movedim(3, 1), self._data.targets[chosen]  # channels last
-
-
 def fine_tune(
     model: nn.Module, epochs: int, lr: float, seed: int, rules: Sequence[laconic.Rule] = ()
 ) -> None:
@@ -74,8 +52,9 @@ def fine_tune(
         seed,
     )
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    images = Shifted(cifar10().train, BATCH, pixels=4, flips=True)
     with _fast(model), _fast(teacher):
-        laconic.train(model, Augmented(), training, rules)
+        laconic.train(model, images, training, rules)
     model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     model.eval()
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PAGES = tuple(HERE.parent / "docs" / f"{page}.md" for page in ("methods", "rounding", "bits-back"))
+PAGES = tuple(
+    HERE.parent / "docs" / f"{page}.md" for page in ("methods", "rounding", "bits-back", "prequential")
+)
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Figure = Mapping[str, float]
 
@@ -159,11 +161,24 @@ def hinton_van_camp() -> str:
     return markdown(head, rows)
 
 
+def prequential() -> str:
+    code = results("prequential")["seeds"]["0"]
+    names = list(code["learner_bits"])
+    rows = [
+        [f"{block['end']:,}", f"{block['bits']:,.1f}", f"{100 * block['accuracy']:.2f}"]
+        + [f"{block['learner_bits'][name]:,.1f}" for name in names]
+        for block in code["blocks"]
+    ]
+    total = [f"{bits:,.0f}" for bits in (code["total_bits"], *code["learner_bits"].values())]
+    head = ["labels to", "bits", "accuracy, %", *(f"{name} alone, bits" for name in names)]
+    return markdown(head, [*rows, ["total", total[0], "", *total[1:]]])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
-        *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp),
+        *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
     )
 }
 

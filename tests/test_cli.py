@@ -86,6 +86,17 @@ def test_inspection_says_which_model_codes_a_tensor_in_eighty_columns(tmp_path, 
     assert "= tied " in out
 
 
+def test_a_network_goes_to_a_target(tmp_path, capsys):
+    out = tmp_path / "net.lac"
+    command = ["compress", BLOBS_NET, "-o", out, "--data", BLOBS, "--max-bytes", "700", "--epochs", "1"]
+    code, shown, _ = run(capsys, *command)
+    assert code == 0 and out.stat().st_size <= 700
+    assert "meets MaxBytes(n_bytes=700)" in shown
+    assert "rounded at a price of" in shown and "trained at a price of" in shown
+    assert f" {out.stat().st_size} " in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_tied_tensors_decompress(tmp_path, capsys):
     weight = torch.randn(30, 8)
     torch.save({"a": weight, "b": weight}, tmp_path / "tied.pt")
@@ -94,6 +105,7 @@ def test_tied_tensors_decompress(tmp_path, capsys):
     assert "= a" in run(capsys, "inspect", tmp_path / "t.lac")[1]
 
 
+BLOBS, BLOBS_NET = "laconic.datasets:blobs", "laconic.zoo:blobs_net"
 WRONG = {
     "no output": (["compress", "model.pt"], "--output"),
     "no such file": (["compress", "nothing.pt", "-o", "x.lac"], "nothing.pt: No such file"),
@@ -102,6 +114,20 @@ WRONG = {
     "error out of range": (["compress", "model.pt", "-o", "x.lac", "--relative-error", "2"], "within (0, 1)"),
     "not a number": (["compress", "model.pt", "-o", "x.lac", "--relative-error", "a"], "relative-error"),
     "selector without match": (["compress", "model.pt", "-o", "x.lac", "--exclude", "fc9"], "'fc9'"),
+    "data without a target": (["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS], "found none"),
+    "two targets": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--max-drop", "0.1"],
+        "found --max-drop and --shortest",
+    ),
+    "options of checkpoints": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--lossless"],
+        "--lossless: expected without --data",
+    ),
+    "a target without data": (["compress", "model.pt", "-o", "x.lac", "--max-bytes", "9"], "with --data"),
+    "no such network": (
+        ["compress", "laconic.zoo:net", "-o", "x.lac", "--data", BLOBS, "--shortest"],
+        "'net'",
+    ),
     "not a checkpoint": (["compress", "text", "-o", "x.lac"], "expected a safetensors file or a PyTorch"),
     "unknown command": (["squeeze"], "squeeze"),
     "unknown data": (["demo", "--data", "imagenet"], "'digits', 'mnist', 'blobs'"),

@@ -25,7 +25,8 @@ def test_the_commands_run_one_after_another(tmp_path):
                 module = [sys.executable, "-m", "laconic.cli", *command[1:]]
                 subprocess.run(module, cwd=tmp_path, check=True, capture_output=True)
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"examples", "model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors", "runs"}
+    files = {"model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors", "target.lac"}
+    assert written == {"examples", "runs", *files}
 
 
 def test_make_has_the_targets_and_ci_runs_the_test_command():
@@ -58,6 +59,8 @@ FIGURES = [
     ("data_free", "resnet32.times_smaller", "{:.1f}×"),
     ("throughput", "encode_weights_per_second", "{:.0f} M"),
     ("throughput", "decode_weights_per_second", "{:.0f} M"),
+    ("prequential", "total_bits.mean", "{:,.0f} bits"),
+    ("prequential", "seeds.0.compression", "{:.0f} times shorter"),
     ("select", "times_faster", "{:.0f} times faster"),
     ("select", "share_of_extra_memory", "{:.0%}"),
 ]

@@ -3,6 +3,15 @@ from .description.bits_back import bits_back, expected_data_bits, residual_bits
 from .description.data_code import DataCode, evaluate
 from .description.describe import describe
 from .description.ledger import Ledger, LedgerRow
+from .description.prequential import (
+    Learner,
+    PrequentialCode,
+    SentBlock,
+    doubling,
+    prequential,
+    probe,
+    timesteps,
+)
 from .errors import (
     FormatError,
     LaconicError,
@@ -48,6 +57,8 @@ from .quantization.rate import Curvature, RateLoss, data_bits, layer_error, squa
 from .recipes.recipe import Recipe
 from .recipes.results import Result, read_results, trials
 from .recipes.run import run_recipe
+from .report.compare import Comparison, compare
+from .shortest import Compressed, compress
 from .surgery.blocks import blocks
 from .surgery.channels import channels
 from .surgery.coupling import Coupling, Group, Part
@@ -55,6 +66,8 @@ from .surgery.heads import heads
 from .surgery.macs import macs
 from .surgery.plan import Plan
 from .surgery.shrink import Bypass, shrink, shrink_
+from .surgery.unread import unread
+from .targets import MaxBytes, MaxDrop, Shortest, Target, Trial
 from .tensors import tensors
 from .training.distillation import Distillation
 from .training.gates import Gates
@@ -70,6 +83,7 @@ from .training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
 from .training.rules import Attached, Hold, Moment, Rule, attach, hold
 from .training.schedules import Schedule, cosine, cubic, geometric, linear, one_shot
 from .training.sharing import Share
+from .training.shorten import Falling, Shorten
 from .training.variational import VariationalDropout
 
 __version__: str
@@ -82,6 +96,8 @@ __all__ = [
     "ByGradient",
     "Bypass",
     "Codebook",
+    "Comparison",
+    "Compressed",
     "Count",
     "Coupled",
     "Coupling",
@@ -94,6 +110,7 @@ __all__ = [
     "DropAndGrow",
     "Erk",
     "Evidence",
+    "Falling",
     "FixedBits",
     "FormatError",
     "Gates",
@@ -104,12 +121,15 @@ __all__ = [
     "Growth",
     "Hold",
     "LaconicError",
+    "Learner",
     "LeastSquares",
     "Ledger",
     "LedgerRow",
     "Legend",
     "LimitError",
     "Mask",
+    "MaxBytes",
+    "MaxDrop",
     "MismatchError",
     "Mixture",
     "Model",
@@ -120,6 +140,7 @@ __all__ = [
     "Part",
     "Pick",
     "Plan",
+    "PrequentialCode",
     "Price",
     "Progress",
     "ProgressBar",
@@ -141,15 +162,20 @@ __all__ = [
     "Scan",
     "Schedule",
     "Scope",
+    "SentBlock",
     "Share",
+    "Shorten",
+    "Shortest",
     "Snapshot",
     "Solver",
     "SparseGpt",
     "Statistic",
     "Step",
+    "Target",
     "Tensor",
     "Total",
     "Training",
+    "Trial",
     "Unit",
     "UnsupportedError",
     "Values",
@@ -162,12 +188,15 @@ __all__ = [
     "bits_back",
     "blocks",
     "channels",
+    "compare",
+    "compress",
     "cosine",
     "criterion",
     "cubic",
     "data_bits",
     "datasets",
     "describe",
+    "doubling",
     "evaluate",
     "expected_data_bits",
     "fisher",
@@ -188,6 +217,8 @@ __all__ = [
     "observe",
     "one_shot",
     "output_error",
+    "prequential",
+    "probe",
     "prune_",
     "random",
     "read_results",
@@ -208,8 +239,10 @@ __all__ = [
     "squared_magnitude",
     "taylor",
     "tensors",
+    "timesteps",
     "train",
     "trials",
+    "unread",
     "wanda",
     "zoo",
 ]

@@ -52,6 +52,7 @@ Base = Annotated[
     Path | None,
     typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file."),
 ]
+WITH_DATA = "With data"
 Threads = Annotated[int | None, typer.Option(help="By default as many as there are cores.", min=1)]
 
 
@@ -198,9 +199,11 @@ def _near(name: str, known: Sequence[str]) -> str:
 @app.command()
 def compress(
     checkpoint: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A safetensors file, a folder or an index of such, or a PyTorch checkpoint.", metavar="CKPT"
+            help="A safetensors file, a folder or an index of such, or a PyTorch checkpoint; with --data, a "
+            "function without arguments that returns the network.",
+            metavar="CKPT|MODULE:NAME",
         ),
     ],
     output: Output,
@@ -216,13 +219,83 @@ def compress(
     exclude: Annotated[list[str] | None, typer.Option(help="Tensors to store exactly.")] = None,
     threads: Threads = None,
     force: Force = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A function that returns batches (inputs, targets), or a laconic.datasets.Dataset.",
+            metavar="MODULE:NAME",
+            rich_help_panel=WITH_DATA,
+        ),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            help="A function from a network to its score, the higher the better; by default the accuracy on "
+            "the data, of a Dataset on its test part.",
+            metavar="MODULE:NAME",
+            rich_help_panel=WITH_DATA,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="The shortest file that scores at most so much less.", rich_help_panel=WITH_DATA),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(help="The best network in so many bytes.", rich_help_panel=WITH_DATA, min=1),
+    ] = None,
+    shortest: Annotated[
+        bool,
+        typer.Option(
+            "--shortest", help="The fewest bits for file and data's labels.", rich_help_panel=WITH_DATA
+        ),
+    ] = False,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            help="Fine-tune for so many at each price, by Adam at a rate of 0.001.",
+            rich_help_panel=WITH_DATA,
+            min=0,
+        ),
+    ] = 0,
 ) -> None:
-    """Code a checkpoint's weights on grids, without data, at a stated relative error; or exactly.
+    """Code a checkpoint's weights at a stated error, or exactly; or, with data, a network to a target.
 
-    Safetensors are read tensor by tensor. What is finished is kept in OUTPUT.part: after Ctrl-C, the same
-    command goes on.
+    Without data, safetensors are read tensor by tensor. What is finished is kept in OUTPUT.part: after
+    Ctrl-C, the same command goes on.
+
+    With data, the price of a bit is searched for at which the file that is written, decoded and judged meets
+    the target, one of --max-drop, --max-bytes and --shortest:
+
+        laconic compress mine:network -o net.lac --data mine:batches --max-drop 0.01
+
+    What was tried is kept in OUTPUT.trials: after Ctrl-C, the same command goes on.
     """
     _refuse_overwrite(output, force)
+    targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
+    given = [option for option, value in targets.items() if value is not None]
+    if data is not None:
+        others = {"--lossless": lossless, "--include": include, "--exclude": exclude, "--base": base}
+        for option in [option for option, value in others.items() if value]:
+            raise UsageError(f"{option}: expected without --data")
+        if len(given) != 1:
+            raise UsageError(
+                f"{', '.join(targets)}: expected one of them, found {' and '.join(given) or 'none'}"
+            )
+        from laconic import judging
+
+        functions = {"MODULE:NAME": checkpoint, "--data": data, "--evaluate": evaluate}
+        callables = {option: _found(option, text) for option, text in functions.items() if text}
+        try:
+            judging.compress(callables, output, judging.target(max_drop, max_bytes), epochs)
+        except KeyboardInterrupt:
+            kept = (
+                f"interrupted; {output}.trials keeps what was tried, and the same command goes on from there"
+            )
+            raise StoppedError(kept) from None
+        return
+    if given or evaluate or epochs:
+        raise UsageError(f"{(given or ['--evaluate' if evaluate else '--epochs'])[0]}: expected with --data")
     if not 0 < relative_error < 1:
         raise UsageError(f"--relative-error: expected within (0, 1), got {relative_error}")
     if lossless and include:
@@ -233,7 +306,7 @@ def compress(
     grid = None if lossless else Grid(relative_error)
     options = storing.Options(grid, include, exclude or (), base, threads)
     try:
-        print(storing.compress(checkpoint, output, options))
+        print(storing.compress(Path(checkpoint), output, options))
     except KeyboardInterrupt:
         kept = f"interrupted; {output}.part keeps what was coded, and the same command goes on from there"
         raise StoppedError(kept) from None

@@ -21,7 +21,7 @@ from laconic.forms import DTYPES, GRID_DTYPES, Form, Method
 from laconic.lossless import Run
 from laconic.quantization import grid
 from laconic.quantization.grid import Grid, Rounder
-from laconic.quantization.legends import LEGENDS
+from laconic.quantization.legends import LEGENDS, Rounded
 
 
 def encode(
@@ -59,7 +59,7 @@ def encode(
             if pieces is not None and lossless.n_bytes(pieces) < form.n_bytes:
                 return _as(form, Method.DELTA), pieces
         if found := rounder.rounded(tensor):
-            chunk = found.legend.to_bytes() + stream.write(found.q, form.n_rows, form.n_kernel)
+            chunk = _chunk(form, found)
             if len(chunk) < form.n_bytes:
                 return _as(form, found.legend.method), [chunk]
     if form.numel:
@@ -125,14 +125,24 @@ def _alike(tensor: Tensor, parent: Tensor) -> bool:
     return parent.shape == tensor.shape and parent.dtype == tensor.dtype and parent.layout == torch.strided
 
 
+def _chunk(form: Form, found: Rounded) -> bytes:
+    return found.legend.to_bytes() + stream.write(found.q, form.n_rows, form.n_kernel)
+
+
 def _encode_exactly(
     form: Form, tensor: Tensor, parent: Tensor | None, run: Run
 ) -> tuple[Method, Pieces | None]:
+    """By a difference; else in planes, or on the grid that the tensor is on already, if that is shorter."""
     if parent is not None:
         by_difference, alone = delta.first_block(form, tensor, parent)
         if by_difference < alone:
             return Method.DELTA, delta.encode(form, tensor, parent, run)
-    return Method.PLANES, lossless.encode(form, tensor, run)
+    in_planes = lossless.encode(form, tensor, run)
+    if tensor.dtype in GRID_DTYPES and (found := grid.exactly(tensor)):
+        chunk = _chunk(form, found)
+        if in_planes is None or len(chunk) < lossless.n_bytes(in_planes):
+            return Method.GRID, [chunk]
+    return Method.PLANES, in_planes
 
 
 def _refuse_nonfinite(form: Form, tensor: Tensor) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -22,7 +21,7 @@ from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
 from laconic.report.account import account
-from laconic.report.comparison import fewest_bits
+from laconic.report.comparison import fewest_bits, table
 from laconic.report.figures import (
     accuracy_by_active,
     accuracy_by_sparsity,
@@ -137,26 +136,6 @@ def _prune(model: nn.Module, experiment: Experiment, data: Dataset, console: Con
     for schedule in (first, rest):
         for done in iterative(model, schedule, fine_tune):
             yield done.mask
-
-
-def table(stages: list[Stage]) -> Table:
-    """Accuracy and bits of every stage; the lowest total is marked."""
-    shortest = stages[fewest_bits(stages)]
-    columns = Table(caption="All figures are the decoded files'. ← fewest bits in all")
-    for heading in ("", "accuracy", "active", "file", "model", "data", "total"):
-        columns.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    columns.add_row("", "test", "parameters", "bytes", "bits", "bits", "bits", style="dim")
-    for stage in stages:
-        columns.add_row(
-            stage.name,
-            f"{stage.accuracy:.2%}",
-            f"{stage.n_active:,}",
-            f"{stage.file_bytes:,}",
-            f"{stage.ledger.model_bits:,}",
-            f"{stage.ledger.data_bits:,.0f}",
-            f"{stage.ledger.total_bits:,.0f}" + (" ←" if stage is shortest else ""),
-        )
-    return columns
 
 
 def _summary(stages: list[Stage], data: Dataset) -> list[str]:

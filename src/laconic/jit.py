@@ -14,6 +14,7 @@ U16 = NDArray[np.uint16]
 U64 = NDArray[np.uint64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 

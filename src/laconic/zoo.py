@@ -88,18 +88,18 @@ def digits_net() -> nn.Sequential:
     )
 
 
-def lenet5() -> nn.Sequential:
+def lenet5(n_first: int = 20, n_second: int = 50, n_hidden: int = 500) -> nn.Sequential:
     """Caffe's LeNet-5 for (cases, 1, 28, 28): 20-50-500 units, one ReLU; 431 080 parameters."""
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(1, 20, 5),
+            conv1=nn.Conv2d(1, n_first, 5),
             pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(20, 50, 5),
+            conv2=nn.Conv2d(n_first, n_second, 5),
             pool2=nn.MaxPool2d(2),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(50 * 4 * 4, 500),
+            fc1=nn.Linear(n_second * 4 * 4, n_hidden),
             relu1=nn.ReLU(),
-            fc2=nn.Linear(500, 10),
+            fc2=nn.Linear(n_hidden, 10),
         )
     )
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import laconic
 from laconic.quantization import grid, legends
 from laconic.quantization.grid import Grid
 
@@ -68,3 +70,32 @@ def test_largest_value_does_not_overflow():
 def test_relative_error_is_checked(bad):
     with pytest.raises(ValueError, match="relative_error"):
         Grid(bad)
+
+
+integers = hnp.arrays(np.int32, st.integers(1, 60), elements=st.integers(-300, 300))
+
+
+@given(integers, st.floats(1e-30, 1e30), st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
+def test_a_tensor_on_a_grid_is_found_to_be(q, scale, dtype):
+    tensor = legends.on_grid(q, grid.as_step(scale), dtype)
+    exact = legends.on_grid(q, grid.as_step(scale), torch.float64)
+    found = grid.exactly(tensor)
+    if torch.equal(tensor.double(), exact):
+        assert found is not None
+    if found is not None:
+        assert torch.equal(legends.on_grid(found.q, found.legend.step, dtype), tensor)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[0.5, -0.0], [0.5, float("nan")], [0.5, float("inf")], [1.0, 1e-6], [1.0, 2**-17], [0.1, 0.3]],
+)
+def test_what_is_on_no_grid(weights):
+    assert grid.exactly(torch.tensor(weights)) is None
+
+
+def test_networks_on_grids_are_coded_so_without_being_asked(tmp_path):
+    torch.manual_seed(0)
+    tensor = 0.125 * torch.randint(-3, 4, (100, 50))
+    assert laconic.save({"w": tensor}, tmp_path / "w.lac", None) < 100 * 50 * 3 / 8 + 50
+    assert torch.equal(laconic.load(tmp_path / "w.lac")["w"], tensor)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from laconic.coding.bits import Cursor
 from laconic.coding.rans import LOWEST_STATE
-from laconic.jit import I32, I64, INT32_MAX, INT32_MIN, U8, U16, kernel
+from laconic.jit import F32, I32, I64, INT32_MAX, INT32_MIN, U8, U16, kernel
 
 MOST_INTEGERS = 1 << 20  # in a stream: a decision takes 50 ns, and may cost no bits
 
@@ -38,6 +38,7 @@ HIGHEST = 3071  # of a logit, in 256ths
 SCALE = 22  # bits of a stored probability
 MOST_SEEN = 255
 FIRST_WEIGHT = 13107  # a fifth, in 65536ths
+NO_PRICES = np.zeros((0, 0), np.float32)
 # 65536 / (1 + e^(−k/4)) for k = −48 … 48, rounded.
 LOGISTIC = np.rint(65536 / (1 + np.exp(-np.arange(-48, 49) / 4))).astype(np.int64)
 
@@ -170,8 +171,8 @@ def _step(chances: I32, seen: U8, slot: int, bit: int) -> None:
 
 
 @kernel
-def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model, coder: _Coder) -> int:
-    """Whether a magnitude of `n` bits at least has more; `votes` is room for one number a context."""
+def _vote(n: int, contexts: I64, votes: I64, model: _Model) -> int:
+    """The probability, in 65536ths, that a magnitude of `n` bits at least has more; fills in the `votes`."""
     total = 0
     for i in range(N_CONTEXTS):
         slot = contexts[i] + n
@@ -179,7 +180,13 @@ def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model,
         logit = np.int64(model.logits[model.chances[slot] >> (SCALE - 16)])
         votes[i] = logit * (times + 1) // (times + 3)
         total += model.weights[n, i] * votes[i]
-    p = probability(total >> 16)
+    return probability(total >> 16)
+
+
+@kernel
+def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model, coder: _Coder) -> int:
+    """Whether a magnitude of `n` bits at least has more; `votes` is room for one number a context."""
+    p = _vote(n, contexts, votes, model)
     bit = _decide(bit, p, coder)
     error = ((bit << 16) - p) * 4
     for i in range(N_CONTEXTS):
@@ -198,8 +205,21 @@ def _decide_plainly(bit: int, slot: int, model: _Model, coder: _Coder) -> int:
 
 
 @kernel
-def _run(q: I32, shape: I64, coder: _Coder) -> None:
-    """All decisions of `q`, into the trace or from words; `shape`: rows, columns, integers in a kernel."""
+def _price(contexts: I64, votes: I64, model: _Model, bits: F32) -> None:
+    """What an integer of each length in bits would cost here; lower bits and sign count whole."""
+    longer = np.float64(0)  # bits that say that it has `n` bits at least
+    for n in range(bits.size):
+        p = _vote(n, contexts, votes, model) / 65536
+        bits[n] = longer - np.log2(1 - p) + n
+        longer -= np.log2(p)
+
+
+@kernel
+def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
+    """All decisions of `q`, into the trace or from words; `shape`: rows, columns, integers in a kernel.
+
+    `prices` (integers, lengths), if any, are filled with what others would have cost.
+    """
     n_slots = (FIRST_VALUES[-1] + N_VALUES[-1]) * N_VOTED
     model = _Model(
         np.full(n_slots, 1 << (SCALE - 1), np.int32),
@@ -216,6 +236,8 @@ def _run(q: I32, shape: I64, coder: _Coder) -> None:
         if column == 0:
             sums[-1] = 0
         _look_around(q, at, shape, sums, contexts)
+        if prices.size:
+            _price(contexts, votes, model, prices[at])
         target = _integer(q, at)
         n_target, n, longer = _length(abs(target)), 0, 1
         while longer and n < LONGEST:
@@ -285,7 +307,7 @@ def encode(q: I32, n_rows: int, n_kernel: int) -> bytes:
         n_kernel: elements in its dimensions from the third on.
     """
     coder = _Coder(np.zeros(_n_decisions(q), np.int64), np.zeros(0, np.uint16), np.zeros(3, np.int64))
-    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder)
+    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder, NO_PRICES)
     state, words = _words(coder.trace)
     return np.uint32(state).astype("<u4").tobytes() + words.astype("<u2").tobytes()
 
@@ -304,10 +326,18 @@ def decode(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
     words = np.frombuffer(source.take(len(source)), "<u2").astype(np.uint16, copy=False)
     coder = _Coder(np.zeros(0, np.int64), words, np.array([state, 0, 0], np.int64))
     q = np.zeros(n, np.int32)
-    _run(q, _shape(n, n_rows, n_kernel), coder)
+    _run(q, _shape(n, n_rows, n_kernel), coder, NO_PRICES)
     if list(coder.state) != [LOWEST_STATE, words.size, 0]:
         raise source.error("words that decode to the end", "too few, too many, or damaged ones")
     return q
+
+
+def prices(q: I32, n_rows: int, n_kernel: int, n_lengths: int) -> F32:
+    """(integers, lengths): bits of an integer whose magnitude has 0, 1, … bits in each place of `q`."""
+    found = np.empty((q.size, n_lengths), np.float32)
+    coder = _Coder(np.zeros(_n_decisions(q), np.int64), np.zeros(0, np.uint16), np.zeros(3, np.int64))
+    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder, found)
+    return found
 
 
 def _shape(n: int, n_rows: int, n_kernel: int) -> I64:

@@ -49,9 +49,14 @@ def write(q: I32, n_rows: int = 1, n_kernel: int = 1) -> bytes:
     return _write(q, model, n_rows, n_kernel)
 
 
+def is_small(q: I32, n_bits: float, small: int = SMALL) -> bool:
+    """Whether an adaptive model is worth its time for integers that take `n_bits` by static tables."""
+    return n_bits <= 8 * small and q.size <= adaptive.MOST_INTEGERS
+
+
 def _write(q: I32, model: StaticModel, n_rows: int, n_kernel: int, small: int = SMALL) -> bytes:
     stream = static.write_under(model, q)
-    if len(stream) > small or q.size > adaptive.MOST_INTEGERS:
+    if not is_small(q, 8 * len(stream), small):
         return stream
     return min(stream, bytes([ADAPTIVE]) + adaptive.encode(q, n_rows, n_kernel), key=len)
 

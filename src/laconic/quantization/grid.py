@@ -28,6 +28,8 @@ from laconic.steps import keeps
 Floats = NDArray[Any]  # flat, float32 or float64
 LARGEST_Q = 2**31 - 2
 LARGEST_STEP = 2.0**127
+MOST_STEPS = 1 << 16  # from zero to the largest number of a tensor that is on a grid already
+MOST_MULTIPLE = 1 << 10  # of its step that all its numbers may share
 MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the tensor's type adds to it
 
 
@@ -125,6 +127,40 @@ class Grid:
         return low
 
 
+@dataclass(frozen=True)
+class Settled:
+    """Keeps tensors that are on a grid already, such as `Shorten` leaves, and rounds only the others.
+
+    Attributes:
+        otherwise: how those are rounded.
+    """
+
+    otherwise: Quantizer
+
+    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounder]:
+        """What rounds each tensor."""
+        return {name: _Kept(rounder) for name, rounder in self.otherwise.of_each(tensors).items()}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    otherwise: Rounder
+
+    def rounded(self, tensor: Tensor) -> Rounded | None:
+        return exactly(tensor) or self.otherwise.rounded(tensor)
+
+
+def exactly(tensor: Tensor) -> Rounded | None:
+    """The integers of a tensor whose numbers, finite or not, are all on one grid already; None where not."""
+    weights = widened(tensor).numpy()
+    common = common_step(weights)
+    if common == 0:
+        return None
+    steps = (as_step(common / multiple) for multiple in range(1, MOST_MULTIPLE + 1))
+    step = next((step for k, step in enumerate(steps, 1) if k * step == common), None)
+    return Rounded(quantize(weights, step, math.inf), Step(step)) if step else None
+
+
 def widened(tensor: Tensor) -> Tensor:
     """A tensor's numbers, flat, in float32, or float64 if that is its type."""
     return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).reshape(-1)
@@ -151,6 +187,25 @@ def moments(weights: Floats) -> tuple[float, int, float]:
             n_nonzero += 1
         largest = max(largest, x)
     return energy, n_nonzero, largest
+
+
+@kernel
+def common_step(weights: Floats) -> float:
+    """The largest number that all are multiples of; 1 for zeros, 0 where it is too small to be a step.
+
+    Euclid's algorithm: remainders of floats are exact. Of weights that are on no grid, a few suffice.
+    """
+    common, largest = 0.0, 0.0
+    for w in weights:
+        x = abs(np.float64(w))
+        if not x < np.inf or (x == 0 and np.copysign(1.0, w) < 0):  # a grid has no −0
+            return 0.0
+        largest = max(largest, x)
+        while x > 0:
+            common, x = x, np.fmod(common, x)
+            if largest > common * MOST_STEPS:
+                return 0.0
+    return common if largest > 0 else 1.0
 
 
 @kernel

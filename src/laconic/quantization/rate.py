@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laconic.coding.fit import fit
+from laconic.coding.prices import symbol_bits
 from laconic.coding.symbol_models import StaticModel
 from laconic.errors import MismatchError
 from laconic.evidence import BITS_PER_NAT, FISHER, GRAM, NOTHING, SENSITIVITY, Evidence, damped
@@ -32,7 +33,6 @@ from laconic.quantization.grid import LARGEST_Q, as_step
 from laconic.quantization.legends import Rounded, Step
 
 OF_CHANNELS = 16  # each number of a bias or norm acts on a whole channel, and they are few
-ESCAPE_BITS = 24.0  # about what an integer outside the tables takes beside the escape
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,7 @@ def _round(rows: F64, factors: F64 | None, costs: F64, step: float, model: Stati
     if model is None:
         prices, lo, row_class, drop = np.zeros((1, 1)), 0, np.zeros(groups * n_rows, np.uint8), NO_DROP
     else:
-        prices = model.precision - np.log2(np.maximum(model.frequencies(), 2.0**-8))
-        prices[:, -1] = np.minimum(prices[:, -1], 2 * model.precision) + ESCAPE_BITS
+        prices = symbol_bits(model)
         lo, row_class, drop = model.lo, model.row_class, model.column_drop
     q = np.empty(rows.shape, np.int32)
     for group in range(groups):

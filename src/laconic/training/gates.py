@@ -18,6 +18,7 @@ from laconic.pruning.units import Unit, Weight
 from laconic.tensors import unwrap
 from laconic.training.noise import Named, Noisy
 from laconic.training.randomness import generator
+from laconic.training.rules import State
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 SMALLEST = 1e-6  # u keeps this distance from 0 and 1
@@ -79,24 +80,27 @@ class Gates(Noisy):
         log_alpha = math.log(1 - self.dropped) - math.log(self.dropped)
         return {name: torch.full_like(member, log_alpha) for name, member in self.unit.pool(means).items()}
 
-    def sample(self, means: Named, trained: Named, step: int) -> Named:
+    def sample(self, state: State, step: int) -> Named:
         """θz, with a new z at every step."""
+        trained = state["trained"]
         draw = generator(self.seed, step, next(iter(trained.values())).device)
         gates = {}
         for name, log_alpha in trained.items():
             u = torch.rand(log_alpha.shape, generator=draw, device=draw.device).to(log_alpha)
             gates[name] = gate(log_alpha, u)
-        return self._gated(means, gates)
+        return self._gated(state["means"], gates)
 
-    def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
+    def penalty(self, state: State, step: int) -> Tensor:
         """The expected number of weights kept, at their price."""
         del step
-        chances = self.unit.spread({n: open_probability(a) for n, a in trained.items()}, means)
+        chances = {name: open_probability(log_alpha) for name, log_alpha in state["trained"].items()}
+        chances = self.unit.spread(chances, state["means"])
         return self.price / self.n_cases * torch.stack([chance.sum() for chance in chances.values()]).sum()
 
-    def settled(self, means: Named, trained: Named) -> Named:
+    def settled(self, state: State) -> Named:
         """θz with the gate of test time."""
-        return self._gated(means, {name: settled_gate(log_alpha) for name, log_alpha in trained.items()})
+        gates = {name: settled_gate(log_alpha) for name, log_alpha in state["trained"].items()}
+        return self._gated(state["means"], gates)
 
     def _gated(self, means: Named, gates: Named) -> Named:
         spread = self.unit.spread(gates, means)

@@ -64,15 +64,15 @@ class Noisy(Rule):
         """The first φ, by name, of any shapes."""
 
     @abstractmethod
-    def sample(self, means: Named, trained: Named, step: int) -> Named:
+    def sample(self, state: State, step: int) -> Named:
         """The weights w = f(θ, φ, ε), differentiable, with the noise of `step`."""
 
     @abstractmethod
-    def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
+    def penalty(self, state: State, step: int) -> Tensor:
         """R(θ, φ), added to the mean loss."""
 
     @abstractmethod
-    def settled(self, means: Named, trained: Named) -> Named:
+    def settled(self, state: State) -> Named:
         """The deterministic weights."""
 
     def chosen(self, model: nn.Module) -> Mapping[str, Tensor]:
@@ -86,7 +86,7 @@ class Noisy(Rule):
         options = {} if self.lr is None else {"lr": self.lr}
         now.optimizer.add_param_group({"params": list(trained.values()), "weight_decay": 0.0, **options})
         state = {"means": means, "trained": trained}
-        self._set(now.model, self.sample(means, trained, now.step))
+        self._set(now.model, self.sample(state, now.step))
         return state
 
     def before(self, state: State, now: Moment) -> State:
@@ -97,9 +97,10 @@ class Noisy(Rule):
         last = now.step - 1  # when the sample was drawn
         with torch.enable_grad():
             means = {name: value.clone().requires_grad_() for name, value in state["means"].items()}
-            drawn = self.sample(means, state["trained"], last)
+            differentiable = {**state, "means": means}
+            drawn = self.sample(differentiable, last)
             total = torch.stack([(drawn[n] * gradients[n]).sum() for n in drawn]).sum()
-            total = total + self.penalty(means, state["trained"], last)
+            total = total + self.penalty(differentiable, last)
             found = torch.autograd.grad(total, [*means.values(), *state["trained"].values()])
         for parameter, value in zip([*parameters.values(), *state["trained"].values()], found, strict=True):
             if parameter.grad is None:
@@ -111,12 +112,13 @@ class Noisy(Rule):
     def update(self, state: State, now: Moment) -> State:
         """Take over the new θ, and draw the next sample."""
         means = {name: p.detach().clone() for name, p in self.chosen(now.model).items()}
-        self._set(now.model, self.sample(means, state["trained"], now.step))
-        return {**state, "means": means}
+        state = {**state, "means": means}
+        self._set(now.model, self.sample(state, now.step))
+        return state
 
     def finish(self, state: State, now: Moment) -> None:
         """Leave the deterministic weights."""
-        self._set(now.model, self.settled(state["means"], state["trained"]))
+        self._set(now.model, self.settled(state))
 
     def _set(self, model: nn.Module, values: Named) -> None:
         for name, parameter in self.chosen(model).items():

@@ -75,12 +75,14 @@ class NoisyWeights(Noisy):
             values |= {f"{owner}:{part}": getattr(self.prior, part).to(first, copy=True) for part in PARTS}
         return values
 
-    def sample(self, means: Named, trained: Named, step: int) -> Named:
+    def sample(self, state: State, step: int) -> Named:
         """μ + σε; only μ where outputs are drawn instead."""
-        return means if self.local else perturbed(means, trained, self.seed, step)
+        means = state["means"]
+        return means if self.local else perturbed(means, state["trained"], self.seed, step)
 
-    def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
+    def penalty(self, state: State, step: int) -> Tensor:
         """The weights' expected cost in nats, for each training case."""
+        means, trained = state["means"], state["trained"]
         priors = self._priors(means, trained)
         costs = [
             prior.nats(Gaussian(means[name], torch.exp(trained[name]))).sum()
@@ -88,10 +90,9 @@ class NoisyWeights(Noisy):
         ]
         return self.coefficient(step) / self.n_cases * torch.stack(costs).sum()
 
-    def settled(self, means: Named, trained: Named) -> Named:
+    def settled(self, state: State) -> Named:
         """The means."""
-        del trained
-        return means
+        return state["means"]
 
     def listen(self, attached: Attached) -> Sequence[RemovableHandle]:
         """Where outputs are drawn: a hook on each layer."""

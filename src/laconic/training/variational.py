@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from laconic.training.noise import Named, Noisy, perturbed
+from laconic.training.rules import State
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 TINY = 1e-16  # keeps log θ² finite
@@ -56,16 +57,18 @@ class VariationalDropout(Noisy):
         """The same log σ² for all."""
         return {name: torch.full_like(mean, self.initial) for name, mean in means.items()}
 
-    def sample(self, means: Named, trained: Named, step: int) -> Named:
+    def sample(self, state: State, step: int) -> Named:
         """θ + σε, with ε's sign turned at every odd step."""
-        return perturbed(means, trained, self.seed, step)
+        return perturbed(state["means"], state["trained"], self.seed, step)
 
-    def penalty(self, means: Named, trained: Named, step: int) -> Tensor:
+    def penalty(self, state: State, step: int) -> Tensor:
         """The divergence in nats, for each training case."""
-        nats = torch.stack([kl_nats(a).sum() for a in log_alphas(means, trained).values()]).sum()
+        alphas = log_alphas(state["means"], state["trained"])
+        nats = torch.stack([kl_nats(alpha).sum() for alpha in alphas.values()]).sum()
         return self.kl_weight(step) / self.n_cases * nats
 
-    def settled(self, means: Named, trained: Named) -> Named:
+    def settled(self, state: State) -> Named:
         """θ where log α does not exceed the threshold."""
+        means, trained = state["means"], state["trained"]
         alphas = log_alphas(means, trained)
         return {name: mean.masked_fill(alphas[name] > self.threshold, 0) for name, mean in means.items()}

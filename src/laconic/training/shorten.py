@@ -1,0 +1,156 @@
+"""Training under the code: what the network pays for its weights is what the file will cost.
+
+Forward sees the weights as a file would hold them, Δ·round(θ/Δ), and the loss's gradient goes straight
+through the rounding (Bengio, Léonard & Courville 2013) to θ and, as Esser et al. (2020) have it, to the step
+Δ. The mean loss gains the bits of the integers, at the prices of the symbol model that would code them now,
+each weight's in its place: what zero, ±1, ±2 and so on cost after all that comes before it in the stream.
+Between 0, 1 and powers of two the bits are interpolated, so that a price is felt before a weight changes. So
+sparsity, bit widths and dead neurons fall out and none is set; a weight that went comes back if it is worth
+its price.
+
+Uniform noise in the place of rounding (Ballé, Laparra & Simoncelli 2017) can come first, while the steps are
+found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from laconic.coding.prices import prices
+from laconic.forms import Form, Method
+from laconic.pruning.pruner import Among
+from laconic.quantization.grid import Grid, exactly, widened
+from laconic.quantization.legends import Step
+from laconic.training.noise import Named, Noisy
+from laconic.training.randomness import generator
+from laconic.training.rules import Moment, State
+from laconic.training.sharing import quantized
+
+NATS_PER_BIT = math.log(2)
+N_LENGTHS = 17  # of integers in bits; longer ones have no place in training
+FINE = Grid(0.1)
+FIRST_STEP = 0.1  # for tensors of zeros
+
+
+@dataclass(frozen=True)
+class Falling:
+    """A price that falls to `last` from `times` as much, by the same factor at each of `n_steps` steps."""
+
+    last: float
+    times: float
+    n_steps: int
+
+    def __call__(self, step: int) -> float:
+        """The price at `step`."""
+        return self.last * self.times ** max(0.0, 1 - step / max(self.n_steps, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shorten(Noisy):
+    """Train weights, and the steps of their grids, to the shortest description of weights and data.
+
+    What is minimised is file bits + price · data bits. After training the parameters lie on grids, which
+    ``save(model, path, None)`` finds and codes: no bit of them changes.
+
+    Attributes:
+        price: bits of file that a bit of data is worth, above 0: 1 for a two-part code of the training set.
+            A number, or a function of the step, such as `Falling`.
+        n_cases: of the training set.
+        first: the grids at the beginning, of tensors that are on none yet.
+        noisy_until: the step until which there is uniform noise in the place of rounding.
+        every: steps after which prices are found anew.
+        among: which parameters lie on grids; by default those that `save` quantises.
+    """
+
+    price: float | Callable[[int], float]
+    n_cases: int
+    first: Grid = FINE
+    noisy_until: int = 0
+    every: int = 100
+    among: Among = quantized
+
+    def start(self, means: Named) -> Named:
+        """The logarithms of the first steps."""
+        grids = self.first.of_each(means)
+        return {name: torch.tensor(math.log(_first_step(grids[name], mean))) for name, mean in means.items()}
+
+    def init(self, now: Moment) -> State:
+        """Begin, with the first prices."""
+        state = super().init(now)
+        return {**state, **_prices(state)}
+
+    def update(self, state: State, now: Moment) -> State:
+        """Take over the weights, and find prices anew when it is time."""
+        state = super().update(state, now)
+        return {**state, **_prices(state)} if now.step % self.every == 0 else state
+
+    def sample(self, state: State, step: int) -> Named:
+        """Weights on the grid, or with noise as wide as its steps."""
+        drawn = {}
+        draw = generator(self.seed, step, next(iter(state["means"].values())).device)
+        for name, mean in state["means"].items():
+            delta = _delta(state, name)
+            x = mean / delta
+            if step < self.noisy_until:
+                moved = torch.rand(mean.shape, generator=draw, device=draw.device).to(mean) - 0.5
+            else:
+                moved = (x.round() - x).detach()
+            drawn[name] = delta * (x + moved)
+        return drawn
+
+    def penalty(self, state: State, step: int) -> Tensor:
+        """The bits of all integers in nats, for each training case, by what a bit of data is worth."""
+        price = self.price(step) if callable(self.price) else self.price
+        total = torch.stack([self._bits(state, name) for name in state["means"]]).sum()
+        return NATS_PER_BIT / (price * self.n_cases) * total
+
+    def _bits(self, state: State, name: str) -> Tensor:
+        tables, index = state["prices"][name], state["tables"][name]
+        x = (state["means"][name] / _delta(state, name)).abs().flatten()
+        length = torch.frexp(x.detach())[1].clamp(0, N_LENGTHS - 2)  # 0 below 1, then 2^(length − 1) ≤ x
+        below = (2.0**length).floor_divide(2)
+        at = index.long() * N_LENGTHS + length
+        low, high = tables.take(at), tables.take(at + 1)
+        return (low + (x - below) / below.clamp(min=1) * (high - low)).sum()
+
+    def settled(self, state: State) -> Named:
+        """The weights on their grids."""
+        return {name: _rounded(state, name) * _delta(state, name) for name in state["means"]}
+
+
+def _delta(state: State, name: str) -> Tensor:
+    """The step, a bfloat16, through which the gradient goes straight, divided by √n (Esser et al. 2020)."""
+    log_step, scale = state["trained"][name], state["means"][name].numel() ** -0.5
+    step = (scale * log_step + ((1 - scale) * log_step).detach()).exp()
+    return step + (step.bfloat16().to(step.dtype) - step).detach()
+
+
+def _rounded(state: State, name: str) -> Tensor:
+    x = state["means"][name] / _delta(state, name)
+    return x.detach().round() + 0.0  # no −0
+
+
+def _prices(state: State) -> Mapping[str, Named]:
+    """The prices of the integers as they are: tables, and which of them is each weight's."""
+    tables, index = dict[str, Tensor](), dict[str, Tensor]()
+    for name, mean in state["means"].items():
+        form = Form(name, mean.dtype, tuple(mean.shape), Method.GRID)
+        q = _rounded(state, name).flatten().int().cpu().numpy()
+        found = prices(q, form.n_rows, form.n_kernel, N_LENGTHS)
+        tables[name] = torch.from_numpy(found.tables).to(mean.device)
+        index[name] = torch.from_numpy(found.index).to(mean.device)
+    return {"prices": tables, "tables": index}
+
+
+def _first_step(grid: Grid, mean: Tensor) -> float:
+    if not bool(mean.any()):
+        return FIRST_STEP
+    found = exactly(mean.cpu())
+    if found and isinstance(found.legend, Step):
+        return found.legend.step
+    return grid.step(widened(mean.cpu()).numpy()) or FIRST_STEP
