@@ -1,7 +1,7 @@
 """Networks compared by their description length: the bits of each, and those of the same labels given it.
 
-Hinton & van Camp (1993), Rissanen (1978): of several explanations the shortest is to be preferred. Each network
-is rounded as coarsely as its own total wants; which of the grids that is takes log2 of their number to say,
+Of several explanations the shortest is to be preferred (Rissanen 1978; Hinton & van Camp 1993). Each network
+is rounded as coarsely as its own total wants; to say which of the grids that is takes log2 of their number,
 three bits of eight, and is left out.
 """
 
