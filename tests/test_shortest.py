@@ -1,4 +1,5 @@
 import copy
+import re
 from functools import partial
 
 import pytest
@@ -38,7 +39,8 @@ def test_a_target_is_met_by_the_decoded_file(name, trained, tmp_path):
     assert found.misses == 0 and tuple(seen) == found.trials
     assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["net.lac"]
-    assert f"{found.chosen.n_bytes:,}" in str(found) and "meets" in str(found)
+    row = rf"rounded │ +{re.escape(f'{found.chosen.price:.4g}')} │ +{found.chosen.n_bytes:,} │"
+    assert re.search(row, str(found)) and "meets" in str(found)
 
 
 def test_training_under_the_code_makes_it_shorter(trained, tmp_path):

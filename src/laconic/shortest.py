@@ -92,6 +92,7 @@ class Compressed:
         for trial in sorted(self.trials, key=lambda trial: (trial.trained, trial.price)):
             smaller, drop = self.dense_bytes / trial.n_bytes, self.score - trial.score
             row = (
+                "trained" if trial.trained else "rounded",
                 f"{trial.price:.4g}",
                 f"{trial.n_bytes:,}",
                 f"{smaller:.1f}",
@@ -198,7 +199,7 @@ class _Work:
             every = max(1, min(every, training.epochs * len(self.data) // 20))
         rule = Shorten(price=price, n_cases=n_cases, every=every, lr=STEPS_LR, among=parameters)
         train(model, self.data, training, [rule])
-        _save_cut(model.eval(), plan, next(iter(self.data))[0], written)
+        _save_cut(model.cpu().eval(), plan, next(iter(self.data))[0], written)
 
     def tried(self, price: float, file: Path, trained: bool) -> Trial:
         """The file, decoded and judged."""

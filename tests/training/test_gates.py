@@ -43,7 +43,7 @@ def test_gradients_are_those_of_the_loss_with_its_penalty(unit):
     optimizer.step()
 
     def objective():
-        weights = rule.sample(means, trained, step=0)
+        weights = rule.sample({"means": means, "trained": trained}, step=0)
         for name, weight in weights.items():
             model.get_parameter(name).data.copy_(weight)
         chances = unit.spread({n: open_probability(t) for n, t in trained.items()}, means)
@@ -106,7 +106,9 @@ def test_impossible_fractions_are_refused(dropped):
 def test_the_rule_draws_by_seed_and_step():
     means, trained = {"weight": torch.ones(5, 6)}, {"weight": torch.zeros(5, 6)}
     rule = Gates(1.0, 10, seed=4)
-    first = rule.sample(means, trained, 7)["weight"]
-    assert torch.equal(first, rule.sample(means, trained, 7)["weight"])
-    assert not torch.equal(first, rule.sample(means, trained, 8)["weight"])
-    assert not torch.equal(first, Gates(1.0, 10, seed=5).sample(means, trained, 7)["weight"])
+    first = rule.sample({"means": means, "trained": trained}, 7)["weight"]
+    assert torch.equal(first, rule.sample({"means": means, "trained": trained}, 7)["weight"])
+    assert not torch.equal(first, rule.sample({"means": means, "trained": trained}, 8)["weight"])
+    assert not torch.equal(
+        first, Gates(1.0, 10, seed=5).sample({"means": means, "trained": trained}, 7)["weight"]
+    )

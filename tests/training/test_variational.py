@@ -42,7 +42,7 @@ def test_gradients_are_those_of_the_bound():
 def test_pairs_of_steps_share_a_draw_with_opposite_signs():
     rule = VariationalDropout(20, AT_ONCE)
     means, trained = {"w": torch.zeros(4, 4)}, {"w": torch.zeros(4, 4)}
-    drawn = [rule.sample(means, trained, step)["w"] for step in range(4)]
+    drawn = [rule.sample({"means": means, "trained": trained}, step)["w"] for step in range(4)]
     assert torch.equal(drawn[0], -drawn[1])
     assert torch.equal(drawn[2], -drawn[3])
     assert not torch.equal(drawn[0], drawn[2])
@@ -53,7 +53,7 @@ def test_weights_of_pure_noise_go():
     means = {"w": torch.tensor([1.0, 0.1, 0.0])}
     trained = {"w": torch.zeros(3)}  # log α = 0, 4.6, ∞
     assert log_alphas(means, trained)["w"][:2].tolist() == pytest.approx([0, 4.605], abs=1e-3)
-    assert rule.settled(means, trained)["w"].tolist() == [1, 0, 0]
+    assert rule.settled({"means": means, "trained": trained})["w"].tolist() == [1, 0, 0]
 
 
 def test_what_the_data_do_not_need_becomes_noise():
