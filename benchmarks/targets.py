@@ -95,7 +95,7 @@ def run(name: str, target: Target, seed: int) -> dict[str, Any]:
         "score_before": found.score,
         "test_accuracy": score(task.test, decoded),
         "test_accuracy_before": score(task.test, task.model),
-        "trials": len(found.trials),
+        "attempts": len(found.attempts),
         "seconds": time.perf_counter() - began,
     }
 

@@ -32,11 +32,11 @@ def test_a_target_is_met_by_the_decoded_file(name, trained, tmp_path):
     seen = []
     path, target = tmp_path / "net.lac", TARGETS[name]
     score = partial(accuracy, data)
-    found = laconic.compress(model, data.train.batches(500), path, target, score, on_trial=seen.append)
+    found = laconic.compress(model, data.train.batches(500), path, target, score, on_attempt=seen.append)
     decoded = laconic.load(path, into=zoo.digits_net()).eval()
     assert path.stat().st_size == found.chosen.n_bytes
     assert accuracy(data, decoded) == found.chosen.score
-    assert found.misses == 0 and tuple(seen) == found.trials
+    assert found.misses == 0 and tuple(seen) == found.attempts
     assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["net.lac"]
     row = rf"rounded │ +{re.escape(f'{found.chosen.price:.4g}')} │ +{found.chosen.n_bytes:,} │"
@@ -71,18 +71,18 @@ def test_an_interrupted_search_goes_on(trained, tmp_path):
     whole = laconic.compress(model, batches, tmp_path / "whole.lac", MaxBytes(4000), score)
     calls = []
 
-    def interrupt(trial):
-        calls.append(trial)
+    def interrupt(attempt):
+        calls.append(attempt)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        laconic.compress(model, batches, path, MaxBytes(4000), score, on_trial=interrupt)
+        laconic.compress(model, batches, path, MaxBytes(4000), score, on_attempt=interrupt)
     assert not path.exists()
     with pytest.raises(MismatchError, match="another's"):
         laconic.compress(zoo.digits_net(), batches, path, MaxBytes(4000), score)
-    found = laconic.compress(model, batches, path, MaxBytes(4000), score, on_trial=calls.append)
-    assert tuple(calls) == found.trials == whole.trials
+    found = laconic.compress(model, batches, path, MaxBytes(4000), score, on_attempt=calls.append)
+    assert tuple(calls) == found.attempts == whole.attempts
     assert path.read_bytes() == (tmp_path / "whole.lac").read_bytes()
 
 

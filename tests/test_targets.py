@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from laconic import MaxBytes, MaxDrop, Shortest, Trial
+from laconic import Attempt, MaxBytes, MaxDrop, Shortest
 from laconic.targets import Search
 
 SEARCH = Search(100.0, 1.1)
@@ -12,26 +12,26 @@ SCORE = 0.9
 def file(price):
     """Bytes grow with the logarithm of the price; the score with the price, towards SCORE; bits of data fall."""
     n_bytes = int(1000 + 200 * math.log2(price + 1))
-    return Trial(price, n_bytes, SCORE - 1 / (price + 1), data_bits=3e5 / (price + 1))
+    return Attempt(price, n_bytes, SCORE - 1 / (price + 1), data_bits=3e5 / (price + 1))
 
 
 def searched(target, search=SEARCH, known=()):
-    trials = list(known)
-    while (price := target.next_price(trials, SCORE, search)) is not None:
-        assert price not in [trial.price for trial in trials]
-        trials.append(file(price))
-    return trials
+    attempts = list(known)
+    while (price := target.next_price(attempts, SCORE, search)) is not None:
+        assert price not in [attempt.price for attempt in attempts]
+        attempts.append(file(price))
+    return attempts
 
 
 @pytest.mark.parametrize("first", [1e-3, 100.0, 1e6])
 @pytest.mark.parametrize("drop", [0.5, 0.01, 0.0001])
 def test_the_shortest_file_that_loses_no_more(first, drop):
     target = MaxDrop(drop)
-    trials = searched(target, Search(first, 1.1))
-    best = target.best(trials, SCORE)
+    attempts = searched(target, Search(first, 1.1))
+    best = target.best(attempts, SCORE)
     assert target.misses(best, SCORE) <= 0
     assert 1 / drop - 1 <= best.price <= 1.1 * (1 / drop - 1) * (1 + 1e-9) + 0.2
-    assert len(trials) <= 20
+    assert len(attempts) <= 20
 
 
 @pytest.mark.parametrize("n_bytes", [1100, 3000, 5000])
@@ -49,25 +49,25 @@ def test_the_fewest_bits_in_all():
 
 
 @pytest.mark.parametrize("target", [MaxDrop(0.01), MaxBytes(3000), Shortest()])
-def test_a_search_goes_on_from_its_trials(target):
-    trials = searched(target)
-    for n in range(len(trials) + 1):
-        assert searched(target, known=trials[:n]) == trials
+def test_a_search_goes_on_from_its_attempts(target):
+    attempts = searched(target)
+    for n in range(len(attempts) + 1):
+        assert searched(target, known=attempts[:n]) == attempts
 
 
-def test_where_no_trial_meets_it_the_nearest_is_best():
+def test_where_no_attempt_meets_it_the_nearest_is_best():
     assert MaxBytes(10).best([file(1.0), file(8.0)], SCORE) == file(1.0)
     assert MaxDrop(0.0).best([file(1.0), file(8.0)], SCORE) == file(8.0)
 
 
 def test_a_network_of_zeros_ends_the_search():
     def zeros(price):
-        return Trial(price, 1000, 0.1, data_bits=50.0)
+        return Attempt(price, 1000, 0.1, data_bits=50.0)
 
-    target, trials = Shortest(), []
-    while (price := target.next_price(trials, SCORE, SEARCH)) is not None:
-        trials.append(zeros(price))
-    assert len(trials) < 5
+    target, attempts = Shortest(), []
+    while (price := target.next_price(attempts, SCORE, SEARCH)) is not None:
+        attempts.append(zeros(price))
+    assert len(attempts) < 5
 
 
 @pytest.mark.parametrize("wrong", [lambda: MaxDrop(-0.1), lambda: MaxDrop(math.nan), lambda: MaxBytes(0)])

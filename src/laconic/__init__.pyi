@@ -67,7 +67,7 @@ from .surgery.macs import macs
 from .surgery.plan import Plan
 from .surgery.shrink import Bypass, shrink, shrink_
 from .surgery.unread import unread
-from .targets import MaxBytes, MaxDrop, Shortest, Target, Trial
+from .targets import Attempt, MaxBytes, MaxDrop, Shortest, Target
 from .tensors import tensors
 from .training.distillation import Distillation
 from .training.gates import Gates
@@ -91,6 +91,7 @@ __version__: str
 __all__ = [
     "AtRandom",
     "Attached",
+    "Attempt",
     "Block",
     "Budget",
     "ByGradient",
@@ -175,7 +176,6 @@ __all__ = [
     "Tensor",
     "Total",
     "Training",
-    "Trial",
     "Unit",
     "UnsupportedError",
     "Values",

@@ -269,7 +269,7 @@ def compress(
 
         laconic compress mine:network -o net.lac --data mine:batches --max-drop 0.01
 
-    What was tried is kept in OUTPUT.trials: after Ctrl-C, the same command goes on.
+    What was tried is kept in OUTPUT.attempts: after Ctrl-C, the same command goes on.
     """
     _refuse_overwrite(output, force)
     targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
@@ -289,9 +289,7 @@ def compress(
         try:
             judging.compress(callables, output, judging.target(max_drop, max_bytes), epochs)
         except KeyboardInterrupt:
-            kept = (
-                f"interrupted; {output}.trials keeps what was tried, and the same command goes on from there"
-            )
+            kept = f"interrupted; {output}.attempts keeps what was tried, and the same command goes on from there"
             raise StoppedError(kept) from None
         return
     if given or evaluate or epochs:

@@ -13,7 +13,7 @@ from laconic.datasets import Dataset
 from laconic.description.data_code import evaluate
 from laconic.errors import MismatchError
 from laconic.shortest import compress as compress_model
-from laconic.targets import MaxBytes, MaxDrop, Shortest, Target, Trial
+from laconic.targets import Attempt, MaxBytes, MaxDrop, Shortest, Target
 from laconic.training.loop import Training
 
 BATCH, AT_ONCE = 64, 500
@@ -27,7 +27,7 @@ def target(max_drop: float | None, max_bytes: int | None) -> Target:
 
 
 def compress(functions: Mapping[str, Callable[..., Any]], output: Path, goal: Target, epochs: int) -> None:
-    """Search for the file, with a line for each trial, and print its account.
+    """Search for the file, with a line for each attempt, and print its account.
 
     Args:
         functions: by option; the network's is called ``MODULE:NAME``.
@@ -47,9 +47,11 @@ def compress(functions: Mapping[str, Callable[..., Any]], output: Path, goal: Ta
         batches, test = data.train.batches(BATCH, shuffle=True), data.test
         judge = judge or (lambda network: evaluate(network, test.batches(AT_ONCE)).accuracy)
 
-    def show(trial: Trial) -> None:
-        how = "trained" if trial.trained else "rounded"
-        line = f"{how} at a price of {trial.price:.4g}: {trial.n_bytes:,} bytes, score {trial.score:.4f}"
+    def show(attempt: Attempt) -> None:
+        how = "trained" if attempt.trained else "rounded"
+        line = (
+            f"{how} at a price of {attempt.price:.4g}: {attempt.n_bytes:,} bytes, score {attempt.score:.4f}"
+        )
         console.print(line, style="dim", highlight=False)
 
     tuning = Training(epochs) if epochs else None

@@ -3,7 +3,7 @@
 The network is observed on the data, and rounded by bits against each layer's output error (`RateLoss`) at a
 price, pruning being its zero. If it may be fine-tuned, the rounded one is trained under the code at ever
 lower prices (`Shorten`), each training beginning where the one at the next higher price ended. The prices are
-searched for. Every trial is a file that was written, decoded and judged.
+searched for. Every attempt is a file that was written, decoded and judged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from laconic.surgery.channels import channels
 from laconic.surgery.plan import Plan
 from laconic.surgery.shrink import shrink
 from laconic.surgery.unread import unread
-from laconic.targets import Search, Shortest, Target, Trial
+from laconic.targets import Attempt, Search, Shortest, Target
 from laconic.tensors import tensors, unwrap
 from laconic.training.loop import Training, train
 from laconic.training.shorten import Shorten
@@ -50,8 +50,8 @@ STEPS_LR = 1e-2
 SETTLED = Settled(Grid(0.005))  # the grids are for running statistics, which are not trained
 
 
-def _silent(trial: Trial) -> None:
-    del trial
+def _silent(attempt: Attempt) -> None:
+    del attempt
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,19 @@ class Compressed:
 
     Attributes:
         path: the file.
-        chosen: its trial: price, length, score.
+        chosen: its attempt: price, length, score.
         dense_bytes: of the network's state.
         score: the network's own.
         target: what was asked for.
-        trials: all, in the order in which they were tried.
+        attempts: all, in the order in which they were tried.
     """
 
     path: Path
-    chosen: Trial
+    chosen: Attempt
     dense_bytes: int
     score: float
     target: Target
-    trials: tuple[Trial, ...]
+    attempts: tuple[Attempt, ...]
 
     @property
     def misses(self) -> float:
@@ -89,17 +89,17 @@ class Compressed:
         table = Table(title=f"{self.path.name}: {verdict}")
         for label in ("", "price", "bytes", "times smaller", "score", "drop"):
             table.add_column(label, justify="right" if label else "left")
-        for trial in sorted(self.trials, key=lambda trial: (trial.trained, trial.price)):
-            smaller, drop = self.dense_bytes / trial.n_bytes, self.score - trial.score
+        for attempt in sorted(self.attempts, key=lambda attempt: (attempt.trained, attempt.price)):
+            smaller, drop = self.dense_bytes / attempt.n_bytes, self.score - attempt.score
             row = (
-                "trained" if trial.trained else "rounded",
-                f"{trial.price:.4g}",
-                f"{trial.n_bytes:,}",
+                "trained" if attempt.trained else "rounded",
+                f"{attempt.price:.4g}",
+                f"{attempt.n_bytes:,}",
                 f"{smaller:.1f}",
-                f"{trial.score:.4f}",
+                f"{attempt.score:.4f}",
                 f"{drop:.4f}",
             )
-            table.add_row(*row, style="bold" if trial == self.chosen else None)
+            table.add_row(*row, style="bold" if attempt == self.chosen else None)
         return table
 
 
@@ -110,7 +110,7 @@ def compress(
     target: Target | None = None,
     evaluate: Judge | None = None,
     finetune: Training | None = None,
-    on_trial: Callable[[Trial], object] = _silent,
+    on_attempt: Callable[[Attempt], object] = _silent,
 ) -> Compressed:
     """Write the shortest file that meets `target`, judged by the network that it decodes to.
 
@@ -118,57 +118,57 @@ def compress(
         model: a trained network; it is not changed.
         data: batches (inputs, targets), iterated many times: a list or a loader. Without fine-tuning targets
             are looked at only by `Shortest` and by the default of `evaluate`.
-        path: the file to write. What was tried is kept beside it, in its name with ``.trials``, until it is
+        path: the file to write. What was tried is kept beside it, in its name with ``.attempts``, until it is
             there: after an interruption the same call goes on.
         target: `Shortest()`, by default; `MaxDrop` or `MaxBytes`.
         evaluate: a network's score, the higher the better; by default its accuracy on `data`.
         finetune: how to train under the code, at each price that is tried; its loss may be a `Distillation`
             from the network itself. Neurons and channels that nothing reads then are cut.
-        on_trial: called with each trial.
+        on_attempt: called with each attempt.
 
     Returns:
-        The file's account. Where no trial met the target it tells by how much the best one missed it.
+        The file's account. Where no attempt met the target it tells by how much the best one missed it.
 
     Raises:
         MismatchError: what is kept beside the file is another network's or target's.
         UnsupportedError: a layer's inputs cannot be observed.
     """
     target = target or Shortest()
-    kept = _Kept(Path(f"{os.fspath(path)}.trials"), _key(model, target, finetune))
+    kept = _Kept(Path(f"{os.fspath(path)}.attempts"), _key(model, target, finetune))
     work = _Work(model, data, evaluate or (lambda network: evaluated(network, data).accuracy), target)
     score = work.judge(copy.deepcopy(model).eval())
-    trials = kept.trials()
+    attempts = kept.attempts()
 
     def searched(search: Search, write: Callable[[float, Path], None], trained: bool) -> None:
         while True:
-            price = target.next_price([t for t in trials if t.trained == trained], score, search)
+            price = target.next_price([t for t in attempts if t.trained == trained], score, search)
             if price is None:
                 return
             written = kept.file(price, trained)
             write(price, written)
-            trials.append(work.tried(price, written, trained))
-            kept.write(trials)
-            on_trial(trials[-1])
+            attempts.append(work.tried(price, written, trained))
+            kept.write(attempts)
+            on_attempt(attempts[-1])
 
     searched(work.search(), work.round, trained=False)
     if finetune is not None:
-        best = target.best([t for t in trials if not t.trained], score)
+        best = target.best([t for t in attempts if not t.trained], score)
 
         def tune(price: float, written: Path) -> None:
-            above = min((t for t in trials if t.trained and t.price > price), key=_price, default=best)
+            above = min((t for t in attempts if t.trained and t.price > price), key=_price, default=best)
             work.train(price, finetune, kept.file(above.price, above.trained), written)
 
         searched(Search(FIRST_OF_TRAINING, TRAINING), tune, trained=True)
-    chosen = target.best(trials, score)
+    chosen = target.best(attempts, score)
     with atomic(path) as file:
         file.write(kept.file(chosen.price, chosen.trained).read_bytes())
     kept.remove()
-    return Compressed(Path(path), chosen, _n_bytes(model), score, target, tuple(trials))
+    return Compressed(Path(path), chosen, _n_bytes(model), score, target, tuple(attempts))
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What the trials of one network share."""
+    """What the attempts of one network share."""
 
     model: nn.Module
     data: Batches
@@ -201,11 +201,11 @@ class _Work:
         train(model, self.data, training, [rule])
         _save_cut(model.cpu().eval(), plan, next(iter(self.data))[0], written)
 
-    def tried(self, price: float, file: Path, trained: bool) -> Trial:
+    def tried(self, price: float, file: Path, trained: bool) -> Attempt:
         """The file, decoded and judged."""
         decoded = load(file, into=copy.deepcopy(self.model)).eval()
         bits = evaluated(decoded, self.data).bits if isinstance(self.target, Shortest) else 0.0
-        return Trial(price, file.stat().st_size, self.judge(decoded), bits, trained)
+        return Attempt(price, file.stat().st_size, self.judge(decoded), bits, trained)
 
 
 def _save_cut(model: nn.Module, plan: Plan, inputs: Tensor, path: Path) -> None:
@@ -233,31 +233,33 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in unwrap(model).named_parameters() if p.requires_grad}
 
 
-def _price(trial: Trial) -> float:
-    return trial.price
+def _price(attempt: Attempt) -> float:
+    return attempt.price
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """The trials so far, in a folder: a file for each, and what they are of."""
+    """The attempts so far, in a folder: a file for each, and what they are of."""
 
     folder: Path
     key: str
 
-    def trials(self) -> list[Trial]:
+    def attempts(self) -> list[Attempt]:
         self.folder.mkdir(exist_ok=True)
         if not self._list.exists():
             return []
         kept = json.loads(self._list.read_text())
         if kept["of"] != self.key:
             raise MismatchError(
-                f"{self.folder}: expected trials of this network, found another's; remove it to start anew"
+                f"{self.folder}: expected attempts of this network, found another's; remove it to start anew"
             )
-        return [Trial(**trial) for trial in kept["trials"]]
+        return [Attempt(**attempt) for attempt in kept["attempts"]]
 
-    def write(self, trials: Sequence[Trial]) -> None:
+    def write(self, attempts: Sequence[Attempt]) -> None:
         with atomic(self._list) as file:
-            file.write(json.dumps({"of": self.key, "trials": [asdict(t) for t in trials]}, indent=2).encode())
+            file.write(
+                json.dumps({"of": self.key, "attempts": [asdict(t) for t in attempts]}, indent=2).encode()
+            )
 
     def file(self, price: float, trained: bool) -> Path:
         return self.folder / f"{'trained' if trained else 'rounded'}-{price!r}.lac"
@@ -267,7 +269,7 @@ class _Kept:
 
     @property
     def _list(self) -> Path:
-        return self.folder / "trials.json"
+        return self.folder / "attempts.json"
 
 
 def _n_bytes(model: nn.Module) -> int:
@@ -277,7 +279,7 @@ def _n_bytes(model: nn.Module) -> int:
 
 
 def _key(model: nn.Module, target: Target, finetune: Training | None) -> str:
-    """What trials depend on, as far as it can be told."""
+    """What attempts depend on, as far as it can be told."""
     training = f"trained {finetune.epochs} epochs, seed {finetune.seed}" if finetune else "rounded"
     bits = "with data bits" if isinstance(target, Shortest) else "without"
     return f"{state_digest(model.state_dict())}, {training}, {bits}"

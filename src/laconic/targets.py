@@ -1,7 +1,7 @@
 """Targets: what a compressed network must do, and which price to try next.
 
 A higher price makes files longer and networks better. What is tried next depends only on what was tried, so a
-search that was interrupted goes on from its trials.
+search that was interrupted goes on from its attempts.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST_TRIALS = 20
+MOST_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Trial:
+class Attempt:
     """A file that was written, decoded and judged.
 
     Attributes:
@@ -50,47 +50,47 @@ class Target(ABC):
     """What is asked of the file."""
 
     @abstractmethod
-    def misses(self, trial: Trial, score: float) -> float:
-        """By how much a trial misses the target; 0 or less where not. `score` is the network's own."""
+    def misses(self, attempt: Attempt, score: float) -> float:
+        """By how much an attempt misses the target; 0 or less where not. `score` is the network's own."""
 
     @abstractmethod
-    def cost(self, trial: Trial) -> float:
-        """What is least in the best of the trials that meet it."""
+    def cost(self, attempt: Attempt) -> float:
+        """What is least in the best of the attempts that meet it."""
 
     @abstractmethod
-    def next_price(self, trials: Sequence[Trial], score: float, search: Search) -> float | None:
+    def next_price(self, attempts: Sequence[Attempt], score: float, search: Search) -> float | None:
         """The price to try next; None when the search is over."""
 
-    def best(self, trials: Sequence[Trial], score: float) -> Trial:
+    def best(self, attempts: Sequence[Attempt], score: float) -> Attempt:
         """The one that meets the target at the least cost; if none meets it, the one that misses it least."""
-        return min(trials, key=lambda trial: (max(self.misses(trial, score), 0.0), self.cost(trial)))
+        return min(attempts, key=lambda attempt: (max(self.misses(attempt, score), 0.0), self.cost(attempt)))
 
 
 @dataclass(frozen=True)
 class Shortest(Target):
     """The fewest bits for the model and for the data's labels given the model (Rissanen 1978)."""
 
-    def misses(self, trial: Trial, score: float) -> float:
+    def misses(self, attempt: Attempt, score: float) -> float:
         """Nothing is asked."""
-        del trial, score
+        del attempt, score
         return 0.0
 
-    def cost(self, trial: Trial) -> float:
+    def cost(self, attempt: Attempt) -> float:
         """All bits."""
-        return trial.total_bits
+        return attempt.total_bits
 
-    def next_price(self, trials: Sequence[Trial], score: float, search: Search) -> float | None:
+    def next_price(self, attempts: Sequence[Attempt], score: float, search: Search) -> float | None:
         """Towards the least total: beyond the ends by factors of four, then between neighbours."""
         del score
-        if not trials:
+        if not attempts:
             return search.first
-        ordered = sorted(trials, key=lambda trial: trial.price)
+        ordered = sorted(attempts, key=lambda attempt: attempt.price)
         at = min(range(len(ordered)), key=lambda i: ordered[i].total_bits)
         price = ordered[at].price
-        if len(trials) >= MOST_TRIALS:
+        if len(attempts) >= MOST_ATTEMPTS:
             return None
         if at == 0:  # no network is shorter than one of zeros
-            return price / 4 if len(trials) == 1 or ordered[0].n_bytes < ordered[1].n_bytes else None
+            return price / 4 if len(attempts) == 1 or ordered[0].n_bytes < ordered[1].n_bytes else None
         if at == len(ordered) - 1:
             return price * 4
         below, above = price / ordered[at - 1].price, ordered[at + 1].price / price
@@ -113,18 +113,18 @@ class MaxDrop(Target):
         if not 0 <= self.drop < math.inf:
             raise ValueError(f"drop: expected 0 or more, found {self.drop}")
 
-    def misses(self, trial: Trial, score: float) -> float:
+    def misses(self, attempt: Attempt, score: float) -> float:
         """How far the score is below the lowest allowed."""
-        return score - self.drop - trial.score
+        return score - self.drop - attempt.score
 
-    def cost(self, trial: Trial) -> float:
+    def cost(self, attempt: Attempt) -> float:
         """The file's length."""
-        return trial.n_bytes
+        return attempt.n_bytes
 
-    def next_price(self, trials: Sequence[Trial], score: float, search: Search) -> float | None:
+    def next_price(self, attempts: Sequence[Attempt], score: float, search: Search) -> float | None:
         """Between the highest price that loses too much and the lowest that does not."""
-        too_low = [self.misses(trial, score) > 0 for trial in trials]
-        return _between(trials, too_low, search)
+        too_low = [self.misses(attempt, score) > 0 for attempt in attempts]
+        return _between(attempts, too_low, search)
 
 
 @dataclass(frozen=True)
@@ -137,30 +137,30 @@ class MaxBytes(Target):
         if self.n_bytes < 1:
             raise ValueError(f"n_bytes: expected 1 or more, found {self.n_bytes}")
 
-    def misses(self, trial: Trial, score: float) -> float:
+    def misses(self, attempt: Attempt, score: float) -> float:
         """The bytes too many."""
         del score
-        return trial.n_bytes - self.n_bytes
+        return attempt.n_bytes - self.n_bytes
 
-    def cost(self, trial: Trial) -> float:
+    def cost(self, attempt: Attempt) -> float:
         """The score, turned round."""
-        return -trial.score
+        return -attempt.score
 
-    def next_price(self, trials: Sequence[Trial], score: float, search: Search) -> float | None:
+    def next_price(self, attempts: Sequence[Attempt], score: float, search: Search) -> float | None:
         """Between the highest price whose file fits and the lowest whose file does not."""
-        fits = [self.misses(trial, score) <= 0 for trial in trials]
-        return _between(trials, fits, search)
+        fits = [self.misses(attempt, score) <= 0 for attempt in attempts]
+        return _between(attempts, fits, search)
 
 
-def _between(trials: Sequence[Trial], too_low: Sequence[bool], search: Search) -> float | None:
+def _between(attempts: Sequence[Attempt], too_low: Sequence[bool], search: Search) -> float | None:
     """The next price of a bisection, given which of the prices tried are to be exceeded."""
-    if not trials:
+    if not attempts:
         return search.first
-    low = max((trial.price for trial, below in zip(trials, too_low, strict=True) if below), default=0.0)
-    above = (trial.price for trial, below in zip(trials, too_low, strict=True) if not below)
+    low = max((attempt.price for attempt, below in zip(attempts, too_low, strict=True) if below), default=0.0)
+    above = (attempt.price for attempt, below in zip(attempts, too_low, strict=True) if not below)
     # Scores are not quite monotone: what lies below a price that is too low is not looked at again.
     high = min((price for price in above if price > low), default=math.inf)
-    if len(trials) >= MOST_TRIALS or high <= search.ratio * low:
+    if len(attempts) >= MOST_ATTEMPTS or high <= search.ratio * low:
         return None
     if low == 0:
         return high / 4

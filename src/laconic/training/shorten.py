@@ -150,7 +150,7 @@ def _prices(state: State) -> Mapping[str, Named]:
 def _first_step(grid: Grid, mean: Tensor) -> float:
     if not bool(mean.any()):
         return FIRST_STEP
-    found = exactly(mean.cpu())
+    found = exactly(mean.cpu() + 0.0)  # −0 is on no grid
     if found and isinstance(found.legend, Step):
         return found.legend.step
     return grid.step(widened(mean.cpu()).numpy()) or FIRST_STEP
