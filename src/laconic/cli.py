@@ -289,7 +289,7 @@ def compress(
         try:
             judging.compress(callables, output, judging.target(max_drop, max_bytes), epochs)
         except KeyboardInterrupt:
-            kept = f"interrupted; {output}.attempts keeps what was tried, and the same command goes on from there"
+            kept = f"interrupted; {output}.attempts keeps what was tried, and the same command goes on"
             raise StoppedError(kept) from None
         return
     if given or evaluate or epochs:

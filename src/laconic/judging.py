@@ -48,7 +48,7 @@ def compress(functions: Mapping[str, Callable[..., Any]], output: Path, goal: Ta
         judge = judge or (lambda network: evaluate(network, test.batches(AT_ONCE)).accuracy)
 
     def show(attempt: Attempt) -> None:
-        how = "trained" if attempt.trained else "rounded"
+        how = f"{attempt.how} at a price of {attempt.price:.4g}"
         line = (
             f"{how} at a price of {attempt.price:.4g}: {attempt.n_bytes:,} bytes, score {attempt.score:.4f}"
         )
