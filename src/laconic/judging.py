@@ -49,10 +49,8 @@ def compress(functions: Mapping[str, Callable[..., Any]], output: Path, goal: Ta
 
     def show(attempt: Attempt) -> None:
         how = f"{attempt.how} at a price of {attempt.price:.4g}"
-        line = (
-            f"{how} at a price of {attempt.price:.4g}: {attempt.n_bytes:,} bytes, score {attempt.score:.4f}"
-        )
-        console.print(line, style="dim", highlight=False)
+        what = f"{attempt.n_bytes:,} bytes, score {attempt.score:.4f}"
+        console.print(f"{how}: {what}", style="dim", highlight=False)
 
     tuning = Training(epochs) if epochs else None
     console.print(compress_model(model, batches, output, goal, judge, tuning, show))

@@ -92,7 +92,7 @@ class Compressed:
         for attempt in sorted(self.attempts, key=lambda attempt: (attempt.trained, attempt.price)):
             smaller, drop = self.dense_bytes / attempt.n_bytes, self.score - attempt.score
             row = (
-                "trained" if attempt.trained else "rounded",
+                attempt.how,
                 f"{attempt.price:.4g}",
                 f"{attempt.n_bytes:,}",
                 f"{smaller:.1f}",
@@ -256,10 +256,9 @@ class _Kept:
         return [Attempt(**attempt) for attempt in kept["attempts"]]
 
     def write(self, attempts: Sequence[Attempt]) -> None:
+        kept = {"of": self.key, "attempts": [asdict(attempt) for attempt in attempts]}
         with atomic(self._list) as file:
-            file.write(
-                json.dumps({"of": self.key, "attempts": [asdict(t) for t in attempts]}, indent=2).encode()
-            )
+            file.write(json.dumps(kept, indent=2).encode())
 
     def file(self, price: float, trained: bool) -> Path:
         return self.folder / f"{'trained' if trained else 'rounded'}-{price!r}.lac"

@@ -33,6 +33,11 @@ class Attempt:
     trained: bool = False
 
     @property
+    def how(self) -> str:
+        """In a word, how it came about."""
+        return "trained" if self.trained else "rounded"
+
+    @property
     def total_bits(self) -> float:
         """Bits for the model and for the data given the model."""
         return 8 * self.n_bytes + self.data_bits
