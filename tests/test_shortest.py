@@ -47,7 +47,7 @@ def test_training_under_the_code_makes_it_shorter(trained, tmp_path):
     model, data = trained
     batches, score = data.train.batches(64, shuffle=True), partial(accuracy, data)
     rounded = laconic.compress(model, batches, tmp_path / "a.lac", MaxDrop(0.03), score)
-    tuned = laconic.compress(model, batches, tmp_path / "b.lac", MaxDrop(0.03), score, Training(4))
+    tuned = laconic.compress(model, batches, tmp_path / "b.lac", MaxDrop(0.03), score, Training(2))
     assert tuned.chosen.trained and tuned.misses == 0
     assert tuned.chosen.n_bytes < 0.8 * rounded.chosen.n_bytes
     assert accuracy(data, laconic.load(tmp_path / "b.lac", into=zoo.digits_net())) == tuned.chosen.score
