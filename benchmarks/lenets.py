@@ -45,7 +45,7 @@ CASES = {
     "lenet-300-100": Case(lambda *n: zoo.mlp(784, *(n or (300, 100)), 10), 10, 15, 60),
     "lenet-5": Case(zoo.lenet5, 3, 6, 60),
 }
-PRICES = {"lenet-300-100": (3.5,), "lenet-5": (3.0, 10.0)}
+PRICES = {"lenet-300-100": (3.5,)}
 
 
 def trained(network: str, price: float, seed: int) -> nn.Module:

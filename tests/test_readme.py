@@ -38,29 +38,33 @@ def test_make_has_the_targets_and_ci_runs_the_test_command():
 
 
 FIGURES = [
-    ("iterative", "digits.dense_accuracy.mean", "{:.2%}"),
-    ("iterative", "digits.pruned_accuracy.mean", "{:.2%}"),
-    ("iterative", "digits.quantised_accuracy.mean", "{:.2%}"),
-    ("iterative", "digits.file_bytes.mean", "{:,.0f}"),
-    ("iterative", "digits.times_smaller_than_float32.mean", "{:.0f}×"),
-    ("iterative", "mnist.dense_accuracy.mean", "{:.2%}"),
-    ("iterative", "mnist.pruned_accuracy.mean", "{:.2%}"),
-    ("iterative", "mnist.quantised_accuracy.mean", "{:.2%}"),
-    ("iterative", "mnist.quantised_accuracy.sd", "± {:.2%}"),
-    ("iterative", "mnist.file_bytes.mean", "{:,.0f}"),
-    ("iterative", "mnist.times_smaller_than_float32.mean", "{:.0f}×"),
-    ("data_free", "resnet20.dense_accuracy", "{:.2%}"),
-    ("data_free", "resnet20.decoded_accuracy", "{:.2%}"),
-    ("data_free", "resnet20.file_bytes", "{:,.0f}"),
-    ("data_free", "resnet20.times_smaller", "{:.1f}×"),
-    ("data_free", "resnet32.dense_accuracy", "{:.2%}"),
-    ("data_free", "resnet32.decoded_accuracy", "{:.2%}"),
-    ("data_free", "resnet32.file_bytes", "{:,.0f}"),
-    ("data_free", "resnet32.times_smaller", "{:.1f}×"),
+    ("iterative", "digits/dense_accuracy/mean", "{:.2%}"),
+    ("iterative", "digits/pruned_accuracy/mean", "{:.2%}"),
+    ("iterative", "digits/quantised_accuracy/mean", "{:.2%}"),
+    ("iterative", "digits/file_bytes/mean", "{:,.0f}"),
+    ("iterative", "digits/times_smaller_than_float32/mean", "{:.0f}×"),
+    ("iterative", "mnist/dense_accuracy/mean", "{:.2%}"),
+    ("iterative", "mnist/pruned_accuracy/mean", "{:.2%}"),
+    ("iterative", "mnist/quantised_accuracy/mean", "{:.2%}"),
+    ("iterative", "mnist/quantised_accuracy/sd", "± {:.2%}"),
+    ("iterative", "mnist/file_bytes/mean", "{:,.0f}"),
+    ("iterative", "mnist/times_smaller_than_float32/mean", "{:.0f}×"),
+    ("data_free", "resnet20/dense_accuracy", "{:.2%}"),
+    ("data_free", "resnet20/decoded_accuracy", "{:.2%}"),
+    ("data_free", "resnet20/file_bytes", "{:,.0f}"),
+    ("data_free", "resnet20/times_smaller", "{:.1f}×"),
+    ("data_free", "resnet32/dense_accuracy", "{:.2%}"),
+    ("data_free", "resnet32/decoded_accuracy", "{:.2%}"),
+    ("data_free", "resnet32/file_bytes", "{:,.0f}"),
+    ("data_free", "resnet32/times_smaller", "{:.1f}×"),
     ("throughput", "encode_weights_per_second", "{:.0f} M"),
     ("throughput", "decode_weights_per_second", "{:.0f} M"),
-    ("prequential", "total_bits.mean", "{:,.0f} bits"),
-    ("prequential", "seeds.0.compression", "{:.0f} times shorter"),
+    ("prequential", "total_bits/mean", "{:,.0f} bits"),
+    ("prequential", "seeds/0/compression", "{:.0f} times shorter"),
+    ("lenets", "networks/lenet-300-100, price 3.5/bytes/mean", "{:,.0f} bytes"),
+    ("lenets", "networks/lenet-300-100, price 3.5/test_error/mean", "{:.2%} ±"),
+    ("lenets", "networks/lenet-300-100, price 3.5/test_error/sd", "± {:.2%}"),
+    ("lenets", "networks/lenet-300-100, price 3.5/test_error/max", "{:.2%} at worst"),
     ("select", "times_faster", "{:.0f} times faster"),
     ("select", "share_of_extra_memory", "{:.0%}"),
 ]
@@ -69,6 +73,6 @@ FIGURES = [
 @pytest.mark.parametrize(("script", "path", "form"), FIGURES)
 def test_figures_are_the_committed_results(script, path, form):
     value = json.loads((ROOT / "benchmarks" / f"{script}.json").read_text())["results"]
-    for key in path.split("."):
+    for key in path.split("/"):
         value = value[key]
     assert form.format(value / 1e6 if "M" in form else value) in README
