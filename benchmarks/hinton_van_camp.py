@@ -44,9 +44,8 @@ RIDGES = tuple(10.0 ** (half / 2) for half in range(-2, 11))
 NOISY = {"description length, annealed": ANNEALED, "description length, at once": AT_ONCE}
 TRIVIAL = "the training cases' mean"
 PLOT = Path(__file__).parent.parent / "docs" / "weights-and-prior.svg"
-PRODUCT = (
-    380  # a descriptor left out: a product that runs from 10³ to 10¹⁷, which no moments of 105 cases scale
-)
+# A descriptor left out: a product that runs from 10³ to 10¹⁷, which no moments of 105 cases scale.
+PRODUCT = 380
 BACE = Source(folder="tabular", files=("bace_canvas.csv",), md5s={})
 SHAPES = {"0.weight": (HIDDEN, INPUTS), "0.bias": (HIDDEN,), "2.weight": (1, HIDDEN), "2.bias": (1,)}
 N_WEIGHTS = sum(map(math.prod, SHAPES.values()))

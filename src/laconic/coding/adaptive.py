@@ -306,9 +306,7 @@ def encode(q: I32, n_rows: int, n_kernel: int) -> bytes:
         n_rows: the tensor's first dimension, if it is a matrix or more.
         n_kernel: elements in its dimensions from the third on.
     """
-    coder = _Coder(np.zeros(_n_decisions(q), np.int64), np.zeros(0, np.uint16), np.zeros(3, np.int64))
-    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder, NO_PRICES)
-    state, words = _words(coder.trace)
+    state, words = _words(_traced(q, n_rows, n_kernel, NO_PRICES))
     return np.uint32(state).astype("<u4").tobytes() + words.astype("<u2").tobytes()
 
 
@@ -335,9 +333,15 @@ def decode(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
 def prices(q: I32, n_rows: int, n_kernel: int, n_lengths: int) -> F32:
     """(integers, lengths): bits of an integer whose magnitude has 0, 1, … bits in each place of `q`."""
     found = np.empty((q.size, n_lengths), np.float32)
-    coder = _Coder(np.zeros(_n_decisions(q), np.int64), np.zeros(0, np.uint16), np.zeros(3, np.int64))
-    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder, found)
+    _traced(q, n_rows, n_kernel, found)
     return found
+
+
+def _traced(q: I32, n_rows: int, n_kernel: int, prices: F32) -> I64:
+    """All decisions of `q`, which stays as it is; `prices` are filled as `_run` does."""
+    coder = _Coder(np.zeros(_n_decisions(q), np.int64), np.zeros(0, np.uint16), np.zeros(3, np.int64))
+    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder, prices)
+    return coder.trace
 
 
 def _shape(n: int, n_rows: int, n_kernel: int) -> I64:
