@@ -6,15 +6,12 @@ Heavy imports happen inside the commands, so that `laconic --help` is instant.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import json
-import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -147,12 +144,12 @@ def prune(
     What is finished is not repeated: after Ctrl-C, the same command goes on.
     """
     from laconic.recipes.command import prune as run
+    from laconic.references import functions
 
     numbers = [_seed(text) for text in seeds.split(",")] if seeds else [None]
-    references = {"model": model, "data": data, "test": test}
-    given = {f"--{name}": reference for name, reference in references.items() if reference}
+    given = {"--model": model, "--data": data, **({"--test": test} if test else {})}
     try:
-        run(recipes, {option: _found(option, text) for option, text in given.items()}, given, output, numbers)
+        run(recipes, functions(given), given, output, numbers)
     except KeyboardInterrupt:
         kept = f"interrupted; {output} keeps what was trained, and the same command goes on from there"
         raise StoppedError(kept) from None
@@ -162,38 +159,6 @@ def _seed(text: str) -> int:
     if not text.strip().isdigit():
         raise UsageError(f"--seeds: expected whole numbers such as 0,1,2, found {text.strip()!r}")
     return int(text)
-
-
-def _found(option: str, reference: str) -> Any:
-    """What ``module:name`` refers to."""
-    path, _, name = reference.partition(":")
-    if not path or not name:
-        raise UsageError(f"{option}: expected MODULE:NAME, found {reference!r}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise  # the module is there; what it imports is not
-        package, _, last = error.name.rpartition(".")
-        where = getattr(sys.modules[package], "__path__", []) if package else [str(Path.cwd())]
-        hint = _near(last, [module.name for module in pkgutil.iter_modules(where)])
-        raise UsageError(
-            f"{option}: expected a module {path!r}, found none named {error.name!r}{hint}"
-        ) from None
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"{option}: expected {part!r} in {path}, found none{_near(part, dir(found))}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise UsageError(f"{option}: expected a function, found {reference} to be a {type(found).__name__}")
-    return found
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 @app.command()
@@ -273,41 +238,43 @@ def compress(
     """
     _refuse_overwrite(output, force)
     targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
-    given = [option for option, value in targets.items() if value is not None]
-    if data is not None:
-        others = {"--lossless": lossless, "--include": include, "--exclude": exclude, "--base": base}
-        for option in [option for option, value in others.items() if value]:
-            raise UsageError(f"{option}: expected without --data")
-        if len(given) != 1:
-            raise UsageError(
-                f"{', '.join(targets)}: expected one of them, found {' and '.join(given) or 'none'}"
-            )
-        from laconic import judging
-
-        functions = {"MODULE:NAME": checkpoint, "--data": data, "--evaluate": evaluate}
-        callables = {option: _found(option, text) for option, text in functions.items() if text}
-        try:
-            judging.compress(callables, output, judging.target(max_drop, max_bytes), epochs)
-        except KeyboardInterrupt:
-            kept = f"interrupted; {output}.attempts keeps what was tried, and the same command goes on"
-            raise StoppedError(kept) from None
-        return
-    if given or evaluate or epochs:
-        raise UsageError(f"{(given or ['--evaluate' if evaluate else '--epochs'])[0]}: expected with --data")
-    if not 0 < relative_error < 1:
-        raise UsageError(f"--relative-error: expected within (0, 1), got {relative_error}")
+    goals = [option for option, value in targets.items() if value is not None]
+    judged = [*goals, *_given({"--evaluate": evaluate, "--epochs": epochs})]
+    stored = _given({"--lossless": lossless, "--include": include, "--exclude": exclude, "--base": base})
+    if data is None and judged:
+        raise UsageError(f"{judged[0]}: expected with --data")
+    if data is not None and stored:
+        raise UsageError(f"{stored[0]}: expected without --data")
+    if data is not None and len(goals) != 1:
+        raise UsageError(f"{', '.join(targets)}: expected one of them, found {' and '.join(goals) or 'none'}")
     if lossless and include:
         raise UsageError("--include: expected without --lossless, which codes all tensors exactly")
-    from laconic import storing
-    from laconic.quantization.grid import Grid
-
-    grid = None if lossless else Grid(relative_error)
-    options = storing.Options(grid, include, exclude or (), base, threads)
+    if not 0 < relative_error < 1:
+        raise UsageError(f"--relative-error: expected within (0, 1), got {relative_error}")
+    work, kept = f"{output}.part", "coded"
     try:
-        print(storing.compress(Path(checkpoint), output, options))
+        if data is None:
+            from laconic import storing
+            from laconic.quantization.grid import Grid
+
+            grid = None if lossless else Grid(relative_error)
+            options = storing.Options(grid, include, exclude or (), base, threads)
+            print(storing.compress(Path(checkpoint), output, options))
+        else:
+            from laconic import judging
+            from laconic.references import functions
+
+            work, kept = f"{output}.attempts", "tried"
+            found = functions({"MODULE:NAME": checkpoint, "--data": data, "--evaluate": evaluate})
+            judging.compress(found, output, judging.target(max_drop, max_bytes), epochs)
     except KeyboardInterrupt:
-        kept = f"interrupted; {output}.part keeps what was coded, and the same command goes on from there"
-        raise StoppedError(kept) from None
+        raise StoppedError(
+            f"interrupted; {work} keeps what was {kept}, and the same command goes on from there"
+        ) from None
+
+
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [option for option, value in options.items() if value]
 
 
 @app.command()
@@ -343,47 +310,14 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List a file's tensors: shape, type, method and model, sparsity, bits a weight, bytes."""
+    from laconic.console import inspection
     from laconic.file.inspect import inspect as read
 
     found = read(file)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        Console().print(_inspection(found))
-        if plan := found["plan"]:
-            print(
-                f"plan: {plan['elements_removed']:,} elements cut from {plan['tensors_cut']} tensors, "
-                f"{len(plan['bypassed'])} {'block' if len(plan['bypassed']) == 1 else 'blocks'} bypassed, "
-                f"in {plan['bytes']:,} bytes"
-            )
-
-
-def _inspection(found: dict[str, Any]) -> Table:
-    title = f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
-    if found["parent"]:
-        title += f", with differences from {found['parent'][:12]}…"
-    table = Table(title=title, show_footer=True, box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensor", footer="all", overflow="fold")
-    table.add_column("shape", footer=f"{found['weights']:,}", overflow="fold")
-    table.add_column("type", footer="")
-    table.add_column("zeros", justify="right", footer=_percent(found["sparsity"]))
-    table.add_column("bits/w", justify="right", footer=f"{found['bits_per_weight']:.2f}")
-    table.add_column("bytes", justify="right", footer=f"{found['bytes']:,}")
-    for tensor in found["tensors"]:
-        kind = [tensor["dtype"], tensor["method"], tensor["model"]]
-        table.add_row(
-            tensor["name"],
-            "×".join(map(str, tensor["shape"])) or "scalar",
-            f"= {tensor['tied_to']}" if tensor["tied_to"] else ", ".join(filter(None, kind)),
-            _percent(tensor["sparsity"]),
-            f"{tensor['bits_per_weight']:.2f}",
-            f"{tensor['bytes']:,}",
-        )
-    return table
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
+        Console().print(inspection(found))
 
 
 def _refuse_overwrite(output: Path, force: bool) -> None:
