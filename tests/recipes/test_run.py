@@ -63,6 +63,7 @@ RUNS = {
     "gates": {"method": {"name": "gates", "price": 2.0, "lr": 0.1}, "training": TRAINING},
     "variational dropout": {"method": "variational-dropout", "training": TRAINING},
     "proximal": {"method": {"name": "proximal", "penalty": 0.3}, "unit": "1x5", "training": TRAINING},
+    "shorten": {"method": {"name": "shorten", "price": 1.0, "every": 2}, "training": TRAINING},
     "price": {"criterion": "obs", "budget": "price", "dense": DENSE},
     "channels": {**BASE, "amount": 0.5, "unit": "channels"},
     "gates of channels": {

@@ -193,6 +193,7 @@ AXES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         methods.Rigl,
         methods.Gates,
         methods.VariationalDropout,
+        methods.Shorten,
         methods.Proximal,
     ),
     "optimizer": _by_name(sgd, adam, adamw),

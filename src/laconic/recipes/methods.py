@@ -18,7 +18,8 @@ from torch import nn
 from laconic.evidence import MOVEMENT, Evidence
 from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner, prune_
-from laconic.training import gates, gradual, proximal, schedules, variational
+from laconic.quantization.grid import Grid
+from laconic.training import gates, gradual, proximal, schedules, shorten, variational
 from laconic.training.iterative import Round
 from laconic.training.iterative import iterative as rounds_of
 from laconic.training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
@@ -261,6 +262,42 @@ class Proximal(Method):
     def __call__(self, model: nn.Module, work: Work) -> None:
         """Train under the rule."""
         rule = proximal.Proximal(self.penalty, work.pruner.unit, work.pruner.among)
+        work.train(model, "training", [rule])
+
+
+@dataclass(frozen=True)
+class Shorten(Method):
+    """Train under the code, at a price in bits of file for a bit of data; bits go where they buy none.
+
+    The price falls from `falls` times as much until a fraction of the steps.
+    """
+
+    price: float
+    falls: float = 10.0
+    until: float = 0.5
+    first: float = 0.3
+    every: int = 100
+    lr: float | None = 0.01
+    axes: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        for of in ("price", "falls"):
+            if (value := getattr(self, of)) <= 0:
+                raise ValueError(f"{of}: expected above 0, found {value}")
+        _fraction(self.until, "until")
+        _at_least_one(self.every, "every")
+
+    def __call__(self, model: nn.Module, work: Work) -> None:
+        """Train under the rule, on grids that begin with a relative error of `first`."""
+        price = shorten.Falling(self.price, self.falls, round(self.until * work.n_steps))
+        rule = shorten.Shorten(
+            price=price,
+            n_cases=work.n_cases,
+            first=Grid(self.first),
+            every=self.every,
+            lr=self.lr,
+            among=work.pruner.among,
+        )
         work.train(model, "training", [rule])
 
 

@@ -69,7 +69,7 @@ class Recipe:
         training: training with the method, or after it.
         calibration: training cases to observe, where criterion or solver need evidence.
         reestimate: whether batch norms' statistics are measured anew in the end, on the same cases.
-        relative_error: of the written file's grids; 0 stores exactly.
+        relative_error: of the written file's grids, where training found none; 0 stores exactly.
         seed: of all that is random.
     """
 

@@ -33,7 +33,7 @@ from laconic.pruning.criteria import magnitude
 from laconic.pruning.pruner import CUT, Pruner
 from laconic.pruning.solvers import reestimate_batch_norm_
 from laconic.pruning.units import Coupled
-from laconic.quantization.grid import Grid
+from laconic.quantization.grid import Grid, Settled
 from laconic.recipes.account import Networks, outcome, write_account
 from laconic.recipes.axes import Setting, build
 from laconic.recipes.cases import AsTheyCome, Batch, Cases, Data, seeded
@@ -181,7 +181,8 @@ class _Job:
         return self.recipe.method.options.get("rewind", 0)
 
     def _measure(self, name: str, file: str, plan: Plan | None = None) -> Stage:
-        quantizer = Grid(self.recipe.relative_error) if self.recipe.relative_error else None
+        error = self.recipe.relative_error
+        quantizer = Settled(Grid(error)) if error else None  # training may have found grids
         with seeded(self.recipe.seed):
             return measure(name, self.model, self.home / file, self.cases, quantizer, plan)
 
