@@ -62,6 +62,7 @@ from .shortest import Compressed, compress
 from .surgery.blocks import blocks
 from .surgery.channels import channels
 from .surgery.coupling import Coupling, Group, Part
+from .surgery.folded import folded
 from .surgery.heads import heads
 from .surgery.macs import macs
 from .surgery.plan import Plan
@@ -200,6 +201,7 @@ __all__ = [
     "evaluate",
     "expected_data_bits",
     "fisher",
+    "folded",
     "geometric",
     "heads",
     "hold",

@@ -1,0 +1,99 @@
+"""Batch norms folded into the layers before them, so that nobody pays for their numbers.
+
+With statistics fixed, a norm after a layer Wx + b is one more affine map of each channel: the layer with
+weights γW/σ and bias β + γ(b − μ)/σ computes both (Jacob et al. 2018, section 3.2). Four numbers a channel
+become one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from laconic.surgery.trial import difference, outputs, scratch
+from laconic.tensors import unwrap
+
+
+def folded(model: nn.Module, inputs: Any) -> nn.Module:
+    """A copy of `model` in which batch norms are part of the linear or convolutional layers they follow.
+
+    In evaluation mode it computes the same; in training it goes on with the statistics it has. Where a norm
+    was there is an `nn.Identity`, and its layer has a bias: a file of the copy is read into such a copy.
+    Norms stay that follow something else, or a layer whose output something else reads too, or that are
+    called more than once.
+
+    Args:
+        model: wrappers of `torch.compile` and data parallelism are left away.
+        inputs: example arguments, by which norms are found and the copy is checked.
+
+    Raises:
+        UnsupportedError: the model cannot be copied, or its outputs are no floats.
+    """
+    trial, wide = scratch(unwrap(model), inputs)
+    expected = outputs(trial, wide)
+
+    def changes(pairs: Mapping[str, str]) -> bool:
+        return bool(difference(expected, outputs(_fold(trial, pairs), wide)))
+
+    pairs = _pairs(trial, wide)
+    if changes(pairs):
+        pairs = {norm: layer for norm, layer in pairs.items() if not changes({norm: layer})}
+    return _fold(unwrap(model), pairs)
+
+
+def _pairs(model: nn.Module, inputs: Any) -> dict[str, str]:
+    """Norm → the layer whose output it takes, each called once."""
+    calls: list[str] = []
+    made: dict[int, tuple[str, Tensor]] = {}  # the tensor is held, so that its identity stays its own
+    pairs: dict[str, str] = {}
+
+    def note(name: str, module: nn.Module, args: Any, result: Any) -> None:
+        calls.append(name)
+        if isinstance(module, _BatchNorm):
+            layer, output = made.get(id(args[0]), ("", None)) if args else ("", None)
+            if output is not None and module.running_mean is not None and _per_channel(model, layer, output):
+                pairs[name] = layer
+        elif isinstance(result, Tensor):
+            made[id(result)] = name, result
+
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if isinstance(module, _BatchNorm | _ConvNd | nn.Linear):
+
+                def hook(module: nn.Module, args: Any, result: Any, name: str = name) -> None:
+                    note(name, module, args, result)
+
+                hooks.callback(module.register_forward_hook(hook).remove)
+        outputs(model, inputs)
+    return {norm: layer for norm, layer in pairs.items() if calls.count(norm) == calls.count(layer) == 1}
+
+
+def _per_channel(model: nn.Module, layer: str, output: Tensor) -> bool:
+    """Whether a norm's channels, the second dimension, are what the layer has a row of weights for each."""
+    return output.ndim == 2 or not isinstance(model.get_submodule(layer), nn.Linear)
+
+
+@torch.no_grad()
+def _fold(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
+    found = copy.deepcopy(model)
+    for norm, layer in pairs.items():
+        before, after = found.get_submodule(layer), found.get_submodule(norm)
+        training = before.training
+        before, after = before.eval(), after.eval()  # which the fusion insists on
+        assert isinstance(after, _BatchNorm)
+        if isinstance(before, nn.Linear):
+            fused = fuse_linear_bn_eval(before, after)
+        else:
+            assert isinstance(before, _ConvNd)
+            fused = fuse_conv_bn_eval(before, after, isinstance(before, _ConvTransposeNd))
+        found.set_submodule(layer, fused.train(training))
+        found.set_submodule(norm, nn.Identity().train(training))
+    return found
