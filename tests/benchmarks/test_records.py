@@ -5,7 +5,6 @@ import os
 
 import pytest
 
-import laconic
 from benchmarks import lenets
 
 RUNS = [json.loads(path.read_text()) for path in (lenets.RECORDS.parent / "runs" / "lenets").glob("*.json")]
@@ -15,7 +14,5 @@ RUNS = [json.loads(path.read_text()) for path in (lenets.RECORDS.parent / "runs"
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: " ".join(run["of"]))
 def test_a_record_has_its_length_and_its_error(run):
     network, price, seed = run["of"]
-    path = lenets.RECORDS / f"{network}-{float(price):g}-{seed}.lac"
-    assert path.stat().st_size == run["row"]["bytes"]
-    code = laconic.evaluate(lenets.decoded(path, network), lenets.parts()["test"].batches(1000))
-    assert 1 - code.accuracy == pytest.approx(run["row"]["test_error"], abs=2e-4)
+    path = lenets.record(network, float(price), int(seed))
+    assert lenets.scored(path, network) == pytest.approx(run["row"], rel=1e-4, abs=2e-4)
