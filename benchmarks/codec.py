@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib import rc_context
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import laconic
 from benchmarks import cifar, integer_files, minilm, peers
-from benchmarks.common import write_result
+from benchmarks.common import save_figure, write_result
 from benchmarks.rate_distortion import figure
 from laconic import codec, zoo
 from laconic.checkpoints import read_checkpoint
@@ -147,8 +146,7 @@ def ours(state: Mapping[str, Tensor], most_error: float, path: Path) -> int:
 
 def equal_error() -> dict[str, Any]:
     curves = {"MiniLM": _curve(minilm_floats()), "ResNet-20": _curve(resnet20_floats())}
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):  # the same figure is the same file
-        figure(curves).savefig(PLOT, metadata={"Date": None})
+    save_figure(PLOT, figure, curves)
     return curves
 
 

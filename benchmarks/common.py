@@ -13,6 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
 from laconic.atomic import atomic
 
 Row = TypeVar("Row", bound=dict[str, Any])
@@ -66,6 +69,12 @@ def once(script: str, run: Callable[..., Row], *of: Any) -> Row:
     kept = json.loads(path.read_text())
     print(*kept["of"], kept["row"], flush=True)
     return kept["row"]
+
+
+def save_figure(path: Path, figure: Callable[..., Figure], *of: Any) -> None:
+    """Write a figure for the documentation; the same figure is the same file."""
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):
+        figure(*of).savefig(path, metadata={"Date": None})
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib import rc_context
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from benchmarks.common import once, spread, write_result
+from benchmarks.common import once, save_figure, spread, write_result
 from benchmarks.weights_and_prior import figure
 from laconic import Gaussian, Mixture, bits_back, residual_bits, spaced
 from laconic.datafiles import Source, located
@@ -308,8 +307,7 @@ def main() -> None:
         numbers = [key for key, value in first.items() if isinstance(value, float)]
         summary[name] = {key: spread(row["methods"][name][key] for row in rows) for key in numbers}
     shown = {name: {key: rows[0]["methods"][name][key] for key in ("weights", "prior")} for name in NOISY}
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):  # the same figure is the same file
-        figure(shown).savefig(PLOT, metadata={"Date": None})
+    save_figure(PLOT, figure, shown)
     result = {
         "draws": DRAWS,
         "width": WIDTH,

@@ -22,7 +22,8 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import laconic
-from benchmarks.common import once, spread, write_result
+from benchmarks.common import once, save_figure, spread, write_result
+from benchmarks.frontier import figure
 from benchmarks.shifted import Shifted
 from laconic import Coupled, Falling, Gates, Shorten, Training, zoo
 from laconic.datasets import Split, mnist
@@ -30,6 +31,7 @@ from laconic.datasets import Split, mnist
 SEEDS = (0, 1, 2)
 N_TRAINING, BATCH = 55_000, 256
 RECORDS = Path(__file__).parent / "records"
+PLOT = Path(__file__).parents[1] / "docs" / "frontier.svg"
 IMAGE = torch.zeros(1, 1, 28, 28)
 BLACK = -0.1307 / 0.3081
 
@@ -144,7 +146,7 @@ def scored(path: Path, network: str) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    results = {}
+    results, records = {}, {network: [] for network in CASES}
     for network, case in CASES.items():
         rows = {price: [] for price in case.prices}
         for seed in SEEDS:
@@ -152,6 +154,8 @@ def main() -> None:
                 rows[price].append(once(__file__, run, network, price, seed))
         for price, found in rows.items():
             results[f"{network}, price {price:g}"] = {key: spread(r[key] for r in found) for key in found[0]}
+            records[network] += found
+    save_figure(PLOT, figure, records)
     write_result(__file__, {"seeds": SEEDS, "networks": results})
 
 
