@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 PAGES = tuple(
-    HERE.parent / "docs" / f"{page}.md" for page in ("methods", "rounding", "bits-back", "prequential")
+    HERE.parent / "docs" / f"{page}.md"
+    for page in ("methods", "rounding", "bits-back", "prequential", "shortest")
 )
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Figure = Mapping[str, float]
@@ -174,11 +176,65 @@ def prequential() -> str:
     return markdown(head, [*rows, ["total", total[0], "", *total[1:]]])
 
 
+MEASURES = {
+    "total_bits": "total bits",
+    "file_bits": "bits of the file",
+    "data_bits": "bits of the labels, given the file",
+    "parameters": "parameters",
+    "nonzero": "parameters that are not zero",
+    "l2_norm": "L2 norm",
+    "spectral_norms": "product of spectral norms",
+    "path_norm": "path norm",
+    "training_bits": "training loss",
+    "training_error": "training error",
+    "error_on_20": "error on 20 held-out images",
+    "error_on_50": "… on 50",
+    "error_on_200": "… on 200",
+    "error_on_1000": "… on 1,000",
+    "at_random": "picked at random",
+}
+
+
+def prediction() -> str:
+    columns = {
+        "τ": partial(_correlation, key="tau"),
+        "ρ": partial(_correlation, key="rho"),
+        "τ, file": partial(_correlation, key="tau_of_file"),
+        "lost, points": lambda of: f"{100 * of['regret']['mean']:.1f} ({100 * of['regret']['max']:.1f})",
+    }
+    return _by_measure({"": "all"}, columns)
+
+
+def prediction_within() -> str:
+    families = {"perceptrons": "perceptron", "convolutional": "convolutional"}
+    return _by_measure(families, {"τ": partial(_correlation, key="tau")})
+
+
+def _correlation(of: Mapping[str, Figure], key: str) -> str:
+    return f"{of[key]['mean']:.2f} ± {of[key]['sd']:.2f}"
+
+
+def _by_measure(families: Mapping[str, str], columns: Mapping[str, Callable[[Any], str]]) -> str:
+    """A row a measure; for each data set and family the columns."""
+    found = results("prediction")
+    sets = {
+        " ".join(filter(None, (data, label))): found[data]["measures"][family]
+        for data in ("digits", "MNIST")
+        for label, family in families.items()
+    }
+    rows = [
+        [name, *(show(of[key]) if key in of else "" for of in sets.values() for show in columns.values())]
+        for key, name in MEASURES.items()
+    ]
+    return markdown(["measure", *(f"{of}: {column}" for of in sets for column in columns)], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
         *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
+        *(prediction, prediction_within),
     )
 }
 
