@@ -139,9 +139,11 @@ def ranked(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
         judged = []
         for of_seed in zip(*rows.values(), strict=True):
             low = [row.get(measure, 0.0) for row in of_seed]
-            errors, of_files = ([row[key] for row in of_seed] for key in ("test_error", "file_test_error"))
-            network = {"tau": tau(low, errors), "rho": rho(low, errors), "regret": regret(low, errors)}
-            judged.append({**network, "tau_of_file": tau(low, of_files), "rho_of_file": rho(low, of_files)})
+            judged.append({})
+            for of, error in {"": "test_error", "file_": "file_test_error"}.items():
+                errors = [row[error] for row in of_seed]
+                by = {"tau": tau(low, errors), "rho": rho(low, errors), "regret": regret(low, errors)}
+                judged[-1] |= {of + name: figure for name, figure in by.items()}
         found[measure] = {key: spread(seed[key] for seed in judged) for key in judged[0]}
     return found
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,37 +195,30 @@ MEASURES = {
 
 
 def prediction() -> str:
-    columns = {
-        "τ": partial(_correlation, key="tau"),
-        "ρ": partial(_correlation, key="rho"),
-        "τ, file": partial(_correlation, key="tau_of_file"),
-        "lost, points": lambda of: f"{100 * of['regret']['mean']:.1f} ({100 * of['regret']['max']:.1f})",
-    }
-    return _by_measure({"": "all"}, columns)
+    return _by_measure("")
 
 
-def prediction_within() -> str:
-    families = {"perceptrons": "perceptron", "convolutional": "convolutional"}
-    return _by_measure(families, {"τ": partial(_correlation, key="tau")})
+def prediction_of_files() -> str:
+    return _by_measure("file_")
 
 
-def _correlation(of: Mapping[str, Figure], key: str) -> str:
-    return f"{of[key]['mean']:.2f} ± {of[key]['sd']:.2f}"
+def _by_measure(of: str) -> str:
+    """How well each measure ranks networks as trained, or `of` their files; a row a measure."""
+    found = {data: results("prediction")[data]["measures"]["all"] for data in ("digits", "MNIST")}
 
+    def cells(judged: Mapping[str, Figure]) -> list[str]:
+        figures = [judged[of + key] for key in ("tau", "rho")]
+        lost = {key: 100 * judged[f"{of}regret"][key] for key in ("mean", "max")}
+        return [
+            *(f"{figure['mean']:.2f} ± {figure['sd']:.2f}" for figure in figures),
+            f"{lost['mean']:.1f} ({lost['max']:.1f})",
+        ]
 
-def _by_measure(families: Mapping[str, str], columns: Mapping[str, Callable[[Any], str]]) -> str:
-    """A row a measure; for each data set and family the columns."""
-    found = results("prediction")
-    sets = {
-        " ".join(filter(None, (data, label))): found[data]["measures"][family]
-        for data in ("digits", "MNIST")
-        for label, family in families.items()
-    }
     rows = [
-        [name, *(show(of[key]) if key in of else "" for of in sets.values() for show in columns.values())]
+        [name, *(cell for by in found.values() for cell in (cells(by[key]) if key in by else 3 * [""]))]
         for key, name in MEASURES.items()
     ]
-    return markdown(["measure", *(f"{of}: {column}" for of in sets for column in columns)], rows)
+    return markdown(["measure", *(f"{data}: {of}" for data in found for of in ("τ", "ρ", "lost"))], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -234,7 +226,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
         *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
-        *(prediction, prediction_within),
+        *(prediction, prediction_of_files),
     )
 }
 
