@@ -37,6 +37,7 @@ from laconic.report.compare import GRIDS
 SEEDS = (0, 1, 2)
 PLOT = Path(__file__).parent.parent / "docs" / "bits-and-error.svg"
 AT_ONCE = 1000
+SHOWN = ("total_bits", "file_bits", "data_bits", "test_error", "file_test_error")
 FAMILIES = ("", "perceptron", "convolutional")  # how the names of those compared begin
 
 
@@ -162,7 +163,7 @@ def main() -> None:
             family or "all": ranked({name: row for name, row in of.items() if name.startswith(family)})
             for family in FAMILIES
         }
-        networks = {name: {key: spread(r[key] for r in row) for key in row[0]} for name, row in of.items()}
+        networks = {name: {key: spread(r[key] for r in runs) for key in SHOWN} for name, runs in of.items()}
         results[data] = {"measures": measures, "networks": networks}
     write_result(__file__, results)
 
