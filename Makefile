@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-BENCHMARKS := select throughput scale data_free iterative one_shot fine_tuned channels sparse_training calibrated calibrated_text prequential lenets targets hinton_van_camp tables
+BENCHMARKS := select throughput scale data_free iterative one_shot fine_tuned channels sparse_training calibrated calibrated_text prequential lenets targets hinton_van_camp prediction tables
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow fuzz check docs bench peers bench-peers clean

@@ -13,7 +13,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGES = tuple(
-    HERE.parent / "docs" / f"{page}.md" for page in ("methods", "rounding", "bits-back", "prequential")
+    HERE.parent / "docs" / f"{page}.md"
+    for page in ("methods", "rounding", "bits-back", "prequential", "shortest")
 )
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Figure = Mapping[str, float]
@@ -174,11 +175,58 @@ def prequential() -> str:
     return markdown(head, [*rows, ["total", total[0], "", *total[1:]]])
 
 
+MEASURES = {
+    "total_bits": "total bits",
+    "file_bits": "bits of the file",
+    "data_bits": "bits of the labels, given the file",
+    "parameters": "parameters",
+    "nonzero": "parameters that are not zero",
+    "l2_norm": "L2 norm",
+    "spectral_norms": "product of spectral norms",
+    "path_norm": "path norm",
+    "training_bits": "training loss",
+    "training_error": "training error",
+    "error_on_20": "error on 20 held-out images",
+    "error_on_50": "… on 50",
+    "error_on_200": "… on 200",
+    "error_on_1000": "… on 1,000",
+    "at_random": "picked at random",
+}
+
+
+def prediction() -> str:
+    return _by_measure("")
+
+
+def prediction_of_files() -> str:
+    return _by_measure("file_")
+
+
+def _by_measure(of: str) -> str:
+    """How well each measure ranks networks as trained, or `of` their files; a row a measure."""
+    found = {data: results("prediction")[data]["measures"]["all"] for data in ("digits", "MNIST")}
+
+    def cells(judged: Mapping[str, Figure]) -> list[str]:
+        figures = [judged[of + key] for key in ("tau", "rho")]
+        lost = {key: 100 * judged[f"{of}regret"][key] for key in ("mean", "max")}
+        return [
+            *(f"{figure['mean']:.2f} ± {figure['sd']:.2f}" for figure in figures),
+            f"{lost['mean']:.1f} ({lost['max']:.1f})",
+        ]
+
+    rows = [
+        [name, *(cell for by in found.values() for cell in (cells(by[key]) if key in by else 3 * [""]))]
+        for key, name in MEASURES.items()
+    ]
+    return markdown(["measure", *(f"{data}: {of}" for data in found for of in ("τ", "ρ", "lost"))], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
         *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
+        *(prediction, prediction_of_files),
     )
 }
 

@@ -1,0 +1,172 @@
+"""Do total bits foretell the test error? Networks ranked by their description length, and by its rivals.
+
+Networks of three families are trained on the same images. Each is given the shortest two-part code that is
+found for it, bits of a file + bits of the training labels given what the file decodes to: rounded at a
+searched price (`compress`) or on coarse grids, or left on the grids that it lies on (`compare`). Beside it
+stands what else is used to tell which network will do best. Low values should go with low test errors: told
+in rank correlations over the networks, and in the test error that is lost by picking the lowest.
+
+A seed draws the initial weights, the images to train on and those held out. Of the few digits all others are
+for testing; MNIST's test images are its own. MNIST is averaged to 14 by 14 pixels, to train many networks.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib import rc_context
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import laconic
+from benchmarks.bits_and_error import figure
+from benchmarks.common import once, spread, write_result
+from benchmarks.families import NETWORKS, trained
+from benchmarks.ranking import regret, rho, tau
+from laconic import datasets
+from laconic.datasets import Split
+from laconic.report.compare import GRIDS
+
+SEEDS = (0, 1, 2)
+PLOT = Path(__file__).parent.parent / "docs" / "bits-and-error.svg"
+AT_ONCE = 1000
+SHOWN = ("total_bits", "file_bits", "data_bits", "test_error", "file_test_error")
+FAMILIES = ("", "perceptron", "convolutional")  # how the names of those compared begin
+
+
+@dataclass(frozen=True)
+class Data:
+    """How many images to train on, epochs of a usual training, how many images are held out."""
+
+    n_training: int
+    epochs: int
+    held_out: tuple[int, ...]
+
+
+DATA = {"digits": Data(1000, 60, (20, 50, 200)), "MNIST": Data(4000, 15, (20, 50, 200, 1000))}
+
+
+def images(name: str) -> tuple[Split, Split | None]:
+    """Those to draw from, and those to test on where they are others."""
+    if name == "digits":
+        found = datasets.digits()
+        inputs = torch.cat([found.train.inputs, found.test.inputs]).view(-1, 1, 8, 8)
+        return Split(inputs, torch.cat([found.train.targets, found.test.targets])), None
+    found = datasets.mnist()
+    train, test = (Split(F.avg_pool2d(part.inputs, 2), part.targets) for part in (found.train, found.test))
+    return train, test
+
+
+def parts(name: str, seed: int) -> dict[str, Split]:
+    data, (found, test) = DATA[name], images(name)
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    ends = (data.n_training, data.n_training + max(data.held_out))
+    training, held_out, rest = (
+        Split(found.inputs[drawn], found.targets[drawn]) for drawn in order.tensor_split(ends)
+    )
+    return {"training": training, "held_out": held_out, "test": test or rest}
+
+
+def error(model: nn.Module, cases: Split) -> float:
+    return 1 - laconic.evaluate(model, cases.batches(AT_ONCE)).accuracy
+
+
+def code(model: nn.Module, of: Mapping[str, Split]) -> dict[str, float]:
+    """The shortest two-part code found, and the test error of what its file decodes to."""
+    kept = laconic.compare({"": model}, (of["training"], of["test"]), GRIDS[:3]).shortest
+    bits, test_error = (kept.ledger.model_bits, kept.ledger.data_bits), 1 - kept.accuracy
+    with tempfile.TemporaryDirectory() as folder:
+        found = laconic.compress(model, of["training"].batches(AT_ONCE), Path(folder) / "net.lac")
+        if found.chosen.total_bits < sum(bits):
+            bits = (8 * found.chosen.n_bytes, found.chosen.data_bits)
+            test_error = error(laconic.load(found.path, into=copy.deepcopy(model)).eval(), of["test"])
+    return {
+        "total_bits": sum(bits),
+        "file_bits": bits[0],
+        "data_bits": bits[1],
+        "file_test_error": test_error,
+    }
+
+
+@torch.no_grad()
+def norms(model: nn.Module, inputs: Tensor) -> dict[str, float]:
+    """What is small in networks that generalise, it is said.
+
+    The L2 norm of all parameters. The product of the layers' largest singular values, kernels being matrices
+    of a row a filter. The path norm: the root of the outputs' sum for inputs of ones and squared parameters.
+    """
+    squared = copy.deepcopy(model).double()
+    for parameter in squared.parameters():
+        parameter.square_()
+    largest = [float(torch.linalg.matrix_norm(w.flatten(1), 2)) for w in laconic.tensors(model).values()]
+    return {
+        "l2_norm": sum(float(p.sum()) for p in squared.parameters()) ** 0.5,
+        "spectral_norms": math.prod(largest),
+        "path_norm": float(squared(torch.ones_like(inputs[:1]).double()).sum().sqrt()),
+    }
+
+
+def run(data: str, name: str, seed: int) -> dict[str, float]:
+    of = parts(data, seed)
+    model, held_out = trained(NETWORKS[name], of["training"], DATA[data].epochs, seed), of["held_out"]
+    fitted = laconic.evaluate(model, of["training"].batches(AT_ONCE))
+    return {
+        **code(model, of),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "nonzero": sum(int(p.count_nonzero()) for p in model.parameters()),
+        **norms(model, held_out.inputs),
+        "training_bits": fitted.bits,
+        "training_error": 1 - fitted.accuracy,
+        **{
+            f"error_on_{n}": error(model, Split(held_out.inputs[:n], held_out.targets[:n]))
+            for n in DATA[data].held_out
+        },
+        "test_error": error(model, of["test"]),
+    }
+
+
+def ranked(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+    """By each measure, over the networks and seed by seed: `rows` are a network's, one a seed."""
+    keys = [key for key in next(iter(rows.values()))[0] if not key.endswith("test_error")]
+    found = {}
+    for measure in [*keys, "at_random"]:
+        judged = []
+        for of_seed in zip(*rows.values(), strict=True):
+            low = [row.get(measure, 0.0) for row in of_seed]
+            judged.append({})
+            for of, error in {"": "test_error", "file_": "file_test_error"}.items():
+                errors = [row[error] for row in of_seed]
+                by = {"tau": tau(low, errors), "rho": rho(low, errors), "regret": regret(low, errors)}
+                judged[-1] |= {of + name: figure for name, figure in by.items()}
+        found[measure] = {key: spread(seed[key] for seed in judged) for key in judged[0]}
+    return found
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows = {
+        data: {name: [once(__file__, run, data, name, seed) for seed in SEEDS] for name in NETWORKS}
+        for data in DATA
+    }
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):  # the same figure is the same file
+        figure(rows).savefig(PLOT, metadata={"Date": None})
+    results: dict[str, Any] = {"seeds": SEEDS}
+    for data, of in rows.items():
+        measures = {
+            family or "all": ranked({name: row for name, row in of.items() if name.startswith(family)})
+            for family in FAMILIES
+        }
+        networks = {name: {key: spread(r[key] for r in runs) for key in SHOWN} for name, runs in of.items()}
+        results[data] = {"measures": measures, "networks": networks}
+    write_result(__file__, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+import torch
+from benchmarks.families import NETWORKS, perceptron
+from benchmarks.ranking import regret, rho, tau
+
+from benchmarks import prediction
+
+KEPT = prediction.PLOT.parents[1] / "benchmarks" / "runs" / "prediction"
+RUNS = [json.loads(path.read_text()) for path in KEPT.glob("*.json")]
+
+
+def test_correlations_are_scipys_with_ties_and_without():
+    stats = pytest.importorskip("scipy.stats")
+    for n_values in (100, 4):
+        x, y = torch.randint(n_values, (2, 12)).tolist()
+        assert tau(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
+        assert rho(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert tau([1, 1, 1], [1, 2, 3]) == rho([1, 1, 1], [1, 2, 3]) == 0.0, "a constant says nothing"
+
+
+def test_what_a_pick_loses_is_the_mean_of_those_that_tie():
+    assert regret([1, 2, 3], [0.3, 0.1, 0.2]) == pytest.approx(0.2)
+    assert regret([1, 1, 3], [0.3, 0.1, 0.2]) == pytest.approx(0.1)
+    assert regret([0, 0], [0.1, 0.1]) == 0.0
+
+
+def test_the_norms_of_a_linear_network_are_those_of_its_matrix():
+    net = perceptron(2)
+    found = prediction.norms(net, torch.randn(5, 1, 2, 2))
+    weight, bias = (p.detach().double() for p in net.parameters())
+    assert found["l2_norm"] == pytest.approx(float(weight.square().sum() + bias.square().sum()) ** 0.5)
+    assert found["path_norm"] == pytest.approx(found["l2_norm"]), "a path for each parameter"
+    assert found["spectral_norms"] == pytest.approx(float(torch.linalg.svdvals(weight)[0]), rel=1e-5)
+
+
+def test_no_image_is_in_two_parts():
+    parts, other = (prediction.parts("digits", seed) for seed in (0, 1))
+    sizes = {name: len(part) for name, part in parts.items()}
+    assert sizes == {"training": 1000, "held_out": 200, "test": 1797 - 1200}
+    sums = [sum(float(part.inputs.double().sum()) for part in of.values()) for of in (parts, other)]
+    assert sums[0] == pytest.approx(sums[1]), "all images once"
+    assert not torch.equal(parts["training"].inputs, other["training"].inputs)
+
+
+def test_every_network_has_its_runs():
+    of = [(data, name, str(s)) for data in prediction.DATA for name in NETWORKS for s in prediction.SEEDS]
+    assert sorted(tuple(run["of"]) for run in RUNS) == sorted(of)
+    for run in RUNS:
+        assert run["row"]["total_bits"] == run["row"]["file_bits"] + run["row"]["data_bits"]
