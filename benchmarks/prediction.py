@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib import rc_context
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import laconic
 from benchmarks.bits_and_error import figure
-from benchmarks.common import once, spread, write_result
+from benchmarks.common import once, save_figure, spread, write_result
 from benchmarks.families import NETWORKS, trained
 from benchmarks.ranking import regret, rho, tau
 from laconic import datasets
@@ -155,8 +154,7 @@ def main() -> None:
         data: {name: [once(__file__, run, data, name, seed) for seed in SEEDS] for name in NETWORKS}
         for data in DATA
     }
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):  # the same figure is the same file
-        figure(rows).savefig(PLOT, metadata={"Date": None})
+    save_figure(PLOT, figure, rows)
     results: dict[str, Any] = {"seeds": SEEDS}
     for data, of in rows.items():
         measures = {

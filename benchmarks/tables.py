@@ -14,7 +14,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGES = tuple(
     HERE.parent / "docs" / f"{page}.md"
-    for page in ("methods", "rounding", "bits-back", "prequential", "shortest")
+    for page in ("methods", "rounding", "bits-back", "prequential", "bits-and-error")
 )
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Figure = Mapping[str, float]
