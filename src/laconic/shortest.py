@@ -135,8 +135,8 @@ def compress(
     """
     target = target or Shortest()
     kept = _Kept(Path(f"{os.fspath(path)}.attempts"), _key(model, target, finetune))
-    work = _Work(model, data, evaluate or (lambda network: evaluated(network, data).accuracy), target)
-    score = work.judge(copy.deepcopy(model).eval())
+    work = _Work(model, data, evaluate, target)
+    score, _ = work.judged(copy.deepcopy(model).eval())
     attempts = kept.attempts()
 
     def searched(search: Search, write: Callable[[float, Path], None], trained: bool) -> None:
@@ -172,7 +172,7 @@ class _Work:
 
     model: nn.Module
     data: Batches
-    judge: Judge
+    evaluate: Judge | None
     target: Target
 
     @cached_property
@@ -203,9 +203,17 @@ class _Work:
 
     def tried(self, price: float, file: Path, trained: bool) -> Attempt:
         """The file, decoded and judged."""
-        decoded = load(file, into=copy.deepcopy(self.model)).eval()
-        bits = evaluated(decoded, self.data).bits if isinstance(self.target, Shortest) else 0.0
-        return Attempt(price, file.stat().st_size, self.judge(decoded), bits, trained)
+        score, bits = self.judged(load(file, into=copy.deepcopy(self.model)).eval())
+        return Attempt(price, file.stat().st_size, score, bits, trained)
+
+    def judged(self, network: nn.Module) -> tuple[float, float]:
+        """A network's score, and the bits of the data's labels where the target asks for them."""
+        in_bits = isinstance(self.target, Shortest)
+        if self.evaluate is not None and not in_bits:
+            return self.evaluate(network), 0.0
+        code = evaluated(network, self.data)
+        score = code.accuracy if self.evaluate is None else self.evaluate(network)
+        return score, code.bits if in_bits else 0.0
 
 
 def _save_cut(model: nn.Module, plan: Plan, inputs: Tensor, path: Path) -> None:
