@@ -218,8 +218,9 @@ def _in_memory(state: Mapping[str, Tensor], work: laconic.Work) -> dict[str, flo
         return form, b"".join(pieces)
 
     def each(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        return list(work.in_order(task, ((item, 1) for item in items), len(state)))
+        return list(work.in_order(task, zip(items, lengths, strict=True), sum(lengths)))
 
+    lengths = [tensor.nbytes for tensor in state.values()]
     rows = []
     with work.blocks() as run:
         for _ in range(REPEATS):

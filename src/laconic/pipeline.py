@@ -19,7 +19,8 @@ from laconic.lossless import Run
 A = TypeVar("A")
 B = TypeVar("B")
 WORTH_THREADS = 1 << 20  # bytes
-TENSORS_AHEAD = 4  # by a thread: small tensors would otherwise pile up
+BATCH_BYTES = 1 << 18  # small tensors go to a thread together: handing one over takes as long as its work
+BATCHES_AHEAD = 4  # by a thread: small ones would otherwise pile up
 
 
 @dataclass(frozen=True)
@@ -65,30 +66,54 @@ class Work:
     ) -> Generator[B]:
         """Results of `work` for items with their bytes, in order; at most `most_bytes` are in flight.
 
-        An item above that is worked on alone. One is in flight until the next result is asked for.
+        An item above that is worked on alone. One is in flight until the next result is asked for, small ones
+        until all of their batch have been.
         """
         if self.n_threads == 1:
             for item, n_bytes in items:
                 yield work(item)
                 self.done(n_bytes)
             return
-        pending: deque[tuple[Future[B], int]] = deque()
+        pending: deque[tuple[Future[deque[B]], list[int]]] = deque()
         in_flight = 0
-        most = TENSORS_AHEAD * self.n_threads
+        most = BATCHES_AHEAD * self.n_threads
         with ThreadPoolExecutor(self.n_threads) as pool:
             try:
-                for item, n_bytes in items:
-                    while pending and (in_flight + n_bytes > most_bytes or len(pending) >= most):
-                        in_flight -= pending[0][1]
-                        yield pending[0][0].result()
-                        self.done(pending.popleft()[1])
-                    pending.append((pool.submit(work, item), n_bytes))
-                    in_flight += n_bytes
+                for batch, lengths in _batches(items, most_bytes):
+                    while pending and (in_flight + sum(lengths) > most_bytes or len(pending) >= most):
+                        in_flight -= sum(pending[0][1])
+                        yield from self._finished(*pending.popleft())
+                    pending.append((pool.submit(_each, work, batch), lengths))
+                    in_flight += sum(lengths)
                 while pending:
-                    yield pending[0][0].result()
-                    self.done(pending.popleft()[1])
+                    yield from self._finished(*pending.popleft())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _finished(self, batch: Future[deque[B]], lengths: list[int]) -> Generator[B]:
+        """Results of a batch, none of them kept once it is given away."""
+        results = batch.result()
+        for n_bytes in lengths:
+            yield results.popleft()
+            self.done(n_bytes)
+
+
+def _each(work: Callable[[A], B], batch: list[A]) -> deque[B]:
+    return deque(map(work, batch))
+
+
+def _batches(items: Iterable[tuple[A, int]], most_bytes: int) -> Generator[tuple[list[A], list[int]]]:
+    """Neighbours, with their bytes, until a batch has BATCH_BYTES or would have more than `most_bytes`."""
+    batch: list[A] = []
+    lengths: list[int] = []
+    for item, n_bytes in items:
+        if batch and (sum(lengths) >= BATCH_BYTES or sum(lengths) + n_bytes > most_bytes):
+            yield batch, lengths
+            batch, lengths = [], []
+        batch.append(item)
+        lengths.append(n_bytes)
+    if batch:
+        yield batch, lengths
 
 
 def _n_cores() -> int:

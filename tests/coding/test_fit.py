@@ -13,4 +13,4 @@ def test_every_table_is_valid_also_of_classes_that_nothing_is_in(seed):
     drawn = rng.standard_t(rng.uniform(1, 6), (n_rows, 300)) * scale
     model, n_bits = fit(np.rint(drawn.clip(-(2**30), 2**30)).astype(np.int32).ravel(), n_rows)
     assert np.isfinite(n_bits)
-    assert (model.frequencies().sum(1) == 1 << model.precision).all()
+    assert (model.frequencies.sum(1) == 1 << model.precision).all()

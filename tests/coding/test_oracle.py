@@ -38,7 +38,7 @@ def oracle_bits(symbols, model, coder):
     """The length of `symbols`, class after class, under the model's tables and another's coder."""
     make, method = CODERS[coder]
     encoder, class_of = make(), classes_of(model)
-    for c, frequencies in enumerate(model.frequencies()):
+    for c, frequencies in enumerate(model.frequencies):
         (used,) = np.nonzero(frequencies)
         mine = np.searchsorted(used, symbols[class_of == c]).astype(np.int32)
         shares = frequencies[used] / 2.0**model.precision
@@ -54,7 +54,7 @@ def test_words_and_states_against_other_coders_and_the_ideal(kind, coder):
     q = integers(kind)
     model, _ = fit(q, SHAPE[0])
     symbols = np.where((q >= model.lo) & (q < model.lo + model.width), q - model.lo, model.width)
-    shares = model.frequencies()[classes_of(model), symbols] / 2**model.precision
+    shares = model.frequencies[classes_of(model), symbols] / 2**model.precision
     ideal = -np.log2(shares).sum()
     ours = 8 * static.measure(Cursor(static.write(q, SHAPE[0]), "here"), q.size, SHAPE[0])["weights"]
     theirs = oracle_bits(symbols, model, coder)

@@ -56,7 +56,10 @@ class Cursor:
 
     def byte(self) -> int:
         """The next byte."""
-        return self.take(1)[0]
+        if self.at >= len(self.data):
+            raise self.error("1 more bytes", "0")
+        self.at += 1
+        return self.data[self.at - 1]
 
     def varint(self) -> int:
         """The next varint; FormatError if it is longer than it needs to be, or than 63 bits."""

@@ -33,14 +33,14 @@ def write(plane: U8, n_rows: int) -> bytes | None:
     classes = b""
     if model.tables.n_classes > 1:
         counts = np.bincount(model.row_class)[None]
-        classes = _write(model.row_class, _model(counts, 0, np.zeros(1, np.uint8)), b"")
+        classes = _write(model.row_class, _model(counts, np.zeros(1, np.uint8)), b"")
     out = _write(plane, model, classes)
     return out if len(out) < plane.size else None
 
 
 def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
     of_each = (model.row_class, ALL_COLUMNS_ALIKE)
-    log2_lanes, states, words = rans.encode(plane, model.lo, of_each, model.frequencies(), PRECISION)
+    log2_lanes, states, words = rans.encode(plane, model.lo, of_each, model.frequencies, PRECISION)
     return write_model(model, log2_lanes, 0, classes) + write_words(states, words)
 
 
@@ -51,16 +51,16 @@ def read(source: Cursor, n: int, n_rows: int) -> U8:
         FormatError: the stream violates the specification, has escapes, or holds integers that are no bytes.
     """
     header, _ = read_header(source, n, n_rows)
-    model, frequencies = header.model, header.frequencies
+    model = header.model
     if model.column_drop.size:
         raise source.error("bytes whose columns are alike", "drops of columns")
-    if model.lo < 0 or model.lo + model.width > 256 or frequencies[:, -1].any():
+    if model.lo < 0 or model.lo + model.width > 256 or model.frequencies[:, -1].any():
         raise source.error("a table of bytes without escapes", f"one from {model.lo}, {model.width} wide")
     states, words = read_words(source, header.log2_lanes)
     if len(source):
         raise source.error("the stream's end", f"{len(source)} more bytes")
     plane = np.empty(n, np.uint8)
-    tables = rans.unfold(frequencies, model.precision)
+    tables = rans.unfold(model.frequencies, model.precision)
     if not rans.decode(states, words, (model.row_class, ALL_COLUMNS_ALIKE), tables, model.lo, plane):
         raise source.error("words that decode to the end", "too few, too many, or damaged ones")
     return plane
@@ -73,36 +73,36 @@ def fit(plane: U8, n_rows: int) -> StaticModel | None:
     if n_groups > 1:
         order = np.argsort(_row_sums(plane, n_rows), kind="stable")
         row_group[order] = np.arange(n_rows) * n_groups // n_rows
-    counts = _histograms(plane, row_group, n_groups)
-    labels, bits = _merged(counts, np.bincount(row_group, minlength=n_groups), TABLE_BITS)
+    row_class, counts, bits = _merged(_histograms(plane, row_group, n_groups), row_group)
     if bits > 8 * WORTHWHILE * plane.size:
         return None
-    starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    classes = np.add.reduceat(counts, starts)
-    used = np.flatnonzero(classes.any(0))
-    lo, end = int(used[0]), int(used[-1]) + 1
-    found = _model(classes[:, lo:end], lo, labels.astype(np.uint8)[row_group])
-    return found if are_valid(found.frequencies()) else None  # rounding up may overfill a table
+    found = _model(counts, row_class)
+    return found if are_valid(found.frequencies) else None  # rounding up may overfill a table
 
 
-def _model(counts: I64, lo: int, row_class: U8) -> StaticModel:
-    """Tables for `counts` (classes, symbols from `lo`), without escapes."""
-    filled = np.zeros((len(counts), counts.shape[1] + 1), np.int64)
-    filled[:, :-1] = counts
-    resolution = _resolution(filled.sum() / np.count_nonzero(filled))
-    levels = np.zeros_like(filled)
-    for row, row_levels in zip(filled, levels, strict=True):
-        levels_for(row, resolution, PRECISION, row_levels)
-    found = Levels(levels, resolution)
-    return StaticModel(lo, counts.shape[1], found, PRECISION, row_class, ALL_COLUMNS_ALIKE)
+def _model(counts: I64, row_class: U8) -> StaticModel:
+    """Tables for `counts` (classes, symbols), without escapes."""
+    lo, levels, resolution = _levels(counts)
+    width = levels.shape[1] - 1
+    return StaticModel(lo, width, Levels(levels, resolution), PRECISION, row_class, ALL_COLUMNS_ALIKE)
 
 
-def _resolution(n_each: float) -> int:
-    """Levels an octave, where a table's entry codes `n_each` symbols on average.
+@kernel
+def _levels(counts: I64) -> tuple[int, I64, int]:
+    """The first symbol that occurs; levels from there to the last and for the escape; how many an octave.
 
     Rounding to 1/r octave costs (ln 2 / 24) / r² bits a symbol, doubling r a bit an entry.
     """
-    return 8 if n_each > 735 else 4 if n_each > 184 else 2
+    lo, end = 0, counts.shape[1]
+    while not counts[:, lo].any():
+        lo += 1
+    while not counts[:, end - 1].any():
+        end -= 1
+    within = np.zeros((counts.shape[0], end - lo + 1), np.int64)
+    within[:, :-1] = counts[:, lo:end]
+    n_each = within.sum() / np.count_nonzero(within)
+    resolution = 8 if n_each > 735 else 4 if n_each > 184 else 2
+    return lo, levels_for(within, resolution, PRECISION), resolution
 
 
 @kernel
@@ -163,8 +163,8 @@ def _histograms(plane: U8, row_group: U8, n_groups: int) -> I64:
 
 
 @kernel
-def _code_bits(counts: I64, n_rows: int, all_rows: int, table_bits: float) -> float:
-    """What a class costs: its symbols, about `table_bits` for each that occurs, its rows' labels."""
+def _code_bits(counts: I64, n_rows: int, all_rows: int) -> float:
+    """What a class costs: its symbols, about TABLE_BITS for each that occurs, its rows' labels."""
     total, log_sum, n_used = 0, 0.0, 0
     for c in counts:
         if c > 0:
@@ -173,20 +173,25 @@ def _code_bits(counts: I64, n_rows: int, all_rows: int, table_bits: float) -> fl
             n_used += 1
     if total == 0:
         return 0.0
-    bits = total * np.log2(np.float64(total)) - log_sum + table_bits * n_used
+    bits = total * np.log2(np.float64(total)) - log_sum + TABLE_BITS * n_used
     return bits + n_rows * np.log2(all_rows / n_rows)
 
 
 @kernel
-def _merged(counts: I64, n_rows: I64, table_bits: float) -> tuple[I64, float]:
-    """The class of each group, after merging neighbours while that saves bits; and the bits of all."""
-    n, all_rows = n_rows.size, n_rows.sum()
-    sums, rows, first = counts.copy(), n_rows.copy(), np.arange(n)  # class k begins at group first[k]
+def _merged(counts: I64, row_group: U8) -> tuple[U8, I64, float]:
+    """The class of each row, the classes' counts, and their bits, after merging groups while that saves bits.
+
+    `counts` are those of the groups (groups, symbols); only neighbours are merged.
+    """
+    n, all_rows = len(counts), row_group.size
+    sums, rows, first = counts.copy(), np.zeros(n, np.int64), np.arange(n)  # class k begins at group first[k]
+    for group in row_group:
+        rows[group] += 1
     own, joint = np.zeros(n), np.zeros(n)  # bits of class k, and of k and k + 1 as one
     for k in range(n):
-        own[k] = _code_bits(sums[k], rows[k], all_rows, table_bits)
+        own[k] = _code_bits(sums[k], rows[k], all_rows)
     for k in range(n - 1):
-        joint[k] = _code_bits(sums[k] + sums[k + 1], rows[k] + rows[k + 1], all_rows, table_bits)
+        joint[k] = _code_bits(sums[k] + sums[k + 1], rows[k] + rows[k + 1], all_rows)
     while n > 1:
         best, saved = 0, -np.inf
         for k in range(n - 1):
@@ -202,10 +207,10 @@ def _merged(counts: I64, n_rows: I64, table_bits: float) -> tuple[I64, float]:
             own[k], joint[k], rows[k], first[k] = own[k + 1], joint[k + 1], rows[k + 1], first[k + 1]
             sums[k] = sums[k + 1]
         for k in range(max(0, best - 1), min(best + 1, n - 1)):
-            joint[k] = _code_bits(sums[k] + sums[k + 1], rows[k] + rows[k + 1], all_rows, table_bits)
-    labels = np.zeros(n_rows.size, np.int64)
+            joint[k] = _code_bits(sums[k] + sums[k + 1], rows[k] + rows[k + 1], all_rows)
+    class_of = np.zeros(counts.shape[0], np.uint8)
     bits = 0.0
     for k in range(n):
         bits += own[k]
-        labels[first[k] :] = k
-    return labels, bits
+        class_of[first[k] :] = k
+    return class_of[row_group], sums[:n], bits

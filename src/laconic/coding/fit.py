@@ -84,7 +84,8 @@ def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> tuple[StaticMo
         levels = _spanning(counts, (0, 8))
         return min(levels.bits, _formula(counts, lo, classes.growth, levels).bits) + classes.bits
 
-    classes = min(_classifications(q, n_rows), key=estimate)
+    ways = list(_classifications(q, n_rows))
+    classes = min(ways, key=estimate) if len(ways) > 1 else ways[0]
     counts = class_histograms(q, classes.rows, classes.columns, classes.n, (lo, width))
     levels = _levels(counts, rarest)
     best = min(levels, _formula(counts, lo, classes.growth, levels), key=lambda found: found.bits)
@@ -158,9 +159,8 @@ def _log_scales(q: I32, n_rows: int) -> tuple[F64, F64, F64]:
 def _formula(counts: I64, lo: int, growth: int, levels: _Candidate) -> _Candidate:
     """The cheapest formula for `counts`, in the range that the levels have."""
     first, last = levels.first, levels.first + levels.width
-    inside = counts[:, first:last]
-    escaped = counts.sum(1) - inside.sum(1)
-    trimmed = np.column_stack([inside, escaped])
+    trimmed = _trimmed(counts, first, last)
+    inside = trimmed[:, :-1]
     magnitudes = np.abs(np.arange(lo + first, lo + last)).astype(np.float64)
     used = np.flatnonzero(trimmed.sum(1))
     middle = used[np.argmax(trimmed[used].sum(1))]
@@ -195,11 +195,12 @@ def _best_shape(counts: I64, magnitudes: F64, growth: int, scale: int) -> tuple[
 @kernel
 def _best_scale(counts: I64, magnitudes: F64, growth: int, exponent: int, scale: int) -> tuple[float, int]:
     """The fewest bits, and the scale that takes them."""
-    bits = shape_bits(counts, magnitudes, growth, exponent, scale)
+    powers = magnitudes ** (exponent / 8)
+    bits = _shape_bits(counts, powers, growth, exponent, scale)
     for stride in (8, 4, 2, 1):
         for by in (stride, -stride):
             for _ in range(MOST_MOVES):
-                there = shape_bits(counts, magnitudes, growth, exponent, scale + by)
+                there = _shape_bits(counts, powers, growth, exponent, scale + by)
                 if there >= bits:
                     break
                 bits, scale = there, scale + by
@@ -207,17 +208,14 @@ def _best_scale(counts: I64, magnitudes: F64, growth: int, exponent: int, scale:
 
 
 @kernel
-def shape_bits(counts: I64, magnitudes: F64, growth: int, exponent: int, scale: int) -> float:
+def _shape_bits(counts: I64, powers: F64, growth: int, exponent: int, scale: int) -> float:
     """What the counts of all magnitudes but zero cost under a formula, in bits, apart from its rounding."""
     bits = 0.0
-    powers = np.zeros(magnitudes.size)
-    for i in range(magnitudes.size):
-        powers[i] = magnitudes[i] ** (exponent / 8)
     for c in range(counts.shape[0]):
         shrink = 2.0 ** (-exponent / 8 * (scale + growth * c) / 16)
         total, mass = 0, 0.0
-        for i in range(magnitudes.size):
-            if magnitudes[i] > 0:
+        for i in range(powers.size):
+            if powers[i] > 0:
                 total += counts[c, i]
                 mass += 2.0 ** -min(powers[i] * shrink, 30.0)
                 bits += counts[c, i] * min(powers[i] * shrink, 30.0)
@@ -289,14 +287,8 @@ def _spanning(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
 
 def _cost(counts: I64, span: tuple[int, int], resolution: int, precision: int) -> _Candidate:
     first, last = span
-    inside = counts[:, first:last]
-    trimmed = np.empty((len(counts), last - first + 1), np.int64)
-    trimmed[:, :-1] = inside
-    trimmed[:, -1] = counts.sum(1) - inside.sum(1)
-    levels = np.zeros_like(trimmed)
-    for c, row in enumerate(trimmed):
-        levels_for(row, resolution, precision, levels[c])
-    found = Levels(levels, resolution)
+    trimmed = _trimmed(counts, first, last)
+    found = Levels(levels_for(trimmed, resolution, precision), resolution)
     bits = _table_bits(trimmed, found, first, precision) + _escape_bits(counts, first, last)
     return _Candidate(first, last - first, found, precision, bits)
 
@@ -314,18 +306,28 @@ def _table_bits(counts: I64, found: Tables, lo: int, precision: int) -> float:
 
 
 @kernel
-def levels_for(counts: I64, resolution: int, precision: int, levels: I64) -> None:
-    """Fill one table's `levels` for `counts`."""
-    total = 0
-    for c in counts:
-        total += c
-    for i in range(counts.size):
-        levels[i] = 0
-        if counts[i] > 0:
-            log2_frequency = precision + np.log2(counts[i] / total)
-            levels[i] = 1 + max(0, int(np.rint(resolution * log2_frequency)))
-    if total == 0:  # a class without rows still needs a valid table
-        levels[0] = 1
+def _trimmed(counts: I64, first: int, last: int) -> I64:
+    """The counts (classes, symbols) from `first` to `last`, and in one more column all others."""
+    trimmed = np.zeros((counts.shape[0], last - first + 1), np.int64)
+    for c in range(counts.shape[0]):
+        for i in range(counts.shape[1]):
+            trimmed[c, i - first if first <= i < last else last - first] += counts[c, i]
+    return trimmed
+
+
+@kernel
+def levels_for(counts: I64, resolution: int, precision: int) -> I64:
+    """The levels of tables for `counts` (classes, symbols)."""
+    levels = np.zeros(counts.shape, np.int64)
+    for c in range(counts.shape[0]):
+        total = counts[c].sum()
+        for i in range(counts.shape[1]):
+            if counts[c, i] > 0:
+                log2_frequency = precision + np.log2(counts[c, i] / total)
+                levels[c, i] = 1 + max(0, int(np.rint(resolution * log2_frequency)))
+        if total == 0:  # a class without rows still needs a valid table
+            levels[c, 0] = 1
+    return levels
 
 
 @kernel

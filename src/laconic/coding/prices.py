@@ -61,6 +61,6 @@ def _of_length(bits: F64, lo: int, n: int) -> F64:
 
 def symbol_bits(model: StaticModel) -> F64:
     """(classes, symbols): bits of each symbol of a static model; the last is the escape with its integer."""
-    bits = model.precision - np.log2(np.maximum(model.frequencies(), 2.0**-8))
+    bits = model.precision - np.log2(np.maximum(model.frequencies, 2.0**-8))
     bits[:, -1] = np.minimum(bits[:, -1], 2 * model.precision) + ESCAPE_BITS
     return bits

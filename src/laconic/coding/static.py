@@ -45,7 +45,7 @@ def write(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> bytes:
 
 def write_under(model: StaticModel, q: I32) -> bytes:
     """Code the flat integers `q` under a model that `fit` found for them."""
-    frequencies, classes = model.frequencies(), (model.row_class, model.column_drop)
+    frequencies, classes = model.frequencies, (model.row_class, model.column_drop)
     escaped = np.zeros(0, np.int64)
     if frequencies[:, -1].any():
         outside = (q < model.lo) | (q >= model.lo + model.width)
@@ -60,7 +60,7 @@ def write_model(
     model: StaticModel, log2_lanes: int, escape_order: int, row_labels: bytes | None = None
 ) -> bytes:
     """What stands before the words; the rows' labels are coded here unless they are given, coded."""
-    rice_order = bits.best_rice_order(model.tables.codes())
+    rice_order, tables = model.tables.coded()
     n_classes = model.tables.n_classes
     if isinstance(model.tables, Levels):
         shape = model.precision | RESOLUTIONS.index(model.tables.resolution) << 4
@@ -73,7 +73,7 @@ def write_model(
             bytes([escape_order | rice_order << 5]),
             varint(bits.zigzag(model.lo)),
             varint(model.width - 1),
-            model.tables.to_bytes(rice_order),
+            tables,
             row_labels or (_write_labels(model.row_class) if n_classes > 1 else b""),
             _write_labels(model.column_drop) if model.column_drop.size else b"",
         ]
@@ -107,7 +107,6 @@ class Header:
     model: StaticModel
     log2_lanes: int
     escape_order: int
-    frequencies: I64
 
 
 def measure(source: Cursor, n: int, n_rows: int) -> Mapping[str, int]:
@@ -161,12 +160,12 @@ def read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
 def _decode(header: Header, states: U64, words: U16, escapes: U8, n: int, source: Cursor) -> I32:
     model = header.model
     q = np.empty(n, np.int32)
-    tables = rans.unfold(header.frequencies, model.precision)
+    tables = rans.unfold(model.frequencies, model.precision)
     classes = (model.row_class, model.column_drop)
     if not rans.decode(states, words, classes, tables, model.lo, q):
         raise source.error("words that decode to the end", "too few, too many, or damaged ones")
     outside = np.zeros(0, np.int64)
-    if header.frequencies[:, -1].any():
+    if model.frequencies[:, -1].any():
         outside = np.flatnonzero(q == np.int64(model.lo + model.width).astype(np.int32))  # it may wrap
     codes = np.empty(outside.size, np.int64)
     n_bits = bits.read_golomb(escapes, header.escape_order, codes)
@@ -206,15 +205,14 @@ def read_header(
     if shape & BY_COLUMN:
         column_drop = _read_labels(source, n // n_rows, n_classes)
     model = StaticModel(lo, width, tables, precision, row_class, column_drop)
-    frequencies = model.frequencies()
-    if not are_valid(frequencies):
+    if not are_valid(model.frequencies):
         raise source.error("tables of frequencies", "an empty or overfull one")
-    return Header(model, lanes & 15, orders & 31, frequencies), (tables_at, labels_at)
+    return Header(model, lanes & 15, orders & 31), (tables_at, labels_at)
 
 
 def _read_labels(source: Cursor, n: int, n_classes: int) -> U8:
     header, _ = read_header(source, n, 1, most_classes=1)
-    if header.frequencies[:, -1].any():
+    if header.model.frequencies[:, -1].any():
         raise source.error("labels without escapes", "an escape symbol")
     states, words = read_words(source, header.log2_lanes)
     labels = _decode(header, states, words, np.zeros(0, np.uint8), n, source)

@@ -9,6 +9,7 @@ lower it to the first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class StaticModel:
     row_class: U8
     column_drop: U8
 
+    @cached_property
     def frequencies(self) -> I64:
         """(classes, width + 1) integers, each row summing to 2**precision; 0 where a table is invalid."""
         return frequencies(self.tables.weights(self.lo, self.width), self.precision)

@@ -52,21 +52,17 @@ class Levels:
 
     def codes(self) -> I64:
         """The non-negative integers that the file's Rice code holds."""
-        before = np.empty_like(self.levels)
-        before[:, 0] = 2 * self.resolution
-        before[:, 1:] = self.levels[:, :-1]
-        return zigzagged((self.levels - before).ravel())
+        return _differences(self.levels, 2 * self.resolution)
 
-    def to_bytes(self, rice_order: int) -> bytes:
-        """The tables' section of a file."""
-        return _rice(self.codes(), rice_order)
+    def coded(self) -> tuple[int, bytes]:
+        """The Rice code's order, and the tables' section of a file."""
+        return _rice(self.codes())
 
     @classmethod
     def read(cls, source: Cursor, shape: tuple[int, int], resolution: int, rice_order: int) -> Levels:
-        """The inverse of `to_bytes`."""
+        """The inverse of `coded`."""
         codes = _read_rice(source, shape[0] * shape[1], rice_order, 64 * resolution + 4)
-        steps = unzigzagged(codes).reshape(shape)
-        levels = 2 * resolution + np.cumsum(steps, axis=1)
+        levels = _summed(codes.reshape(shape), 2 * resolution)
         if levels.min() < 0 or levels.max() > 16 * resolution + 1:
             raise source.error(f"levels of 0 to {16 * resolution + 1}", "others")
         return cls(levels, resolution)
@@ -101,20 +97,21 @@ class Formula:
 
     def codes(self) -> I64:
         """The non-negative integers that the file's Rice code holds."""
-        return zigzagged(np.diff(self.spikes, prepend=0))
+        return _differences(self.spikes[None], 0)
 
-    def to_bytes(self, rice_order: int) -> bytes:
-        """The tables' section of a file."""
+    def coded(self) -> tuple[int, bytes]:
+        """The Rice code's order, and the tables' section of a file."""
         scale = varint(bits.zigzag(self.scale))
         head = bytes([self.exponent]) + scale + bytes([self.growth, self.escape])
-        return head + _rice(self.codes(), rice_order)
+        order, spikes = _rice(self.codes())
+        return order, head + spikes
 
     @classmethod
     def read(cls, source: Cursor, n_classes: int, rice_order: int) -> Formula:
-        """The inverse of `to_bytes`."""
+        """The inverse of `coded`."""
         exponent, scale = source.byte(), bits.unzigzag(source.varint())
         growth, escape = source.take(2)
-        spikes = np.cumsum(unzigzagged(_read_rice(source, n_classes, rice_order, 4 * MOST_SPIKE)))
+        spikes = _summed(_read_rice(source, n_classes, rice_order, 4 * MOST_SPIKE)[None], 0)[0]
         in_range = 0 < exponent <= MOST_EXPONENT and abs(scale) <= 1024 and escape <= MOST_ESCAPE
         if not in_range or np.abs(spikes).max() > MOST_SPIKE:
             raise source.error("a formula's parameters", "values out of range")
@@ -124,20 +121,37 @@ class Formula:
 Tables: TypeAlias = Levels | Formula
 
 
-def zigzagged(values: I64) -> I64:
-    """Map 0, −1, 1, −2 and so on to 0, 1, 2, 3, element by element."""
-    return np.where(values >= 0, 2 * values, -2 * values - 1)
+@kernel
+def _differences(rows: I64, first: int) -> I64:
+    """Each number less the one before in its row, `first` before all, zigzagged as by `bits.zigzag`, flat."""
+    codes = np.empty(rows.size, np.int64)
+    for c in range(rows.shape[0]):
+        before = first
+        for i in range(rows.shape[1]):
+            step = rows[c, i] - before
+            codes[c * rows.shape[1] + i] = 2 * step if step >= 0 else -2 * step - 1
+            before = rows[c, i]
+    return codes
 
 
-def unzigzagged(codes: I64) -> I64:
-    """The inverse of `zigzagged`."""
-    return np.where(codes % 2 == 0, codes // 2, -(codes + 1) // 2)
+@kernel
+def _summed(codes: I64, first: int) -> I64:
+    """The inverse of `_differences`, for codes in rows."""
+    rows = np.empty(codes.shape, np.int64)
+    for c in range(codes.shape[0]):
+        at = first
+        for i in range(codes.shape[1]):
+            code = codes[c, i]
+            at += code >> 1 if code & 1 == 0 else -(code + 1 >> 1)
+            rows[c, i] = at
+    return rows
 
 
-def _rice(codes: I64, order: int) -> bytes:
+def _rice(codes: I64) -> tuple[int, bytes]:
+    order = bits.best_rice_order(codes)
     out = np.zeros((bits.rice_bits(codes, order) + 7) // 8, np.uint8)
     bits.write_rice(codes, order, out)
-    return out.tobytes()
+    return order, out.tobytes()
 
 
 def _read_rice(source: Cursor, n_codes: int, order: int, largest: int) -> I64:
@@ -210,9 +224,10 @@ def formula_weights(
     return weights
 
 
+@kernel
 def are_valid(frequencies: I64) -> bool:
     """Whether there are frequencies for every class: a reader refuses tables that are empty or overfull."""
-    return bool(frequencies.any(axis=1).all())
+    return (frequencies.sum(1) > 0).all()
 
 
 @kernel
