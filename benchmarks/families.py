@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import AdamW
 
 import laconic
-from laconic import Falling, Grid, Hold, Rule, Shorten, Training, zoo
+from laconic import Grid, Hold, Rule, Schedule, Shorten, Training, exponential, zoo
 from laconic.datasets import Split
 
 BATCH = 50
@@ -49,7 +49,7 @@ def halved(model: nn.Module, cases: Split, training: Training) -> nn.Module:
 
 
 def shortened(model: nn.Module, cases: Split, training: Training) -> nn.Module:
-    price = Falling(PRICE, 10.0, training.epochs * len(cases) // BATCH // 2)
+    price = Schedule(PRICE, training.epochs * len(cases) // BATCH // 2, exponential, initial=10 * PRICE)
     return fit(model, cases, training, [Shorten(price=price, n_cases=len(cases), first=Grid(0.3), lr=1e-2)])
 
 

@@ -25,7 +25,7 @@ import laconic
 from benchmarks.common import once, save_figure, spread, write_result
 from benchmarks.frontier import figure
 from benchmarks.shifted import Shifted
-from laconic import Coupled, Falling, Gates, Shorten, Training, zoo
+from laconic import Coupled, Gates, Schedule, Shorten, Training, exponential, zoo
 from laconic.datasets import Split, mnist
 
 SEEDS = (0, 1, 2)
@@ -80,7 +80,7 @@ def begun(network: str, seed: int) -> nn.Module:
 
 def trained(network: str, price: float, seed: int) -> nn.Module:
     case, images, model = CASES[network], _images(), copy.deepcopy(begun(network, seed))
-    falling = Falling(price, 10.0, case.under_code[0] * len(images))
+    falling = Schedule(price, case.under_code[0] * len(images), exponential, initial=10 * price)
     for epochs, at_price in zip(case.under_code, (falling, price), strict=True):
         rule = Shorten(price=at_price, n_cases=N_TRAINING, first=laconic.Grid(0.3), lr=1e-2)
         falls = at_price is price

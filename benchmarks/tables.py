@@ -14,7 +14,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGES = tuple(
     HERE.parent / "docs" / f"{page}.md"
-    for page in ("methods", "rounding", "bits-back", "prequential", "bits-and-error")
+    for page in ("methods", "rounding", "bits-back", "prequential", "shortest", "bits-and-error")
 )
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Figure = Mapping[str, float]
@@ -175,6 +175,23 @@ def prequential() -> str:
     return markdown(head, [*rows, ["total", total[0], "", *total[1:]]])
 
 
+def lenets() -> str:
+    rows = []
+    for of, row in results("lenets")["networks"].items():
+        network, _, price = of.partition(", price ")
+        total = 8 * row["bytes"]["mean"] + row["label_bits"]["mean"]
+        cells = [
+            f"{row['bytes']['mean']:,.0f} ± {row['bytes']['sd']:,.0f}",
+            percent(row["test_error"]),
+            f"{100 * row['test_error']['max']:.2f}",
+            f"{row['nonzero']['mean']:,.0f}",
+            f"{total / 1000:.1f}",
+        ]
+        rows.append([network, price, *cells])
+    head = ["network", "price", "bytes", "test error, %", "worst seed", "weights left", "with labels, kbit"]
+    return markdown(head, rows)
+
+
 MEASURES = {
     "total_bits": "total bits",
     "file_bits": "bits of the file",
@@ -226,7 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
         *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
-        *(prediction, prediction_of_files),
+        *(lenets, prediction, prediction_of_files),
     )
 }
 

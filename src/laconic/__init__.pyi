@@ -82,9 +82,9 @@ from .training.progress_bar import ProgressBar
 from .training.proximal import Proximal
 from .training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
 from .training.rules import Attached, Hold, Moment, Rule, attach, hold
-from .training.schedules import Schedule, cosine, cubic, geometric, linear, one_shot
+from .training.schedules import Schedule, cosine, cubic, exponential, geometric, linear, one_shot
 from .training.sharing import Share
-from .training.shorten import Falling, Shorten
+from .training.shorten import Shorten
 from .training.variational import VariationalDropout
 
 __version__: str
@@ -112,7 +112,6 @@ __all__ = [
     "DropAndGrow",
     "Erk",
     "Evidence",
-    "Falling",
     "FixedBits",
     "FormatError",
     "Gates",
@@ -200,6 +199,7 @@ __all__ = [
     "doubling",
     "evaluate",
     "expected_data_bits",
+    "exponential",
     "fisher",
     "folded",
     "geometric",

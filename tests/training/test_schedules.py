@@ -1,10 +1,11 @@
 import itertools
+import math
 
 import pytest
 
-from laconic import Schedule, cubic, geometric, linear, one_shot
+from laconic import Schedule, cubic, exponential, geometric, linear, one_shot
 
-CURVES = [one_shot, linear, cubic, geometric]
+CURVES = [one_shot, linear, cubic, geometric, exponential]
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -30,9 +31,21 @@ def test_geometric_removes_the_same_share_each_round():
     assert [b / a for a, b in itertools.pairwise(left)] == pytest.approx([0.1**0.2] * 5)
 
 
+def test_exponential_takes_the_same_factor_each_step_up_and_down():
+    values = [Schedule(2.0, 4, exponential, initial=162.0)(step) for step in range(6)]
+    assert values == pytest.approx([162.0, 54.0, 18.0, 6.0, 2.0, 2.0])
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [{"end": 1, "begin": 2}, {"end": 1, "initial": -0.1}, {"end": 1, "curve": geometric, "initial": 1.0}],
+    [
+        {"end": 1, "begin": 2},
+        {"end": 1, "initial": -0.1},
+        {"end": 1, "initial": math.nan},
+        {"end": 1, "initial": math.inf},
+        {"end": 1, "curve": geometric, "initial": 1.0},
+        {"end": 1, "curve": exponential},
+    ],
 )
 def test_impossible_schedules_are_refused(arguments):
     with pytest.raises(ValueError, match="schedule"):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Falling, Shorten, Training, attach, zoo
+from laconic import Schedule, Shorten, Training, attach, exponential, zoo
 from laconic.coding.prices import prices
 from laconic.datasets import blobs
 from laconic.quantization.grid import Grid, exactly
@@ -39,7 +39,9 @@ def test_files_grow_with_the_price_and_data_bits_fall(trained, tmp_path):
     assert bits[0] > bits[1] > bits[2]
 
 
-@pytest.mark.parametrize("more", [{}, {"noisy_until": 100}, {"price": Falling(3.0, 10.0, 100)}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"noisy_until": 100}, {"price": Schedule(3.0, 100, exponential, 30.0)}], ids=str
+)
 def test_what_it_leaves_is_on_grids_and_saved_as_it_is(trained, tmp_path, more):
     model, n_bytes = shortened(trained, tmp_path / "net.lac", **{"price": 3.0, **more})
     for parameter in model.parameters():

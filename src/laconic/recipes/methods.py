@@ -289,9 +289,9 @@ class Shorten(Method):
 
     def __call__(self, model: nn.Module, work: Work) -> None:
         """Train under the rule, on grids that begin with a relative error of `first`."""
-        price = shorten.Falling(self.price, self.falls, round(self.until * work.n_steps))
+        end, first = round(self.until * work.n_steps), self.falls * self.price
         rule = shorten.Shorten(
-            price=price,
+            price=schedules.Schedule(self.price, end, schedules.exponential, first),
             n_cases=work.n_cases,
             first=Grid(self.first),
             every=self.every,

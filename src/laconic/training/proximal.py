@@ -7,7 +7,7 @@ single weights this is soft thresholding: sign(w)·max(0, |w| − ηλ), for λ�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from laconic.pruning.pruner import Among
 from laconic.pruning.units import Unit, Weight
 from laconic.tensors import tensors, unwrap
 from laconic.training.rules import Moment, Rule, State
+from laconic.training.schedules import Value, value_at
 
 EACH_WEIGHT = Weight()
 
@@ -34,7 +35,7 @@ class Proximal(Rule):
         among: which tensors of a model shrink; ``partial(tensors, exclude=["conv1"])`` spares some.
     """
 
-    penalty: float | Callable[[int], float]
+    penalty: Value
     unit: Unit = EACH_WEIGHT
     among: Among = tensors
 
@@ -51,7 +52,7 @@ class Proximal(Rule):
         """Shrink the weights."""
         weights = self._weights(now.model)
         rates = _learning_rates(now, weights)
-        penalty = self.penalty(now.step) if callable(self.penalty) else self.penalty
+        penalty = value_at(self.penalty, now.step)
         mean_squares = self.unit.pool({name: weight.square() for name, weight in weights.items()})
         rms = self.unit.spread({name: square.sqrt() for name, square in mean_squares.items()}, weights)
         for name, weight in weights.items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 Curve: TypeAlias = Callable[[float, float, float], float]
+Value: TypeAlias = float | Callable[[int], float]
 
 
 def one_shot(initial: float, final: float, t: float) -> float:
@@ -40,6 +41,11 @@ def geometric(initial: float, final: float, t: float) -> float:
     return 1 - (1 - initial) * ((1 - final) / (1 - initial)) ** t
 
 
+def exponential(initial: float, final: float, t: float) -> float:
+    """Times the same factor at every step: s_i·(s_f/s_i)^t, for values above 0, such as prices."""
+    return initial * (final / initial) ** t
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A value for each step: `initial` before `begin`, `final` from `end` on, along `curve` between.
@@ -47,8 +53,8 @@ class Schedule:
     Attributes:
         final: the value at the end; for a sparsity, a fraction removed in [0, 1].
         end: the step at which it is reached.
-        curve: `one_shot`, `linear`, `cubic`, `cosine`, `geometric`, or a function like them.
-        initial: the value at the beginning; below 1 for `geometric`.
+        curve: `one_shot`, `linear`, `cubic`, `cosine`, `geometric`, `exponential`, or a function like them.
+        initial: the value at the beginning; below 1 for `geometric`, above 0 for `exponential`.
         begin: the step at which the ramp begins.
     """
 
@@ -61,10 +67,13 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.end < self.begin:
             raise ValueError(f"schedule: expected end ≥ begin, got {self.end} < {self.begin}")
-        if not (0 <= self.initial <= 1 and 0 <= self.final <= 1):
-            raise ValueError(f"schedule: expected values in [0, 1], got {self.initial}, {self.final}")
-        if self.curve is geometric and self.initial == 1:
-            raise ValueError("schedule: a geometric ramp cannot begin at 1, where nothing is left")
+        values = self.initial, self.final
+        if not (min(values) >= 0 and max(values) < math.inf):
+            raise ValueError(f"schedule: expected finite values of 0 or more, got {values}")
+        if self.curve is geometric and not (self.initial < 1 and self.final <= 1):
+            raise ValueError(f"schedule: expected a geometric ramp from below 1 to at most 1, got {values}")
+        if self.curve is exponential and min(values) == 0:
+            raise ValueError(f"schedule: expected an exponential ramp of values above 0, got {values}")
 
     def __call__(self, step: int) -> float:
         """The value at `step`."""
@@ -73,3 +82,8 @@ class Schedule:
         if step >= self.end:
             return self.final
         return self.curve(self.initial, self.final, (step - self.begin) / (self.end - self.begin))
+
+
+def value_at(value: Value, step: int) -> float:
+    """What is the same for all steps, or a function of them."""
+    return value(step) if callable(value) else value

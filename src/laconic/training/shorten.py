@@ -15,7 +15,7 @@ found.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,25 +29,13 @@ from laconic.quantization.legends import Step
 from laconic.training.noise import Named, Noisy
 from laconic.training.randomness import generator
 from laconic.training.rules import Moment, State
+from laconic.training.schedules import Value, value_at
 from laconic.training.sharing import quantized
 
 NATS_PER_BIT = math.log(2)
 N_LENGTHS = 17  # of integers in bits; longer ones have no place in training
 FINE = Grid(0.1)
 FIRST_STEP = 0.1  # for tensors of zeros
-
-
-@dataclass(frozen=True)
-class Falling:
-    """A price that falls to `last` from `times` as much, by the same factor at each of `n_steps` steps."""
-
-    last: float
-    times: float
-    n_steps: int
-
-    def __call__(self, step: int) -> float:
-        """The price at `step`."""
-        return self.last * self.times ** max(0.0, 1 - step / max(self.n_steps, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +47,8 @@ class Shorten(Noisy):
 
     Attributes:
         price: bits of file that a bit of data is worth, above 0: 1 for a two-part code of the training set.
-            A number, or a function of the step, such as `Falling`.
+            A number, or a function of the step: ``Schedule(2, n, exponential, initial=20)`` begins with
+            data ten times as dear.
         n_cases: of the training set.
         first: the grids at the beginning, of tensors that are on none yet.
         noisy_until: the step until which there is uniform noise in the place of rounding.
@@ -67,7 +56,7 @@ class Shorten(Noisy):
         among: which parameters lie on grids; by default those that `save` quantises.
     """
 
-    price: float | Callable[[int], float]
+    price: Value
     n_cases: int
     first: Grid = FINE
     noisy_until: int = 0
@@ -105,9 +94,8 @@ class Shorten(Noisy):
 
     def penalty(self, state: State, step: int) -> Tensor:
         """The bits of all integers in nats, for each training case, by what a bit of data is worth."""
-        price = self.price(step) if callable(self.price) else self.price
         total = torch.stack([self._bits(state, name) for name in state["means"]]).sum()
-        return NATS_PER_BIT / (price * self.n_cases) * total
+        return NATS_PER_BIT / (value_at(self.price, step) * self.n_cases) * total
 
     def _bits(self, state: State, name: str) -> Tensor:
         tables, index = state["prices"][name], state["tables"][name]
