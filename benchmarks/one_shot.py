@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from laconic.evidence import FISHER, GRADIENT, GRAM, NORM, SENSITIVITY, Evidence
 SEEDS = (0, 1, 2)
 AMOUNTS = (0.5, 0.6, 0.7, 0.8)
 N_IMAGES = 1024
+AGAIN = "; batch norms re-estimated"
 
 
 def methods(seed: int) -> dict[str, Pruner]:
@@ -49,33 +51,39 @@ def gathered(model: nn.Module, images: Split) -> Evidence:
     return Evidence(seen.n, {**seen.found, **own.found})
 
 
-def run(seed: int) -> dict[str, dict[str, float]]:
+@cache
+def begun(seed: int) -> tuple[nn.Module, Split, Evidence]:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    dense = resnet20()
-    images = drawn(seed, N_IMAGES)
-    evidence = gathered(dense, images)
-    rows: dict[str, dict[str, float]] = {}
-    for name, pruner in methods(seed).items():
-        for amount in AMOUNTS:
-            model = copy.deepcopy(dense)
-            laconic.prune_(model, amount, pruner, evidence)
-            as_is = accuracy(model)
-            laconic.reestimate_batch_norm_(model, images.batches(256))
-            reestimated = accuracy(model)
-            rows.setdefault(name, {})[f"{amount:.0%}"] = as_is
-            rows.setdefault(f"{name}; batch norms re-estimated", {})[f"{amount:.0%}"] = reestimated
-            print(seed, name, amount, as_is, reestimated, flush=True)
+    dense, images = resnet20(), drawn(seed, N_IMAGES)
+    return dense, images, gathered(dense, images)
+
+
+def run(seed: int, name: str) -> dict[str, dict[str, float]]:
+    """Accuracies by amount, as the method leaves the network and with batch norms re-estimated."""
+    dense, images, evidence = begun(seed)
+    rows: dict[str, dict[str, float]] = {name: {}, f"{name}{AGAIN}": {}}
+    for amount in AMOUNTS:
+        model = copy.deepcopy(dense)
+        laconic.prune_(model, amount, methods(seed)[name], evidence)
+        rows[name][f"{amount:.0%}"] = accuracy(model)
+        laconic.reestimate_batch_norm_(model, images.batches(256))
+        rows[f"{name}{AGAIN}"][f"{amount:.0%}"] = accuracy(model)
     return rows
 
 
-def run_once(seed: int) -> dict[str, dict[str, float]]:
-    return once(__file__, run, seed)
+def run_once(of: tuple[int, str]) -> dict[str, dict[str, float]]:
+    return once(__file__, run, *of)
 
 
 def main() -> None:
+    names = list(methods(0))
     with ProcessPoolExecutor(2) as processes:
-        runs = list(processes.map(run_once, SEEDS))
+        found = list(processes.map(run_once, [(seed, name) for seed in SEEDS for name in names]))
+    runs = [
+        {row: accuracies for of in found[i : i + len(names)] for row, accuracies in of.items()}
+        for i in range(0, len(found), len(names))
+    ]
     table = {
         name: {amount: spread(r[name][amount] for r in runs) for amount in runs[0][name]} for name in runs[0]
     }
