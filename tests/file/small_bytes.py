@@ -10,6 +10,20 @@ def check(condition, complaint):
         raise Refused(complaint)
 
 
+ENDINGS = [
+    b"",
+    b".weight",
+    b".bias",
+    b".running_mean",
+    b".running_var",
+    b".num_batches_tracked",
+    b"weight",
+    b"bias",
+]
+ENDINGS += [b"conv1.weight", b"conv2.weight", b"bn1.weight", b"bn2.weight"]
+ENDINGS += [b"norm.weight", b"LayerNorm.weight", b"dense.weight", b"_proj.weight"]
+
+
 class Bytes:
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -39,9 +53,10 @@ class Bytes:
         raise Refused("a varint is longer than nine bytes")
 
     def name(self, previous):
-        shared, n_more = self.varint(), self.varint()
-        check(shared <= len(previous) and 1 <= shared + n_more <= 1024, "a name's length")
-        name = previous[:shared] + self.take(n_more)
+        shared, kind = self.varint(), self.varint()
+        check(shared <= len(previous), "a name's length")
+        name = previous[:shared] + self.take(kind // 16) + ENDINGS[kind % 16]
+        check(1 <= len(name) <= 1024, "a name's length")
         check(name.decode(errors="replace").encode() == name, "a name is not UTF-8")
         return name
 

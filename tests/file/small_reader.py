@@ -33,7 +33,7 @@ class Entry:
     shape: tuple = ()
     n_bytes: int = 0  # of the decoded tensor
     n_chunk_bytes: int = 0
-    checksum: int = 0
+    checksum: int | None = None  # none of a chunk in the directory
     chunk: bytes = b""
     parent: bytes | None = None  # the elements of the parent's tensor
 
@@ -85,7 +85,7 @@ def plan(data):
 
 
 def contents(entry, entries):
-    check(zlib.crc32(entry.chunk) == entry.checksum, f"{entry.name}: checksum")
+    check(entry.checksum in (None, zlib.crc32(entry.chunk)), f"{entry.name}: checksum")
     check(entry.method in METHODS and entry.type < len(TYPES), f"{entry.name}: unknown method or type")
     source = Bytes(entry.chunk)
     values = METHODS[entry.method](entry, source, entries)
@@ -110,7 +110,8 @@ def directory(data):
     check(not lines.rest(), "bytes after the directory's end")
     check(len({entry.name for entry in entries}) == len(entries), "a name twice")
     for entry in entries:
-        entry.chunk = source.take(entry.n_chunk_bytes)
+        if entry.checksum is not None:
+            entry.chunk = source.take(entry.n_chunk_bytes)
     check(not source.rest(), "bytes after the last chunk")
     return entries
 
@@ -126,7 +127,11 @@ def line(source, name, earlier):
     check(len(entry.shape) <= 64, "too many dimensions")
     entry.n_bytes = math.prod(entry.shape) * WIDTHS[entry.type]
     check(math.prod(n or 1 for n in entry.shape) * WIDTHS[entry.type] < 1 << 63, "a tensor of 2^63 bytes")
-    entry.n_chunk_bytes, entry.checksum = source.varint(), source.uint(4)
+    entry.n_chunk_bytes = source.varint()
+    if entry.n_chunk_bytes <= 64:
+        entry.chunk = source.take(entry.n_chunk_bytes)
+    else:
+        entry.checksum = source.uint(4)
     check(entry.method != 2, "tied, and of a type")
     check(entry.method not in NOTES or not (entry.type or entry.shape), "a note with type or dimensions")
     return entry

@@ -92,13 +92,13 @@ def test_damage_in_the_last_chunk_leaves_a_dense_model_untouched(resnet, tmp_pat
     path = tmp_path / "small.lac"
     laconic.save(small, path, plan=plan)
     with Reader(path) as reader:
-        offset = reader.entries["linear.bias"].offset
+        offset = reader.entries["linear.weight"].offset
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
     model = copy.deepcopy(dense)
     tensors = {name: id(t) for name, t in model.state_dict(keep_vars=True).items()}
-    with pytest.raises(FormatError, match="linear.bias: expected checksum"):
+    with pytest.raises(FormatError, match="linear.weight: expected checksum"):
         laconic.load(path, into=model)
     assert {name: id(t) for name, t in model.state_dict(keep_vars=True).items()} == tensors
     assert model.layer1[0].conv1.out_channels == 16

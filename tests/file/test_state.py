@@ -10,7 +10,7 @@ from torch import nn
 
 import laconic
 from laconic.codec import DTYPES, GRID_DTYPES
-from laconic.errors import LimitError, MismatchError, NonFiniteError, UnsupportedError
+from laconic.errors import FormatError, LimitError, MismatchError, NonFiniteError, UnsupportedError
 
 SHAPES = [(), (0,), (1,), (3, 0), (7, 5), (4, 3, 2, 2), (300,), (2, 0, 3)]
 
@@ -170,11 +170,33 @@ def test_interrupted_writes_leave_nothing(path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_header_and_directory_of_lenet5_fit_in_200_bytes(path):
+def test_header_and_directory_of_lenet5_fit_in_110_bytes(path):
     laconic.save(laconic.zoo.lenet5(), path)
     with laconic.Reader(path) as reader:
         entries = sum(entry.n_entry_bytes for entry in reader.entries.values())
-        assert reader.n_header_bytes + entries <= 200
+        assert reader.n_header_bytes + entries <= 110
+
+
+def test_small_chunks_stand_in_the_directory_and_cost_no_checksum(path):
+    for n_elements, inline in ((0, True), (64, True), (65, False)):
+        values = torch.arange(n_elements, dtype=torch.uint8)
+        n_bytes = laconic.save({"w": values, "z": torch.tensor(True)}, path, quantizer=None)
+        with laconic.Reader(path) as reader:
+            entry = reader.entries["w"]
+            assert (entry.n_chunk_bytes, entry.n_bytes_behind) == (n_elements, 0 if inline else n_elements)
+            assert entry.n_entry_bytes == (7 if inline else 11)
+            assert reader.chunk(entry) == bytes(values.tolist())
+        assert laconic.describe(path).model_bits == 8 * n_bytes
+        assert same_bits(laconic.load(path)["w"], values)
+
+
+def test_a_damaged_small_chunk_is_refused(path):
+    laconic.save({"a": torch.tensor([7, 7]), "w": torch.randn(90)}, path, quantizer=None)
+    data = path.read_bytes()
+    at = data.index(bytes([7, 0, 0]))
+    path.write_bytes(data[:at] + b"\6" + data[at + 1 :])
+    with pytest.raises(FormatError, match="the directory's checksum"):
+        laconic.load(path)
 
 
 def test_non_contiguous_and_grad_tensors(path):

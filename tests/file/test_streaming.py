@@ -174,6 +174,23 @@ def test_an_interrupted_file_goes_on(tmp_path):
         assert not part.exists()
 
 
+def test_small_tensors_go_on_as_well(tmp_path):
+    """Their chunks are in the record's line."""
+    tensors = {f"t{i}": tensor_of(torch.float32, (5 + 7 * i,), "noise", seed=i) for i in range(4)}
+    whole, path, part = tmp_path / "whole.lac", tmp_path / "m.lac", tmp_path / "m.lac.part"
+    laconic.save(tensors, whole, None)
+    work = Work(1, resume="input")
+    with pytest.raises(KeyboardInterrupt):
+        laconic.save(Interrupted(tensors, 3), path, None, work=work)
+    kept = part.read_bytes()
+    for cut in (0, 1):
+        part.write_bytes(kept[: len(kept) - cut])
+        again = Interrupted(tensors, 1 + cut)
+        laconic.save(again, path, None, work=work)
+        assert again.left == 0
+        assert path.read_bytes() == whole.read_bytes()
+
+
 def test_damaged_records_are_coded_again(tmp_path):
     path, part = tmp_path / "m.lac", tmp_path / "m.lac.part"
     with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,7 @@ from laconic.file import container
 
 
 def dissect(data):
-    """Pairs of a directory's line, without its chunk's length and checksum, and the chunk; None if tied."""
+    """Pairs of a directory's line, up to its chunk's length, and the chunk; None if tied."""
     source = Cursor(data[5:], "file")
     directory = bytes(source.take(source.varint()))
     source.take(4)
@@ -22,6 +22,9 @@ def dissect(data):
         at += entry.n_entry_bytes
         if entry.tied_to:
             parts.append((line, None))
+        elif entry.chunk is not None:
+            parts.append((line[:-1], entry.chunk))
+            at += len(entry.chunk)
         else:
             chunk = chunks[entry.offset : entry.offset + entry.n_chunk_bytes]
             parts.append((line[: -4 - len(varint(len(chunk)))], chunk))
@@ -29,12 +32,21 @@ def dissect(data):
 
 
 def assemble(parts):
-    directory = varint(len(parts))
+    directory, behind = varint(len(parts)), b""
     for line, chunk in parts:
         directory += line
         if chunk is not None:
-            directory += varint(len(chunk)) + zlib.crc32(chunk).to_bytes(4, "little")
-    return seal(directory, b"".join(chunk or b"" for _, chunk in parts))
+            begun, followed = placed(chunk)
+            directory, behind = directory + begun, behind + followed
+    return seal(directory, behind)
+
+
+def placed(chunk):
+    """What the directory has of a chunk, and what follows it."""
+    n_bytes = varint(len(chunk))
+    if len(chunk) <= container.MOST_INLINE_BYTES:
+        return n_bytes + chunk, b""
+    return n_bytes + zlib.crc32(chunk).to_bytes(4, "little"), chunk
 
 
 def seal(directory, chunks):

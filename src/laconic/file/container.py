@@ -24,6 +24,7 @@ from laconic.surgery.plan import Plan
 MAGIC = b"\x89LAC"
 VERSION = 1
 N_CHECKSUM_BYTES = 4
+MOST_INLINE_BYTES = 64  # of a chunk that stands in the directory; longer ones follow it
 METHODS = tuple(method for method in Method if method is not Method.TIED)  # with a chunk
 NOTES = (Method.PARENT, Method.PLAN)  # entries that are no tensors, in this order, after all others
 NOTE_NAMES = {Method.PARENT: "@parent", Method.PLAN: "@plan"}
@@ -39,12 +40,13 @@ class Entry:
 
     Attributes:
         form: name, type, shape and method; for a tied tensor those of the one it shares.
-        offset: where the chunk begins in the file.
+        offset: where the chunk begins in the file, if it follows the directory.
         n_chunk_bytes: its length.
-        checksum: its CRC-32.
+        checksum: its CRC-32, if it follows the directory.
         tied_to: the name of the entry that holds the tensor, if it is another one.
-        n_entry_bytes: length of this line.
+        n_entry_bytes: length of this line, without its chunk.
         unknown: why this version cannot decode the tensor, if it cannot.
+        chunk: the chunk itself, if the directory holds it.
     """
 
     form: Form
@@ -54,13 +56,21 @@ class Entry:
     tied_to: str | None
     n_entry_bytes: int
     unknown: str | None = None
+    chunk: bytes | None = None
+
+    @property
+    def n_bytes_behind(self) -> int:
+        """How many bytes behind the directory are this entry's."""
+        return self.n_chunk_bytes if self.chunk is None else 0
 
 
-def line(form: Form, n_chunk_bytes: int, checksum: int) -> bytes:
-    """What follows the name in the directory."""
-    numbers = map(varint, (len(form.shape), *form.shape, n_chunk_bytes))
+def line(entry: Entry) -> bytes:
+    """What follows the name of an untied entry in the directory."""
+    form = entry.form
+    numbers = map(varint, (len(form.shape), *form.shape, entry.n_chunk_bytes))
     kind = bytes([DTYPES.index(form.dtype) | form.method << 4])
-    return kind + b"".join(numbers) + checksum.to_bytes(N_CHECKSUM_BYTES, "little")
+    checksum = entry.checksum.to_bytes(N_CHECKSUM_BYTES, "little")
+    return kind + b"".join(numbers) + (checksum if entry.chunk is None else entry.chunk)
 
 
 class Reader:
@@ -69,7 +79,7 @@ class Reader:
     Attributes:
         entries: the tensors of the directory, by name, in the file's order.
         n_bytes: the file's length.
-        n_header_bytes: what stands before the chunks and in no entry.
+        n_header_bytes: what is no entry's: magic, version, and the directory's length, count and checksum.
         n_plan_bytes: what the plan takes, if there is one: its line of the directory and its chunk.
         n_parent_bytes: what the parent's digest takes, likewise.
         parent: the digest of the state that some tensors are differences from, in hex, if any are.
@@ -97,6 +107,8 @@ class Reader:
         """The bytes of an entry's chunk, checked."""
         if entry.unknown:
             raise UnsupportedError(f"{self.path}: {entry.form.name}: {entry.unknown}")
+        if entry.chunk is not None:
+            return entry.chunk  # the directory's checksum covers it
         with self._lock:
             self._file.seek(entry.offset)
             data = self._file.read(entry.n_chunk_bytes)
@@ -196,7 +208,7 @@ def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]
         entry = read_entry(source, name, (begin, offset), by_index)
         if last in NOTES and (last is Method.PLAN or entry.form.method is not Method.PLAN):
             raise source.error("the plan as the last entry, after any parent", f"{name!r} after it")
-        offset += entry.n_chunk_bytes
+        offset += entry.n_bytes_behind
         by_index.append(entry)
         entries[name] = entry
     if len(source):
@@ -225,7 +237,12 @@ def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Ent
         raise source.error(f"at most {MOST_DIMENSIONS} dimensions", f"{n_dimensions}")
     shape = tuple(source.varint() for _ in range(n_dimensions))
     n_chunk_bytes = source.varint()
-    checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
+    n_entry_bytes, chunk, checksum = source.at - begin, None, 0
+    if n_chunk_bytes <= MOST_INLINE_BYTES:
+        chunk = bytes(source.take(n_chunk_bytes))
+    else:
+        n_entry_bytes += N_CHECKSUM_BYTES
+        checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
     if method in NOTES and (code or shape):
         raise source.error("a note without type and dimensions", f"type {code}, shape {shape}")
     unknown = None
@@ -235,4 +252,4 @@ def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Ent
     known = Form(name, DTYPES[code], shape, Method(method))
     if math.prod(max(n, 1) for n in shape) * known.dtype.itemsize >= 1 << 63:
         raise source.error("fewer than 2^63 bytes", f"shape {shape}")
-    return Entry(known, offset, n_chunk_bytes, checksum, None, source.at - begin, unknown)
+    return Entry(known, offset, n_chunk_bytes, checksum, None, n_entry_bytes, unknown, chunk)

@@ -1,8 +1,8 @@
-"""Writing a file: chunks go to a spool as they come, and behind their directory at the end.
+"""Writing a file: chunks go to a spool as they come, and into or behind their directory at the end.
 
-The spool is a journal: a digest of what is being written, then for each tensor its name, its line of the
-directory, the line's checksum, and its chunk. What a killed process left is whole up to some record; a spool
-opened again under the same digest drops the rest and goes on.
+The spool is a journal: a digest of what is being written, then for each tensor its name and its line of the
+directory, their checksum, and its chunk, if the line does not hold it. What a killed process left is whole up
+to some record; a spool opened again under the same digest drops the rest and goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plans
 from laconic.file.container import (
     MAGIC,
+    MOST_INLINE_BYTES,
     N_CHECKSUM_BYTES,
     NOTE_NAMES,
     VERSION,
@@ -54,27 +56,25 @@ class Spool:
 
     def append(self, form: Form, pieces: Pieces) -> None:
         """Add a tensor, and hand it to the operating system."""
-        checksum, n_bytes = 0, 0
-        for piece in pieces:
-            checksum = zlib.crc32(piece, checksum)
-            n_bytes += len(piece)
-        head = write_name(form.name.encode(), b"") + line(form, n_bytes, checksum)
+        entry = _entry(form, pieces)
+        head = write_name(form.name.encode(), b"") + line(entry)
         self._file.write(varint(len(head)) + head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little"))
         offset = self._file.tell()
-        self._file.writelines(pieces)
+        if entry.chunk is None:
+            self._file.writelines(pieces)
         self._file.flush()
-        self.stored.append(Entry(form, offset, n_bytes, checksum, None, 0))
+        self.stored.append(replace(entry, offset=offset))
 
     def copy_chunks(self, target: BinaryIO) -> None:
-        """Write all chunks to `target`, in order."""
+        """Write all chunks that follow the directory to `target`, in order."""
         for entry in self.stored:
             for block in self._blocks(entry):
                 target.write(block)
 
     def _blocks(self, entry: Entry) -> Generator[bytes]:
         self._file.seek(entry.offset)
-        for begin in range(0, entry.n_chunk_bytes, N_COPY_BYTES):
-            yield self._file.read(min(N_COPY_BYTES, entry.n_chunk_bytes - begin))
+        for begin in range(0, entry.n_bytes_behind, N_COPY_BYTES):
+            yield self._file.read(min(N_COPY_BYTES, entry.n_bytes_behind - begin))
 
     def _recover(self, head: bytes) -> None:
         self._file.seek(0)
@@ -91,7 +91,7 @@ class Spool:
             if checksum != entry.checksum:
                 break
             self.stored.append(entry)
-            end = entry.offset + entry.n_chunk_bytes
+            end = entry.offset + entry.n_bytes_behind
         self._file.seek(end)
         self._file.truncate()
 
@@ -111,6 +111,17 @@ class Spool:
             return read_entry(inner, name, (0, self._file.tell()), [])
         except FormatError:
             return None
+
+
+def _entry(form: Form, pieces: Pieces) -> Entry:
+    """The entry of a chunk, whose place is not known yet."""
+    n_bytes = sum(map(len, pieces))
+    if n_bytes <= MOST_INLINE_BYTES:
+        return Entry(form, 0, n_bytes, 0, None, 0, chunk=b"".join(pieces))
+    checksum = 0
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    return Entry(form, 0, n_bytes, checksum, None, 0)
 
 
 @contextmanager
@@ -149,7 +160,7 @@ def assemble(
     for entry in spool.stored:
         names[entry.form.name] = len(names)
         name = entry.form.name.encode()
-        directory += write_name(name, previous) + line(entry.form, entry.n_chunk_bytes, entry.checksum)
+        directory += write_name(name, previous) + line(entry)
         previous = name
     for alias, original in tied.items():
         name = alias.encode()
@@ -160,15 +171,15 @@ def assemble(
         if note in names or note in tied:
             what = method.name.lower()
             raise UnsupportedError(f"{note}: a file with a {what} holds no tensor of this name")
-        form = Form(note, DTYPES[0], (), method)
-        directory += write_name(note.encode(), previous) + line(form, len(chunk), zlib.crc32(chunk))
+        entry = _entry(Form(note, DTYPES[0], (), method), [chunk])
+        directory += write_name(note.encode(), previous) + line(entry)
         previous = note.encode()
     count = varint(len(names) + len(tied) + len(notes))
     head = MAGIC + bytes([VERSION]) + varint(len(count) + len(directory)) + count + directory
     with atomic(path) as file:
         file.write(head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little"))
         spool.copy_chunks(file)
-        file.writelines(notes.values())
+        file.writelines(chunk for chunk in notes.values() if len(chunk) > MOST_INLINE_BYTES)
         return file.tell()
 
 
