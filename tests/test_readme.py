@@ -61,10 +61,16 @@ FIGURES = [
     ("throughput", "decode_weights_per_second", "{:.0f} M"),
     ("prequential", "total_bits/mean", "{:,.0f} bits"),
     ("prequential", "seeds/0/compression", "{:.0f} times shorter"),
-    ("lenets", "networks/lenet-300-100, price 3.5/bytes/mean", "{:,.0f} bytes"),
-    ("lenets", "networks/lenet-300-100, price 3.5/test_error/mean", "{:.2%} ±"),
-    ("lenets", "networks/lenet-300-100, price 3.5/test_error/sd", "± {:.2%}"),
-    ("lenets", "networks/lenet-300-100, price 3.5/test_error/max", "{:.2%} at worst"),
+    *(
+        ("lenets", f"networks/{of}/{path}", form)
+        for of in ("lenet-300-100, price 3.5", *(f"lenet-5, price {price}" for price in ("1.7", "3", "10")))
+        for path, form in (
+            ("bytes/mean", "| {:,.0f} |"),
+            ("test_error/mean", "| {:.2%} ±"),
+            ("test_error/sd", "± {:.2%} |"),
+            ("test_error/max", "| {:.2%} |"),
+        )
+    ),
     ("select", "times_faster", "{:.0f} times faster"),
     ("select", "share_of_extra_memory", "{:.0%}"),
 ]

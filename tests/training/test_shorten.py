@@ -39,8 +39,13 @@ def test_files_grow_with_the_price_and_data_bits_fall(trained, tmp_path):
     assert bits[0] > bits[1] > bits[2]
 
 
+FALLING = Schedule(3.0, 100, exponential, 30.0)
+
+
 @pytest.mark.parametrize(
-    "more", [{}, {"noisy_until": 100}, {"price": Schedule(3.0, 100, exponential, 30.0)}], ids=str
+    "more",
+    [{}, {"noisy_until": 100}, {"price": FALLING}],
+    ids=["at once", "after noise", "a price that falls"],
 )
 def test_what_it_leaves_is_on_grids_and_saved_as_it_is(trained, tmp_path, more):
     model, n_bytes = shortened(trained, tmp_path / "net.lac", **{"price": 3.0, **more})
