@@ -39,13 +39,13 @@ PUBLISHED = {
         Published("Han et al. 2015", 44, 0.0074),
         Published("Ullrich et al. 2017", 1724 / 162, 0.0097),
         Published("Molchanov et al. 2017", 1724 / 280, 0.0075),
-        Published("Louizos et al. 2017", 1724 / 771, 0.01, side="left"),
+        Published("Louizos et al. 2017", 1724 / 771, 0.01, side="right"),
         Published("Havasi et al. 2018", 3.03, 0.0069, is_file=True, side="below"),
         Published("Havasi et al. 2018", 1.52, 0.0096, is_file=True, side="below"),
         Published("Oktay et al. 2019", 2.84, 0.01, is_file=True),
     ),
 }
-SIDES = {"above": ((0, 5), "center"), "below": ((0, -11), "center"), "left": ((-5, -2), "right")}
+SIDES = {"above": ((0, 5), "center"), "below": ((0, -11), "center"), "right": ((5, -8), "left")}
 NAMES = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5"}
 
 
@@ -68,7 +68,7 @@ def figure(records: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         ax.set_xscale("log")
         ax.set_xticks(ticks := [1, 2, 5, 10, 20, 50], [str(tick) for tick in ticks], minor=False)
         ax.minorticks_off()
-        ax.set_xlim(1, 70)
+        ax.set_xlim(0.9, 70)
         ax.margins(y=0.15)
         ax.set_title(NAMES[network], loc="left", fontsize=9)
         ax.set_ylabel("test error, %")
