@@ -41,7 +41,7 @@ def folded(model: nn.Module, inputs: Any) -> nn.Module:
     expected = outputs(trial, wide)
 
     def changes(pairs: Mapping[str, str]) -> bool:
-        return bool(difference(expected, outputs(_fold(trial, pairs), wide)))
+        return bool(difference(expected, outputs(_fold(trial, pairs), wide), "the model's"))
 
     pairs = _pairs(trial, wide)
     if changes(pairs):

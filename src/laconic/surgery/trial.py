@@ -108,17 +108,17 @@ def disagreement(model: nn.Module, inputs: Any, plan: Plan) -> str:
         return f"cut, it does not run: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     if [t.shape for t in found] != [t.shape for t in expected]:
         return "the cut changes the shape of the model's outputs"
-    reason = difference(expected, found)
-    return f"cut, {reason} from the masked model's" if reason else ""
+    reason = difference(expected, found, "the masked model's")
+    return f"cut, {reason}" if reason else ""
 
 
-def difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> str:
-    """By how much outputs of the same shapes differ, where it is more than rounding; else empty."""
+def difference(expected: Sequence[Tensor], found: Sequence[Tensor], whose: str) -> str:
+    """By how much outputs differ from those that are `expected`, if by more than rounding; else empty."""
     for a, b in zip(expected, found, strict=True):
         scale = float(a.abs().max()) if a.numel() else 0.0
         error = float((a - b).abs().max()) if a.numel() else 0.0
         if not error <= TOLERANCE * scale:
-            return f"its outputs, of at most {scale:.1e}, differ by {error:.1e}"
+            return f"its outputs differ by {error:.1e} from {whose}, of at most {scale:.1e}"
     return ""
 
 
