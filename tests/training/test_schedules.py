@@ -43,6 +43,7 @@ def test_exponential_takes_the_same_factor_each_step_up_and_down():
         {"end": 1, "initial": -0.1},
         {"end": 1, "initial": math.nan},
         {"end": 1, "initial": math.inf},
+        {"end": 1, "initial": 90.0},
         {"end": 1, "curve": geometric, "initial": 1.0},
         {"end": 1, "curve": exponential},
     ],

@@ -67,13 +67,13 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.end < self.begin:
             raise ValueError(f"schedule: expected end ≥ begin, got {self.end} < {self.begin}")
-        values = self.initial, self.final
-        if not (min(values) >= 0 and max(values) < math.inf):
-            raise ValueError(f"schedule: expected finite values of 0 or more, got {values}")
-        if self.curve is geometric and not (self.initial < 1 and self.final <= 1):
-            raise ValueError(f"schedule: expected a geometric ramp from below 1 to at most 1, got {values}")
-        if self.curve is exponential and min(values) == 0:
-            raise ValueError(f"schedule: expected an exponential ramp of values above 0, got {values}")
+        if self.curve is exponential:  # of prices; all other ramps are of fractions
+            if not (0 < self.initial < math.inf and 0 < self.final < math.inf):
+                raise ValueError(f"schedule: expected values above 0, got {self.initial}, {self.final}")
+        elif not (0 <= self.initial <= 1 and 0 <= self.final <= 1):
+            raise ValueError(f"schedule: expected values in [0, 1], got {self.initial}, {self.final}")
+        if self.curve is geometric and self.initial == 1:
+            raise ValueError("schedule: a geometric ramp cannot begin at 1, where nothing is left")
 
     def __call__(self, step: int) -> float:
         """The value at `step`."""
