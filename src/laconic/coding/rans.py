@@ -5,9 +5,10 @@ Symbol i belongs to lane i mod N; the lanes are independent chains that share on
 which keeps a processor's pipeline full. Nothing branches on the data: whether a lane takes a word is an
 addition to the words' index. `docs/format.md` is the specification.
 
-Each class of rows and columns has its own table. Decoding looks a slot's symbol and its part of the next state
-up in tables of M entries. Encoding divides x by a frequency f ≤ 2^s through a reciprocal (Granlund & Montgomery
-1994): ⌊x/f⌋ is ⌊x·r/2^(32 + s)⌋ for r = ⌈2^(32 + s)/f⌉, as x < f·2^(32 − P) and s ≤ P, and x·r has 64 bits.
+Each class of rows and columns has its own table. Decoding looks up what a slot's symbol is and what the state
+becomes, in tables of M entries. Encoding divides x by a frequency f ≤ 2^s through a reciprocal (Granlund &
+Montgomery 1994): ⌊x/f⌋ is ⌊x·r/2^(32 + s)⌋ for r = ⌈2^(32 + s)/f⌉, since x < f·2^(32 − P) and s ≤ P; and x·r has
+64 bits.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def encode_lanes(
 
 @kernel
 def unfold(frequencies: I64, precision: int) -> tuple[U16, U32]:
-    """For decoding, (classes, 2**precision): symbols; and f << 16 | how far a slot is from its symbol's first."""
+    """For decoding, (classes, 2**precision): symbols; f << 16 | how far a slot is from its symbol's first."""
     symbols = np.empty((frequencies.shape[0], 1 << precision), np.uint16)
     steps = np.empty(symbols.shape, np.uint32)
     for c in range(frequencies.shape[0]):
