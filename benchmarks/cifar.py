@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,8 @@ def resnet20() -> nn.Module:
 
 def accuracy(model: nn.Module) -> float:
     """Of all test images, in float32."""
-    return laconic.evaluate(model, cifar10().test.batches(500)).accuracy
+    fast = copy.deepcopy(model).to(memory_format=torch.channels_last)  # and in cache: half the time
+    return laconic.evaluate(fast, cifar10().test.batches(100)).accuracy
 
 
 def drawn(seed: int, n: int) -> Split:

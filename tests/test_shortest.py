@@ -39,7 +39,7 @@ def test_a_target_is_met_by_the_decoded_file(name, trained, tmp_path):
     assert found.misses == 0 and tuple(seen) == found.attempts
     assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["net.lac"]
-    row = rf"rounded │ +{re.escape(f'{found.chosen.price:.4g}')} │ +{found.chosen.n_bytes:,} │"
+    row = rf"{re.escape(found.chosen.label)} +│ +{found.chosen.n_bytes:,} │"
     assert re.search(row, str(found)) and "meets" in str(found)
 
 
@@ -48,7 +48,7 @@ def test_training_under_the_code_makes_it_shorter(trained, tmp_path):
     batches, score = data.train.batches(64, shuffle=True), partial(accuracy, data)
     rounded = laconic.compress(model, batches, tmp_path / "a.lac", MaxDrop(0.03), score)
     tuned = laconic.compress(model, batches, tmp_path / "b.lac", MaxDrop(0.03), score, Training(2))
-    assert tuned.chosen.trained and tuned.misses == 0
+    assert tuned.chosen.how == "trained" and tuned.misses == 0
     assert tuned.chosen.n_bytes < 0.8 * rounded.chosen.n_bytes
     assert accuracy(data, laconic.load(tmp_path / "b.lac", into=zoo.digits_net())) == tuned.chosen.score
 
@@ -62,7 +62,17 @@ def test_neurons_that_nothing_reads_are_cut_and_the_file_still_fills_the_dense_n
         model, data.train.batches(50, shuffle=True), tmp_path / "net.lac", Shortest(), finetune=Training(20)
     )
     decoded = laconic.load(tmp_path / "net.lac", into=zoo.blobs_net())
-    assert found.chosen.trained and len(decoded.fc1.weight) < 50
+    assert found.chosen.how == "trained" and len(decoded.fc1.weight) < 50
+
+
+def test_a_network_on_grids_keeps_them_and_loses_nothing(trained, tmp_path):
+    model, data = trained
+    batches, score = data.train.batches(500), partial(accuracy, data)
+    laconic.compress(model, batches, tmp_path / "a.lac", MaxBytes(3000), score)
+    rounded = laconic.load(tmp_path / "a.lac", into=zoo.digits_net()).eval()
+    found = laconic.compress(rounded, batches, tmp_path / "b.lac", MaxDrop(0.0), score)
+    assert found.chosen.n_bytes <= (tmp_path / "a.lac").stat().st_size
+    assert found.misses == 0 and found.chosen.score >= accuracy(data, rounded)
 
 
 def test_an_interrupted_search_goes_on(trained, tmp_path):

@@ -64,10 +64,34 @@ def test_a_network_of_zeros_ends_the_search():
     def zeros(price):
         return Attempt(price, 1000, 0.1, data_bits=50.0)
 
+    assert len(_searched_for_the_fewest_bits(zeros, SEARCH)) < 5
+
+
+@pytest.mark.parametrize("first", [20.0, 100.0, 1e5])
+def test_a_hill_before_good_networks_is_crossed(first):
+    """At low prices nonsense that costs more than it tells, then networks that pay."""
+
+    def attempt(price):
+        return Attempt(price, int(100 + 50 * math.log2(price)), 0.1, 9000 if price < 80 else 1e5 / price)
+
+    attempts = _searched_for_the_fewest_bits(attempt, Search(first, 1.1))
+    least = min(attempt(1.02**k).total_bits for k in range(1, 1000))
+    assert Shortest().best(attempts, SCORE).total_bits <= 1.01 * least
+
+
+def test_what_is_trained_is_alive():
+    zeros, exact = Attempt(0.0, 100, 0.1, 4000, "all zeros"), Attempt(math.inf, 9000, SCORE, 0, "as it was")
+    dead, alive = Attempt(1.0, 120, 0.2, 9000), Attempt(8.0, 900, 0.7, 500)
+    for target in (Shortest(), MaxBytes(200), MaxDrop(0.25)):
+        assert target.to_train([zeros, exact, dead, alive], SCORE) == alive
+    assert MaxDrop(0.1).to_train([zeros, exact, dead, alive], SCORE) == exact
+
+
+def _searched_for_the_fewest_bits(attempt, search):
     target, attempts = Shortest(), []
-    while (price := target.next_price(attempts, SCORE, SEARCH)) is not None:
-        attempts.append(zeros(price))
-    assert len(attempts) < 5
+    while (price := target.next_price(attempts, SCORE, search)) is not None:
+        attempts.append(attempt(price))
+    return attempts
 
 
 @pytest.mark.parametrize("wrong", [lambda: MaxDrop(-0.1), lambda: MaxDrop(math.nan), lambda: MaxBytes(0)])

@@ -48,9 +48,8 @@ def compress(functions: Mapping[str, Callable[..., Any]], output: Path, goal: Ta
         judge = judge or (lambda network: evaluate(network, test.batches(AT_ONCE)).accuracy)
 
     def show(attempt: Attempt) -> None:
-        how = f"{attempt.how} at a price of {attempt.price:.4g}"
         what = f"{attempt.n_bytes:,} bytes, score {attempt.score:.4f}"
-        console.print(f"{how}: {what}", style="dim", highlight=False)
+        console.print(f"{attempt.label}: {what}", style="dim", highlight=False)
 
     tuning = Training(epochs) if epochs else None
     console.print(compress_model(model, batches, output, goal, judge, tuning, show))

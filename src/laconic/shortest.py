@@ -1,15 +1,17 @@
 """The one call: a network, data and a target give the shortest file that meets it.
 
 The network is observed on the data, and rounded by bits against each layer's output error (`RateLoss`) at a
-price, pruning being its zero. If it may be fine-tuned, the rounded one is trained under the code at ever
-lower prices (`Shorten`), each training beginning where the one at the next higher price ended. The prices are
-searched for. Every attempt is a file that was written, decoded and judged.
+price, pruning being its zero. If it may be fine-tuned, a rounded one is trained under the code at ever lower
+prices (`Shorten`), each training beginning where the one at the next higher price ended. The prices are
+searched for. Every attempt is a file that was written, decoded and judged. Two need no search: the network as it
+was, so that what it meets is always met, and grids that it is on are kept; and all zeros.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence, Sized
@@ -18,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from laconic.atomic import atomic
@@ -34,7 +37,7 @@ from laconic.surgery.channels import channels
 from laconic.surgery.plan import Plan
 from laconic.surgery.shrink import shrink
 from laconic.surgery.unread import unread
-from laconic.targets import Attempt, Search, Shortest, Target
+from laconic.targets import Attempt, How, Search, Shortest, Target
 from laconic.tensors import tensors, unwrap
 from laconic.training.loop import Training, train
 from laconic.training.shorten import Shorten
@@ -47,6 +50,7 @@ Judge = Callable[[nn.Module], float]
 ROUNDING, TRAINING = 1.1, 1.5  # prices as close as this are one: a training costs much more than a rounding
 FIRST_OF_TRAINING = 16.0
 STEPS_LR = 1e-2
+_ENDS: tuple[tuple[float, How], ...] = ((math.inf, "as it was"), (0.0, "all zeros"))
 SETTLED = Settled(Grid(0.005))  # the grids are for running statistics, which are not trained
 
 
@@ -87,13 +91,12 @@ class Compressed:
 
         verdict = f"misses {self.target} by {self.misses:g}" if self.misses else f"meets {self.target}"
         table = Table(title=f"{self.path.name}: {verdict}")
-        for label in ("", "price", "bytes", "times smaller", "score", "drop"):
+        for label in ("", "bytes", "times smaller", "score", "drop"):
             table.add_column(label, justify="right" if label else "left")
-        for attempt in sorted(self.attempts, key=lambda attempt: (attempt.trained, attempt.price)):
+        for attempt in sorted(self.attempts, key=lambda attempt: (attempt.how, attempt.price)):
             smaller, drop = self.dense_bytes / attempt.n_bytes, self.score - attempt.score
             row = (
-                attempt.how,
-                f"{attempt.price:.4g}",
+                attempt.label,
                 f"{attempt.n_bytes:,}",
                 f"{smaller:.1f}",
                 f"{attempt.score:.4f}",
@@ -139,29 +142,33 @@ def compress(
     score, _ = work.judged(copy.deepcopy(model).eval())
     attempts = kept.attempts()
 
-    def searched(search: Search, write: Callable[[float, Path], None], trained: bool) -> None:
-        while True:
-            price = target.next_price([t for t in attempts if t.trained == trained], score, search)
-            if price is None:
-                return
-            written = kept.file(price, trained)
-            write(price, written)
-            attempts.append(work.tried(price, written, trained))
-            kept.write(attempts)
-            on_attempt(attempts[-1])
+    def tried(price: float, write: Callable[[float, Path], None], how: How) -> None:
+        written = kept.file(price, how)
+        write(price, written)
+        attempts.append(work.tried(price, written, how))
+        kept.write(attempts)
+        on_attempt(attempts[-1])
 
-    searched(work.search(), work.round, trained=False)
+    def searched(search: Search, write: Callable[[float, Path], None], how: How) -> None:
+        while (price := target.next_price([t for t in attempts if t.how == how], score, search)) is not None:
+            tried(price, write, how)
+
+    for price, how in _ENDS[len(attempts) :]:
+        tried(price, work.end, how)
+    searched(work.search(), work.round, "rounded")
     if finetune is not None:
-        best = target.best([t for t in attempts if not t.trained], score)
+        first = target.to_train([t for t in attempts if t.how != "trained"], score)
 
         def tune(price: float, written: Path) -> None:
-            above = min((t for t in attempts if t.trained and t.price > price), key=_price, default=best)
-            work.train(price, finetune, kept.file(above.price, above.trained), written)
+            above = min(
+                (t for t in attempts if t.how == "trained" and t.price > price), key=_price, default=first
+            )
+            work.train(price, finetune, kept.file(above.price, above.how), written)
 
-        searched(Search(FIRST_OF_TRAINING, TRAINING), tune, trained=True)
+        searched(Search(FIRST_OF_TRAINING, TRAINING), tune, "trained")
     chosen = target.best(attempts, score)
     with atomic(path) as file:
-        file.write(kept.file(chosen.price, chosen.trained).read_bytes())
+        file.write(kept.file(chosen.price, chosen.how).read_bytes())
     kept.remove()
     return Compressed(Path(path), chosen, _n_bytes(model), score, target, tuple(attempts))
 
@@ -184,6 +191,13 @@ class _Work:
         sizes = [weight.numel() for weight in tensors(self.model).values()]
         return Search(70.0 * max(sizes, default=1), ROUNDING)
 
+    def end(self, price: float, written: Path) -> None:
+        """The network exactly, at an infinite price, or with zeros for all its numbers."""
+        network = copy.deepcopy(self.model)
+        if price == 0:
+            network.load_state_dict({name: torch.zeros_like(t) for name, t in network.state_dict().items()})
+        _save(network, written, Plan(), None)
+
     def round(self, price: float, written: Path) -> None:
         """All floats, the norms' included, at a price of their layers' output errors."""
         _save(self.model, written, Plan(), RateLoss(price, evidence=self.evidence))
@@ -201,10 +215,10 @@ class _Work:
         train(model, self.data, training, [rule])
         _save_cut(model.cpu().eval(), plan, next(iter(self.data))[0], written)
 
-    def tried(self, price: float, file: Path, trained: bool) -> Attempt:
+    def tried(self, price: float, file: Path, how: How) -> Attempt:
         """The file, decoded and judged."""
         score, bits = self.judged(load(file, into=copy.deepcopy(self.model)).eval())
-        return Attempt(price, file.stat().st_size, score, bits, trained)
+        return Attempt(price, file.stat().st_size, score, bits, how)
 
     def judged(self, network: nn.Module) -> tuple[float, float]:
         """A network's score, and the bits of the data's labels where the target asks for them."""
@@ -230,7 +244,7 @@ def _save_cut(model: nn.Module, plan: Plan, inputs: Tensor, path: Path) -> None:
     other.unlink(missing_ok=True)
 
 
-def _save(model: nn.Module, path: Path, plan: Plan, quantizer: Quantizer = SETTLED) -> int:
+def _save(model: nn.Module, path: Path, plan: Plan, quantizer: Quantizer | None = SETTLED) -> int:
     state = unwrap(model).state_dict()
     floats = [name for name, tensor in state.items() if tensor.is_floating_point()]
     return save(state, path, quantizer, include=floats, plan=plan or None)
@@ -268,8 +282,8 @@ class _Kept:
         with atomic(self._list) as file:
             file.write(json.dumps(kept, indent=2).encode())
 
-    def file(self, price: float, trained: bool) -> Path:
-        return self.folder / f"{'trained' if trained else 'rounded'}-{price!r}.lac"
+    def file(self, price: float, how: How) -> Path:
+        return self.folder / f"{how}-{price!r}.lac"
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)

@@ -10,8 +10,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 MOST_ATTEMPTS = 20
+WORTHWHILE = 0.95  # of the fewest bits in all: a longer file saves no more than the data's bits
+How: TypeAlias = Literal["as it was", "all zeros", "rounded", "trained"]
 
 
 @dataclass(frozen=True)
@@ -19,23 +22,24 @@ class Attempt:
     """A file that was written, decoded and judged.
 
     Attributes:
-        price: bits of file that a unit of loss was worth.
+        price: bits of file that a unit of loss was worth: infinitely many for the network as it was, none for
+            all zeros.
         n_bytes: the file's length.
         score: what `evaluate` said of the network that the file decodes to.
         data_bits: what that network takes to code the data's labels; 0 where that was not asked for.
-        trained: whether it was trained under the code, or only rounded: prices are in different units.
+        how: it came about; prices of rounding and of training are in different units.
     """
 
     price: float
     n_bytes: int
     score: float
     data_bits: float = 0.0
-    trained: bool = False
+    how: How = "rounded"
 
     @property
-    def how(self) -> str:
-        """In a word, how it came about."""
-        return "trained" if self.trained else "rounded"
+    def label(self) -> str:
+        """How it came about, and the price if there was one."""
+        return f"{self.how}, price {self.price:.4g}" if 0 < self.price < math.inf else self.how
 
     @property
     def total_bits(self) -> float:
@@ -66,6 +70,12 @@ class Target(ABC):
     def next_price(self, attempts: Sequence[Attempt], score: float, search: Search) -> float | None:
         """The price to try next; None when the search is over."""
 
+    def to_train(self, attempts: Sequence[Attempt], score: float) -> Attempt:
+        """The best one to train from: of those that keep half of what sets the network apart from zeros."""
+        nothing = min(attempts, key=lambda attempt: attempt.price).score
+        alive = [attempt for attempt in attempts if 2 * attempt.score >= score + nothing]
+        return self.best(alive or attempts, score)
+
     def best(self, attempts: Sequence[Attempt], score: float) -> Attempt:
         """The one that meets the target at the least cost; if none meets it, the one that misses it least."""
         return min(attempts, key=lambda attempt: (max(self.misses(attempt, score), 0.0), self.cost(attempt)))
@@ -85,20 +95,24 @@ class Shortest(Target):
         return attempt.total_bits
 
     def next_price(self, attempts: Sequence[Attempt], score: float, search: Search) -> float | None:
-        """Towards the least total: beyond the ends by factors of four, then between neighbours."""
+        """Up as long as a longer file may pay, down as long as a shorter one does; then between neighbours.
+
+        Coming from good networks: labels given a badly rounded one can cost more than given none.
+        """
         del score
         if not attempts:
             return search.first
         ordered = sorted(attempts, key=lambda attempt: attempt.price)
         at = min(range(len(ordered)), key=lambda i: ordered[i].total_bits)
-        price = ordered[at].price
+        price, last = ordered[at].price, ordered[-1]
         if len(attempts) >= MOST_ATTEMPTS:
             return None
+        if 8 * last.n_bytes < WORTHWHILE * ordered[at].total_bits:
+            return last.price * 4
         if at == 0:  # no network is shorter than one of zeros
             return price / 4 if len(attempts) == 1 or ordered[0].n_bytes < ordered[1].n_bytes else None
-        if at == len(ordered) - 1:
-            return price * 4
-        below, above = price / ordered[at - 1].price, ordered[at + 1].price / price
+        below = price / ordered[at - 1].price
+        above = ordered[at + 1].price / price if at < len(ordered) - 1 else 1.0
         if max(below, above) <= search.ratio**2:
             return None
         return price * math.sqrt(above) if above >= below else price / math.sqrt(below)

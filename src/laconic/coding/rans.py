@@ -7,8 +7,8 @@ addition to the words' index. `docs/format.md` is the specification.
 
 Each class of rows and columns has its own table. Decoding looks up what a slot's symbol is and what the state
 becomes, in tables of M entries. Encoding divides x by a frequency f ≤ 2^s through a reciprocal (Granlund &
-Montgomery 1994): ⌊x/f⌋ is ⌊x·r/2^(32 + s)⌋ for r = ⌈2^(32 + s)/f⌉, since x < f·2^(32 − P) and s ≤ P; and x·r has
-64 bits.
+Montgomery 1994): ⌊x/f⌋ is ⌊x·r/2^(32 + s)⌋ for r = ⌈2^(32 + s)/f⌉, since x < f·2^(32 − P) and s ≤ P; and x·r
+has 64 bits.
 """
 
 from __future__ import annotations
