@@ -3,8 +3,8 @@
 The network is observed on the data, and rounded by bits against each layer's output error (`RateLoss`) at a
 price, pruning being its zero. If it may be fine-tuned, a rounded one is trained under the code at ever lower
 prices (`Shorten`), each training beginning where the one at the next higher price ended. The prices are
-searched for. Every attempt is a file that was written, decoded and judged. Two need no search: the network as it
-was, so that what it meets is always met, and grids that it is on are kept; and all zeros.
+searched for. Every attempt is a file that was written, decoded and judged. Two need no search: the network as
+it was, so that what it meets is always met, and grids that it is on are kept; and all zeros.
 """
 
 from __future__ import annotations
