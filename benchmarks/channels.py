@@ -26,8 +26,8 @@ from laconic import Coupled, Plan, Pruner, Rates, Tensor
 
 SEEDS = (0, 1, 2)
 N_IMAGES, EPOCHS, LEARNING_RATE = 1024, 10, 0.05
-# What stays of a block's channels; of all others, half. Chosen by how far the outputs for 4 000 training images
-# move; widths are multiples of 4, which convolutions are fast with. The peer's are the same.
+# What stays of a block's channels; of all others, half. Chosen by how far the outputs for 4 000 images of the
+# training set move; widths are multiples of 4, which convolutions are fast with. The peer's are the same.
 RATES = {"layer1.0": 0.25, "layer3.0": 0.75}
 OTHERWISE = 0.5
 REPETITIONS = 60
