@@ -14,7 +14,7 @@ from laconic.codec import Form, Method
 from laconic.coding import stream
 from laconic.coding.bits import Cursor
 from laconic.file import container
-from laconic.file.writer import assemble, spooled
+from laconic.file.writer import drafted
 from laconic.steps import N_STEP_BYTES
 
 Integers = Mapping[str, NDArray[np.int32]]
@@ -22,11 +22,11 @@ Integers = Mapping[str, NDArray[np.int32]]
 
 def write(path: Path, integers: Integers, steps: Mapping[str, float]) -> int:
     """Write float32 tensors, `integers` times their `steps` (bfloat16 numbers); the file's length."""
-    with spooled(path, None) as spool:
+    with drafted(path, None) as draft:
         for name, q in integers.items():
             form, chunk = _chunk(name, q, steps[name])
-            spool.append(form, [chunk])
-        return assemble(path, spool, {}, {})
+            draft.append(form, [chunk])
+        return draft.finish({}, {})
 
 
 def _chunk(name: str, q: NDArray[np.int32], step: float) -> tuple[Form, bytes]:

@@ -94,10 +94,16 @@ def contents(entry, entries):
 
 
 def directory(data):
-    source = Bytes(data)
-    check(source.take(4) == b"\x89LAC" and source.uint(1) == 1, "magic or version")
-    lines = Bytes(source.take(source.varint()))
-    check(zlib.crc32(data[: source.at]) == source.uint(4), "the directory's checksum")
+    check(data[:5] == b"\x89LAC\1", "magic or version")
+    length = Bytes(data[5:-4][::-1][:9])
+    end = len(data) - 4
+    begin = end - length.varint() - length.at
+    check(begin >= 5, "a directory longer than the file")
+    check(
+        zlib.crc32(data[:5] + data[begin:end]) == int.from_bytes(data[end:], "little"),
+        "the directory's checksum",
+    )
+    chunks, lines = Bytes(data[5:begin]), Bytes(data[begin : end - length.at])
     entries, previous = [], b""
     for _ in range(lines.varint()):
         previous = lines.name(previous)
@@ -111,8 +117,8 @@ def directory(data):
     check(len({entry.name for entry in entries}) == len(entries), "a name twice")
     for entry in entries:
         if entry.checksum is not None:
-            entry.chunk = source.take(entry.n_chunk_bytes)
-    check(not source.rest(), "bytes after the last chunk")
+            entry.chunk = chunks.take(entry.n_chunk_bytes)
+    check(not chunks.rest(), "bytes after the last chunk")
     return entries
 
 

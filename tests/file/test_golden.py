@@ -25,7 +25,7 @@ from laconic.coding.prediction import Predictor
 from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
 from laconic.coding.tables import Formula
 from laconic.file import container
-from laconic.file.writer import assemble, spooled
+from laconic.file.writer import drafted
 from laconic.steps import N_STEP_BYTES
 
 FOLDER = Path(__file__).parent / "golden"
@@ -211,9 +211,9 @@ def write(name, path):
     writer, q = INTEGERS[name]
     form = Form("w", torch.float32, q.shape, Method.GRID)
     step = b"\x80\x3e"  # a quarter
-    with spooled(path, None) as spool:
-        spool.append(form, [step + writer(q.ravel(), form.n_rows, form.n_kernel)])
-        assemble(path, spool, {}, {})
+    with drafted(path, None) as draft:
+        draft.append(form, [step + writer(q.ravel(), form.n_rows, form.n_kernel)])
+        draft.finish({}, {})
 
 
 def digest(tensors):

@@ -12,6 +12,7 @@ from torch import nn
 import laconic
 from file.test_golden import FOLDER
 from fuzz import surgeon
+from fuzz.surgeon import seal
 from laconic.codec import DTYPES
 from laconic.coding import adaptive
 from laconic.coding.bits import varint, zigzag
@@ -89,7 +90,9 @@ def mutate(data, rng):
     if kind == 1:
         return bytes(data) + rng.randbytes(rng.randint(1, 9))
     for _ in range(rng.choice([1, 1, 2, 8])):
-        at = rng.randrange(len(data)) if rng.random() < 0.5 else rng.randrange(min(80, len(data)))
+        at = rng.randrange(len(data))
+        if rng.random() < 0.5:  # in the directory
+            at = len(data) - 1 - rng.randrange(min(80, len(data)))
         if kind == 2:
             data[at] ^= 1 << rng.randrange(8)
         elif kind == 3:
@@ -106,18 +109,15 @@ def mutate(data, rng):
 def reseal(data):
     """Recompute both kinds of checksum, as an attacker would, where the directory still parses."""
     try:
-        source = container.Cursor(data[5:], "mutant")
-        n_directory = source.varint()
-        end = 5 + source.at + n_directory
-        head, chunks = data[:end], data[end + 4 :]
-        entries = container._entries(container.Cursor(head[5 + source.at :], "d"), 0, len(chunks))
+        chunks, directory = surgeon.divided(data)
+        entries = container._entries(container.Cursor(directory, "d"), 0, len(chunks))
     except LaconicError:
         return data
     for entry in entries.values():
-        if entry.n_bytes_behind:
+        if entry.n_bytes_before:
             chunk = chunks[entry.offset : entry.offset + entry.n_chunk_bytes]
-            head = head.replace(entry.checksum.to_bytes(4, "little"), zlib.crc32(chunk).to_bytes(4, "little"), 1)  # fmt: skip
-    return head + zlib.crc32(head).to_bytes(4, "little") + chunks
+            directory = directory.replace(entry.checksum.to_bytes(4, "little"), zlib.crc32(chunk).to_bytes(4, "little"), 1)  # fmt: skip
+    return seal(directory, chunks)
 
 
 def check(path, data, truth=None):
@@ -180,11 +180,6 @@ def test_mutated_plans_with_honest_checksums_cut_a_model_or_leave_it_alone(origi
     assert outcomes == {"cut", "FormatError", "MismatchError"}
 
 
-def seal(directory, chunks=b"", version=1):
-    head = container.MAGIC + bytes([version]) + varint(len(directory)) + directory
-    return head + zlib.crc32(head).to_bytes(4, "little") + chunks
-
-
 def entry(name=b"w", form=0, shape=(2,), chunk=b"", shared=0):
     shape = varint(len(shape)) + b"".join(map(varint, shape))
     begun, _ = surgeon.placed(chunk)
@@ -197,14 +192,14 @@ CRAFTED = {
     "empty": (b"", FormatError, "expected a .lac file"),
     "foreign": (b"PK\3\4" + bytes(50), FormatError, "expected a .lac file"),
     "newer": (seal(b"\0", version=9), UnsupportedError, "version 9"),
-    "directory beyond the end": (container.MAGIC + b"\1" + varint(1 << 60) + bytes(9), FormatError, "truncated"),
+    "directory beyond the end": (container.HEAD + bytes(9) + varint(1 << 60)[::-1] + bytes(4), FormatError, "cut short"),
     "more entries than bytes": (seal(varint(1 << 60)), FormatError, "more bytes"),
     "trailing bytes": (seal(b"\1" + entry(chunk=EIGHT), b"\0"), FormatError, "describes"),
     "missing chunk": (seal(b"\1" + entry(shape=(20,), chunk=EIGHTY)), FormatError, "describes"),
     "a damaged chunk": (seal(b"\1" + entry(shape=(20,), chunk=EIGHTY), EIGHTY[1:] + b"\1"), FormatError, "w: expected checksum"),
     "half a checksum": (seal(b"\1" + entry(shape=(20,), chunk=EIGHTY)[:-2]), FormatError, "4 more bytes"),
     "a chunk beyond the directory": (seal(b"\1" + entry(chunk=EIGHT)[:-1], b"\0"), FormatError, "8 more bytes"),
-    "a small chunk behind its checksum": (seal(b"\1" + entry(chunk=EIGHT)[:-4], EIGHT), FormatError, "8 more bytes"),
+    "a small chunk before its checksum": (seal(b"\1" + entry(chunk=EIGHT)[:-4], EIGHT), FormatError, "8 more bytes"),
     "bytes after the entries": (seal(b"\0\0"), FormatError, "directory's end"),
     "a name twice": (seal(b"\2" + 2 * entry(chunk=EIGHT)), FormatError, "twice"),
     "no name": (seal(b"\1" + entry(b"")), FormatError, "a name of 1 to"),
@@ -233,8 +228,8 @@ CRAFTED = {
 def of_one(*parts, form=0x10, shape=(3, 2)):
     """A file of one tensor, whose chunk is `parts`."""
     chunk = b"".join(parts)
-    _, behind = surgeon.placed(chunk)
-    return seal(b"\1" + entry(form=form, shape=shape, chunk=chunk), behind)
+    _, before = surgeon.placed(chunk)
+    return seal(b"\1" + entry(form=form, shape=shape, chunk=chunk), before)
 
 
 def planes(chunk, form=0x40, shape=(2,)):

@@ -183,7 +183,7 @@ def test_small_chunks_stand_in_the_directory_and_cost_no_checksum(path):
         n_bytes = laconic.save({"w": values, "z": torch.tensor(True)}, path, quantizer=None)
         with laconic.Reader(path) as reader:
             entry = reader.entries["w"]
-            assert (entry.n_chunk_bytes, entry.n_bytes_behind) == (n_elements, 0 if inline else n_elements)
+            assert (entry.n_chunk_bytes, entry.n_bytes_before) == (n_elements, 0 if inline else n_elements)
             assert entry.n_entry_bytes == (7 if inline else 11)
             assert reader.chunk(entry) == bytes(values.tolist())
         assert laconic.describe(path).model_bits == 8 * n_bytes

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -116,7 +117,8 @@ def test_only_what_is_asked_for_is_decoded(sharded, tmp_path, capsys):
     packed, back = tmp_path / "m.lac", tmp_path / "back.safetensors"
     run(capsys, "compress", sharded, "-o", packed, "--lossless")
     whole = bytearray(packed.read_bytes())
-    whole[-9] ^= 1  # in the last tensor
+    with laconic.Reader(packed) as reader:
+        whole[list(reader.entries.values())[-1].offset] ^= 1
     packed.write_bytes(whole)
     only = ["--only", r"re:layers\.[12]\.", "--only", "layers.4"]
     assert run(capsys, "decompress", packed, "-o", back, *only)[0] == 0
@@ -157,51 +159,75 @@ class Interrupted(dict):
         return super().__getitem__(name)
 
 
-def test_an_interrupted_file_goes_on(tmp_path):
+@pytest.fixture
+def interrupted(tmp_path):
+    """What a save that was interrupted left: a draft, and its journal; each with its bytes."""
+
+    def left(tensors, n_read):
+        with pytest.raises(KeyboardInterrupt):
+            laconic.save(Interrupted(tensors, n_read), tmp_path / "m.lac", None, work=Work(1, resume="input"))
+        return {
+            path: path.read_bytes() for path in (tmp_path / "m.lac.part", tmp_path / "m.lac.part.journal")
+        }
+
+    return left
+
+
+def test_an_interrupted_file_goes_on(interrupted, tmp_path):
     whole, path = tmp_path / "whole.lac", tmp_path / "m.lac"
     laconic.save(state(), whole, None)
-    work = Work(1, resume="input")
-    with pytest.raises(KeyboardInterrupt):
-        laconic.save(Interrupted(state(), 4), path, None, work=work)
-    part = tmp_path / "m.lac.part"
-    kept = part.read_bytes()
-    for cut in (0, 1, 700):  # kill -9 may leave half a record
-        part.write_bytes(kept[: len(kept) - cut])
+    part, journal = kept = interrupted(state(), 4)
+    for damaged, cut in ((part, 0), (part, 1), (part, 700), (journal, 1)):  # kill -9 may leave half a record
+        for file, data in kept.items():
+            file.write_bytes(data[: len(data) - cut * (file == damaged)])
         again = Interrupted(state(), 2 + (cut > 0))
-        laconic.save(again, path, None, work=work)
+        laconic.save(again, path, None, work=Work(1, resume="input"))
         assert again.left == 0, "only what was not finished is read again"
         assert path.read_bytes() == whole.read_bytes()
-        assert not part.exists()
+        assert not part.exists() and not journal.exists()
 
 
-def test_small_tensors_go_on_as_well(tmp_path):
+def test_small_tensors_go_on_as_well(interrupted, tmp_path):
     """Their chunks are in the record's line."""
     tensors = {f"t{i}": tensor_of(torch.float32, (5 + 7 * i,), "noise", seed=i) for i in range(4)}
-    whole, path, part = tmp_path / "whole.lac", tmp_path / "m.lac", tmp_path / "m.lac.part"
+    whole, path = tmp_path / "whole.lac", tmp_path / "m.lac"
     laconic.save(tensors, whole, None)
-    work = Work(1, resume="input")
-    with pytest.raises(KeyboardInterrupt):
-        laconic.save(Interrupted(tensors, 3), path, None, work=work)
-    kept = part.read_bytes()
+    _, journal = kept = interrupted(tensors, 3)
     for cut in (0, 1):
-        part.write_bytes(kept[: len(kept) - cut])
+        for file, data in kept.items():
+            file.write_bytes(data[: len(data) - cut * (file == journal)])
         again = Interrupted(tensors, 1 + cut)
-        laconic.save(again, path, None, work=work)
+        laconic.save(again, path, None, work=Work(1, resume="input"))
         assert again.left == 0
         assert path.read_bytes() == whole.read_bytes()
 
 
-def test_damaged_records_are_coded_again(tmp_path):
-    path, part = tmp_path / "m.lac", tmp_path / "m.lac.part"
-    with pytest.raises(KeyboardInterrupt):
-        laconic.save(Interrupted(state(), 4), path, None, work=Work(1, resume="input"))
-    kept = part.read_bytes()
-    for at in range(41, len(kept), 997):
-        damaged = bytearray(kept)
-        damaged[at] ^= 64
-        part.write_bytes(damaged)
-        laconic.save(state(), path, None, work=Work(1, resume="input"))
-        assert equal(laconic.load(path), state())
+def test_damaged_records_are_coded_again(interrupted, tmp_path):
+    path = tmp_path / "m.lac"
+    part, journal = kept = interrupted(state(), 4)
+    for damaged, begin, step in ((part, 0, 997), (journal, 40, 7)):
+        for at in range(begin, len(kept[damaged]), step):
+            for file, data in kept.items():
+                file.write_bytes(data)
+            changed = bytearray(kept[damaged])
+            changed[at] ^= 64
+            damaged.write_bytes(changed)
+            laconic.save(state(), path, None, work=Work(1, resume="input"))
+            assert equal(laconic.load(path), state())
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_half_of_what_was_left(left, interrupted, tmp_path):
+    """A draft without its journal may be anyone's; a journal without its draft is what a crash leaves."""
+    files = list(interrupted(state(), 4))
+    files[1 - left].unlink()
+    save = partial(laconic.save, state(), tmp_path / "m.lac", None, work=Work(1, resume="input"))
+    if left == 0:
+        with pytest.raises(MismatchError, match="remove it to start anew"):
+            save()
+    else:
+        save()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["m.lac"]
 
 
 def test_other_options_or_input_do_not_go_on(tmp_path):

@@ -10,12 +10,16 @@ from laconic.coding.bits import Cursor, varint
 from laconic.file import container
 
 
+def divided(data):
+    """The chunks before the directory, and the directory."""
+    length = Cursor(data[:-4][::-1], "file")
+    begin = len(data) - 4 - length.varint() - length.at
+    return data[5:begin], data[begin : -4 - length.at]
+
+
 def dissect(data):
     """Pairs of a directory's line, up to its chunk's length, and the chunk; None if tied."""
-    source = Cursor(data[5:], "file")
-    directory = bytes(source.take(source.varint()))
-    source.take(4)
-    chunks = bytes(source.take(len(source)))
+    chunks, directory = divided(data)
     parts, at = [], len(varint(directory[0]))
     for entry in container._entries(Cursor(directory, "directory"), 0, len(chunks)).values():
         line = directory[at : at + entry.n_entry_bytes]
@@ -32,26 +36,27 @@ def dissect(data):
 
 
 def assemble(parts):
-    directory, behind = varint(len(parts)), b""
+    directory, chunks = varint(len(parts)), b""
     for line, chunk in parts:
         directory += line
         if chunk is not None:
-            begun, followed = placed(chunk)
-            directory, behind = directory + begun, behind + followed
-    return seal(directory, behind)
+            inside, before = placed(chunk)
+            directory, chunks = directory + inside, chunks + before
+    return seal(directory, chunks)
 
 
 def placed(chunk):
-    """What the directory has of a chunk, and what follows it."""
+    """What the directory has of a chunk, and what lies before it."""
     n_bytes = varint(len(chunk))
     if len(chunk) <= container.MOST_INLINE_BYTES:
         return n_bytes + chunk, b""
     return n_bytes + zlib.crc32(chunk).to_bytes(4, "little"), chunk
 
 
-def seal(directory, chunks):
-    head = container.MAGIC + bytes([container.VERSION]) + varint(len(directory)) + directory
-    return head + zlib.crc32(head).to_bytes(4, "little") + chunks
+def seal(directory, chunks=b"", version=container.VERSION):
+    """A file with any directory."""
+    head, end = container.MAGIC + bytes([version]), directory + varint(len(directory))[::-1]
+    return head + chunks + end + zlib.crc32(head + end).to_bytes(4, "little")
 
 
 def mutated(data, change, rng):

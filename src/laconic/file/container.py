@@ -1,4 +1,4 @@
-"""The container: magic, version, directory, chunks, checksums. `docs/format.md` is its specification.
+"""The container: magic, version, chunks, directory, checksums. `docs/format.md` is its specification.
 
 A file is checked before it is believed: lengths against the bytes that are there, checksums before
 contents, and the memory that decoding needs against a limit before anything is allocated.
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bits import LONGEST_VARINT, Cursor, varint
 from laconic.errors import FormatError, LimitError, UnsupportedError
 from laconic.file import plans
 from laconic.file.names import read_name
@@ -23,8 +23,9 @@ from laconic.surgery.plan import Plan
 
 MAGIC = b"\x89LAC"
 VERSION = 1
+HEAD = MAGIC + bytes([VERSION])
 N_CHECKSUM_BYTES = 4
-MOST_INLINE_BYTES = 64  # of a chunk that stands in the directory; longer ones follow it
+MOST_INLINE_BYTES = 64  # of a chunk that stands in the directory; longer ones lie before it
 METHODS = tuple(method for method in Method if method is not Method.TIED)  # with a chunk
 NOTES = (Method.PARENT, Method.PLAN)  # entries that are no tensors, in this order, after all others
 NOTE_NAMES = {Method.PARENT: "@parent", Method.PLAN: "@plan"}
@@ -40,9 +41,9 @@ class Entry:
 
     Attributes:
         form: name, type, shape and method; for a tied tensor those of the one it shares.
-        offset: where the chunk begins in the file, if it follows the directory.
+        offset: where the chunk begins in the file, if it lies before the directory.
         n_chunk_bytes: its length.
-        checksum: its CRC-32, if it follows the directory.
+        checksum: its CRC-32, if it lies before the directory.
         tied_to: the name of the entry that holds the tensor, if it is another one.
         n_entry_bytes: length of this line, without its chunk.
         unknown: why this version cannot decode the tensor, if it cannot.
@@ -59,8 +60,8 @@ class Entry:
     chunk: bytes | None = None
 
     @property
-    def n_bytes_behind(self) -> int:
-        """How many bytes behind the directory are this entry's."""
+    def n_bytes_before(self) -> int:
+        """How many bytes before the directory are this entry's."""
         return self.n_chunk_bytes if self.chunk is None else 0
 
 
@@ -169,19 +170,24 @@ class Reader:
         if head[len(MAGIC) :] != bytes([VERSION]):
             found = f"version {head[-1]}" if len(head) > len(MAGIC) else "its end"
             raise UnsupportedError(f"{self.path}: expected version {VERSION}, found {found}")
-        length = self._file.read(9)
-        outer = Cursor(length, f"{self.path}: header")
-        n_directory = outer.varint()
-        begin = len(head) + outer.at
-        end = begin + n_directory + N_CHECKSUM_BYTES
-        if end > self.n_bytes:
-            raise FormatError(f"{self.path}: truncated: {end:,} bytes of directory, {self.n_bytes:,} in all")
+        self._file.seek(max(len(head), self.n_bytes - N_CHECKSUM_BYTES - LONGEST_VARINT))
+        tail = self._file.read()
+        length = Cursor(tail[:-N_CHECKSUM_BYTES][::-1], f"{self.path}: the directory's length, at its end")
+        n_directory = length.varint()
+        begin = self.n_bytes - N_CHECKSUM_BYTES - length.at - n_directory
+        if begin < len(head):
+            raise FormatError(
+                f"{self.path}: a directory of {n_directory:,} bytes in a file of {self.n_bytes:,}: the file is "
+                "damaged or cut short"
+            )
         self._file.seek(begin)
-        directory = self._file.read(n_directory)
-        checksum = int.from_bytes(self._file.read(N_CHECKSUM_BYTES), "little")
-        if zlib.crc32(head + length[: outer.at] + directory) != checksum:
-            raise FormatError(f"{self.path}: the directory's checksum does not match: the file is damaged")
-        return _entries(Cursor(directory, f"{self.path}: directory"), end, self.n_bytes)
+        checked = self._file.read(n_directory + length.at)
+        checksum = int.from_bytes(tail[-N_CHECKSUM_BYTES:], "little")
+        if zlib.crc32(head + checked) != checksum:
+            raise FormatError(
+                f"{self.path}: the directory's checksum does not match: the file is damaged or cut short"
+            )
+        return _entries(Cursor(checked[:n_directory], f"{self.path}: directory"), len(head), begin)
 
     def close(self) -> None:
         """Close the file."""
@@ -194,7 +200,8 @@ class Reader:
         self.close()
 
 
-def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]:
+def _entries(source: Cursor, offset: int, end: int) -> dict[str, Entry]:
+    """The lines of a directory whose chunks lie from `offset` to `end`."""
     entries: dict[str, Entry] = {}
     by_index: list[Entry] = []
     previous = b""
@@ -208,13 +215,13 @@ def _entries(source: Cursor, offset: int, n_file_bytes: int) -> dict[str, Entry]
         entry = read_entry(source, name, (begin, offset), by_index)
         if last in NOTES and (last is Method.PLAN or entry.form.method is not Method.PLAN):
             raise source.error("the plan as the last entry, after any parent", f"{name!r} after it")
-        offset += entry.n_bytes_behind
+        offset += entry.n_bytes_before
         by_index.append(entry)
         entries[name] = entry
     if len(source):
         raise source.error("the directory's end", f"{len(source)} more bytes")
-    if offset != n_file_bytes:
-        raise FormatError(f"{source.place}: describes {offset:,} bytes, the file has {n_file_bytes:,}")
+    if offset != end:
+        raise FormatError(f"{source.place}: describes {offset:,} bytes, the file has {end:,} before it")
     return entries
 
 

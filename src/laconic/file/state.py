@@ -83,18 +83,17 @@ def save(
         key = hashlib.sha256(repr((container.VERSION, options)).encode()).digest()
 
     work = work.for_bytes(sum(own.values()))
-    with writer.spooled(path, key) as spool, work.blocks() as run:
+    with writer.drafted(path, key) as draft, work.blocks() as run:
 
         def encode(name: str) -> tuple[codec.Form, Pieces]:
             return codec.encode(name, state[name], rounders.get(name), parent and parent.get(name), run)
 
-        for entry in spool.stored:
+        for entry in draft.stored:
             work.done(own.pop(entry.form.name))
         for form, pieces in work.in_order(encode, own.items(), max(own.values(), default=0)):
-            spool.append(form, pieces)
+            draft.append(form, pieces)
             del pieces  # before the next is waited for
-        notes = writer.notes(plan, parent and parent.digest, spool)
-        return writer.assemble(path, spool, tied, notes)
+        return draft.finish(tied, writer.notes(plan, parent and parent.digest, draft))
 
 
 def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:

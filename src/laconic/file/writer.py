@@ -1,18 +1,16 @@
-"""Writing a file: chunks go to a spool as they come, and into or behind their directory at the end.
+"""Writing a file: chunks as they come, their directory behind them.
 
-The spool is a journal: a digest of what is being written, then for each tensor its name and its line of the
-directory, their checksum, and its chunk, if the line does not hold it. What a killed process left is whole up
-to some record; a spool opened again under the same digest drops the rest and goes on.
+A draft that outlives interruptions has a journal beside it: a digest of what is being written, then for each
+tensor its name and its line of the directory, and their checksum. What a killed process left is whole up to some
+record; a draft opened again under the same digest drops the rest and goes on.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 import zlib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,11 +19,10 @@ from laconic.coding.bits import Cursor, Pieces, varint
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plans
 from laconic.file.container import (
-    MAGIC,
+    HEAD,
     MOST_INLINE_BYTES,
     N_CHECKSUM_BYTES,
     NOTE_NAMES,
-    VERSION,
     Entry,
     line,
     read_entry,
@@ -38,154 +35,160 @@ JOURNAL = b"\x89LACpart"
 N_COPY_BYTES = 1 << 20
 
 
-class Spool:
-    """Tensors on their way into a file.
+class Draft:
+    """A file in the making.
 
     Attributes:
-        stored: what is finished, in order.
+        stored: the tensors that are in it, in order.
     """
 
-    def __init__(self, file: BinaryIO, digest: bytes, place: str) -> None:
+    def __init__(self, file: BinaryIO, journal: BinaryIO | None = None) -> None:
         self._file = file
-        self._place = place
+        self._journal = journal
         self.stored: list[Entry] = []
-        if file.seek(0, os.SEEK_END):
-            self._recover(JOURNAL + digest)
-        else:
-            file.write(JOURNAL + digest)
+        if file.tell() == 0:
+            file.write(HEAD)
 
     def append(self, form: Form, pieces: Pieces) -> None:
         """Add a tensor, and hand it to the operating system."""
-        entry = _entry(form, pieces)
-        head = write_name(form.name.encode(), b"") + line(entry)
-        self._file.write(varint(len(head)) + head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little"))
-        offset = self._file.tell()
+        entry = _entry(form, pieces, self._file.tell())
         if entry.chunk is None:
             self._file.writelines(pieces)
-        self._file.flush()
-        self.stored.append(replace(entry, offset=offset))
+        if self._journal:
+            self._file.flush()
+            self._journal.write(_record(entry))
+            self._journal.flush()
+        self.stored.append(entry)
 
-    def copy_chunks(self, target: BinaryIO) -> None:
-        """Write all chunks that follow the directory to `target`, in order."""
+    def finish(self, tied: Mapping[str, str], notes: Mapping[Method, bytes]) -> int:
+        """Add `tied` (name → earlier name), notes and the directory; the file's length."""
+        names: dict[str, int] = {}
+        directory, previous = bytearray(), b""
         for entry in self.stored:
-            for block in self._blocks(entry):
-                target.write(block)
-
-    def _blocks(self, entry: Entry) -> Generator[bytes]:
-        self._file.seek(entry.offset)
-        for begin in range(0, entry.n_bytes_behind, N_COPY_BYTES):
-            yield self._file.read(min(N_COPY_BYTES, entry.n_bytes_behind - begin))
-
-    def _recover(self, head: bytes) -> None:
-        self._file.seek(0)
-        if self._file.read(len(head)) != head:
-            raise MismatchError(
-                f"{self._place}: expected what the same input and options left, found another's; "
-                "remove it to start anew"
-            )
-        end = len(head)
-        while entry := self._next():
-            checksum = 0
-            for block in self._blocks(entry):
-                checksum = zlib.crc32(block, checksum)
-            if checksum != entry.checksum:
-                break
-            self.stored.append(entry)
-            end = entry.offset + entry.n_bytes_behind
-        self._file.seek(end)
-        self._file.truncate()
-
-    def _next(self) -> Entry | None:
-        """The record at the file's position, if it is whole."""
-        begin = self._file.tell()
-        try:
-            source = Cursor(self._file.read(9), self._place)
-            n_head = source.varint()
-            self._file.seek(begin + source.at)
-            head = self._file.read(n_head)
-            checksum = int.from_bytes(self._file.read(N_CHECKSUM_BYTES), "little")
-            if len(head) != n_head or zlib.crc32(head) != checksum:
-                return None
-            inner = Cursor(head, self._place)
-            name = read_name(inner, b"").decode()
-            return read_entry(inner, name, (0, self._file.tell()), [])
-        except FormatError:
-            return None
+            names[entry.form.name] = len(names)
+            name = entry.form.name.encode()
+            directory += write_name(name, previous) + line(entry)
+            previous = name
+        for alias, original in tied.items():
+            name = alias.encode()
+            directory += write_name(name, previous) + bytes([Method.TIED << 4]) + varint(names[original])
+            previous = name
+        for method, chunk in notes.items():
+            note = NOTE_NAMES[method]
+            if note in names or note in tied:
+                what = method.name.lower()
+                raise UnsupportedError(f"{note}: a file with a {what} holds no tensor of this name")
+            entry = _entry(Form(note, DTYPES[0], (), method), [chunk], self._file.tell())
+            if entry.chunk is None:
+                self._file.write(chunk)
+            directory += write_name(note.encode(), previous) + line(entry)
+            previous = note.encode()
+        body = varint(len(names) + len(tied) + len(notes)) + directory
+        end = body + varint(len(body))[::-1]  # which is read from the file's end
+        self._file.write(end + zlib.crc32(HEAD + end).to_bytes(N_CHECKSUM_BYTES, "little"))
+        return self._file.tell()
 
 
-def _entry(form: Form, pieces: Pieces) -> Entry:
-    """The entry of a chunk, whose place is not known yet."""
+def _entry(form: Form, pieces: Pieces, offset: int) -> Entry:
     n_bytes = sum(map(len, pieces))
     if n_bytes <= MOST_INLINE_BYTES:
-        return Entry(form, 0, n_bytes, 0, None, 0, chunk=b"".join(pieces))
+        return Entry(form, offset, n_bytes, 0, None, 0, chunk=b"".join(pieces))
     checksum = 0
     for piece in pieces:
         checksum = zlib.crc32(piece, checksum)
-    return Entry(form, 0, n_bytes, checksum, None, 0)
+    return Entry(form, offset, n_bytes, checksum, None, 0)
+
+
+def _record(entry: Entry) -> bytes:
+    head = write_name(entry.form.name.encode(), b"") + line(entry)
+    return varint(len(head)) + head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little")
 
 
 @contextmanager
-def spooled(path: str | os.PathLike[str], digest: bytes | None) -> Generator[Spool]:
-    """A spool beside `path`: under a digest one that outlives an interruption, else one that does not.
+def drafted(path: str | os.PathLike[str], digest: bytes | None) -> Generator[Draft]:
+    """A draft that takes the name `path` once the block ends well: `finish` it there.
+
+    Under a digest it is `path` with ``.part`` until then, with its journal in ``.part.journal``, and outlives an
+    interruption; without, nothing is left of one.
 
     Raises:
         MismatchError: there is one of another digest.
     """
-    target = Path(path)
     if digest is None:
-        with tempfile.TemporaryFile(dir=target.parent) as file:
-            yield Spool(file, bytes(32), os.fspath(path))
+        with atomic(path) as file:
+            yield Draft(file)
         return
     part = Path(f"{os.fspath(path)}.part")
-    with part.open("r+b" if part.exists() else "w+b") as file:
-        spool = Spool(file, digest, os.fspath(part))
+    beside = part.with_name(f"{part.name}.journal")
+    with _opened(part, beside, digest) as (file, journal, stored):
+        draft = Draft(file, journal)
+        draft.stored += stored
         try:
-            yield spool
+            yield draft
         except BaseException:
-            if not spool.stored:
+            if not draft.stored:
                 part.unlink()
+                beside.unlink()
             raise
-    part.unlink()
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    beside.unlink()
 
 
-def assemble(
-    path: str | os.PathLike[str],
-    spool: Spool,
-    tied: Mapping[str, str],
-    notes: Mapping[Method, bytes],
-) -> int:
-    """Write the spool's tensors, `tied` (name → earlier name) and notes, atomically; the file's length."""
-    names: dict[str, int] = {}
-    directory, previous = bytearray(), b""
-    for entry in spool.stored:
-        names[entry.form.name] = len(names)
-        name = entry.form.name.encode()
-        directory += write_name(name, previous) + line(entry)
-        previous = name
-    for alias, original in tied.items():
-        name = alias.encode()
-        directory += write_name(name, previous) + bytes([Method.TIED << 4]) + varint(names[original])
-        previous = name
-    for method, chunk in notes.items():
-        note = NOTE_NAMES[method]
-        if note in names or note in tied:
-            what = method.name.lower()
-            raise UnsupportedError(f"{note}: a file with a {what} holds no tensor of this name")
-        entry = _entry(Form(note, DTYPES[0], (), method), [chunk])
-        directory += write_name(note.encode(), previous) + line(entry)
-        previous = note.encode()
-    count = varint(len(names) + len(tied) + len(notes))
-    head = MAGIC + bytes([VERSION]) + varint(len(count) + len(directory)) + count + directory
-    with atomic(path) as file:
-        file.write(head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little"))
-        spool.copy_chunks(file)
-        file.writelines(chunk for chunk in notes.values() if len(chunk) > MOST_INLINE_BYTES)
-        return file.tell()
+@contextmanager
+def _opened(part: Path, beside: Path, digest: bytes) -> Generator[tuple[BinaryIO, BinaryIO, list[Entry]]]:
+    """A draft and its journal, at the end of what is whole in them, and that."""
+    head = JOURNAL + digest
+    if part.exists() and not (beside.exists() and beside.read_bytes().startswith(head)):
+        raise MismatchError(
+            f"{part}: expected what the same input and options left, found another's; remove it to start anew"
+        )
+    if not part.exists():
+        beside.write_bytes(head)
+        part.write_bytes(b"")
+    with part.open("r+b") as file, beside.open("r+b") as journal:
+        stored, end = _recovered(file, Cursor(journal.read()[len(head) :], os.fspath(beside)))
+        journal.seek(len(head) + end)
+        journal.truncate()
+        file.seek(stored[-1].offset + stored[-1].n_bytes_before if stored else 0)
+        file.truncate()
+        yield file, journal, stored
 
 
-def notes(plan: Plan | None, parent: str | None, spool: Spool) -> dict[Method, bytes]:
+def _recovered(file: BinaryIO, records: Cursor) -> tuple[list[Entry], int]:
+    """The tensors whose records and chunks are whole, and where their records end."""
+    stored: list[Entry] = []
+    offset, end = len(HEAD), 0
+    begun = file.read(len(HEAD)) == HEAD
+    while begun and len(records):
+        try:
+            head = records.take(records.varint())
+            if zlib.crc32(head) != int.from_bytes(records.take(N_CHECKSUM_BYTES), "little"):
+                break
+            inner = Cursor(head, records.place)
+            entry = read_entry(inner, read_name(inner, b"").decode(), (0, offset), [])
+        except FormatError:
+            break
+        if _checksum(file, entry) != entry.checksum:
+            break
+        stored.append(entry)
+        offset, end = offset + entry.n_bytes_before, records.at
+    return stored, end
+
+
+def _checksum(file: BinaryIO, entry: Entry) -> int:
+    """Of the bytes that should be the entry's chunk."""
+    file.seek(entry.offset)
+    checksum = 0
+    for begin in range(0, entry.n_bytes_before, N_COPY_BYTES):
+        checksum = zlib.crc32(file.read(min(N_COPY_BYTES, entry.n_bytes_before - begin)), checksum)
+    return checksum
+
+
+def notes(plan: Plan | None, parent: str | None, draft: Draft) -> dict[Method, bytes]:
     """The notes of a file: its parent's digest, and a plan that cuts something."""
     found = {Method.PARENT: bytes.fromhex(parent)} if parent else {}
     if plan:
-        found[Method.PLAN] = plans.encode(plan, [entry.form for entry in spool.stored])
+        found[Method.PLAN] = plans.encode(plan, [entry.form for entry in draft.stored])
     return found
