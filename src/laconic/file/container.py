@@ -177,8 +177,8 @@ class Reader:
         begin = self.n_bytes - N_CHECKSUM_BYTES - length.at - n_directory
         if begin < len(head):
             raise FormatError(
-                f"{self.path}: a directory of {n_directory:,} bytes in a file of {self.n_bytes:,}: the file is "
-                "damaged or cut short"
+                f"{self.path}: a directory of {n_directory:,} bytes in a file of {self.n_bytes:,}: "
+                "the file is damaged or cut short"
             )
         self._file.seek(begin)
         checked = self._file.read(n_directory + length.at)

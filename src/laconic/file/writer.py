@@ -1,8 +1,8 @@
 """Writing a file: chunks as they come, their directory behind them.
 
 A draft that outlives interruptions has a journal beside it: a digest of what is being written, then for each
-tensor its name and its line of the directory, and their checksum. What a killed process left is whole up to some
-record; a draft opened again under the same digest drops the rest and goes on.
+tensor its name and its line of the directory, and their checksum. What a killed process left is whole up to
+some record; a draft opened again under the same digest drops the rest and goes on.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def _record(entry: Entry) -> bytes:
 def drafted(path: str | os.PathLike[str], digest: bytes | None) -> Generator[Draft]:
     """A draft that takes the name `path` once the block ends well: `finish` it there.
 
-    Under a digest it is `path` with ``.part`` until then, with its journal in ``.part.journal``, and outlives an
-    interruption; without, nothing is left of one.
+    Under a digest it is `path` with ``.part`` until then, has its journal in ``.part.journal``, and outlives
+    an interruption; without, nothing is left of one.
 
     Raises:
         MismatchError: there is one of another digest.
