@@ -3,7 +3,20 @@ import math
 
 import pytest
 
-from laconic import Schedule, cubic, exponential, geometric, linear, one_shot
+import laconic
+from laconic import (
+    Density,
+    DropAndGrow,
+    Gradual,
+    Proximal,
+    Schedule,
+    cubic,
+    exponential,
+    geometric,
+    linear,
+    one_shot,
+    zoo,
+)
 
 CURVES = [one_shot, linear, cubic, geometric, exponential]
 
@@ -43,11 +56,24 @@ def test_exponential_takes_the_same_factor_each_step_up_and_down():
         {"end": 1, "initial": -0.1},
         {"end": 1, "initial": math.nan},
         {"end": 1, "initial": math.inf},
-        {"end": 1, "initial": 90.0},
         {"end": 1, "curve": geometric, "initial": 1.0},
+        {"end": 1, "curve": geometric, "initial": 2.0},
         {"end": 1, "curve": exponential},
     ],
 )
 def test_impossible_schedules_are_refused(arguments):
     with pytest.raises(ValueError, match="schedule"):
         Schedule(0.9, **arguments)
+
+
+def test_a_penalty_may_be_above_one_where_a_fraction_of_weights_may_not():
+    model, ramp = zoo.blobs_net(), Schedule(2.0, 10, linear)
+    assert Proximal(ramp).penalty(5) == 1.0
+    mask = laconic.select({"fc1.weight": model.fc1.weight}, Density(0.5))
+    for wrong in (
+        lambda: Gradual(ramp),
+        lambda: DropAndGrow(mask, ramp),
+        lambda: next(laconic.iterative(model, ramp, lambda *_: None)),
+    ):
+        with pytest.raises(ValueError, match=r"fractions in \[0, 1\], got 0.0 to 2.0"):
+            wrong()

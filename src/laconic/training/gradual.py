@@ -16,7 +16,7 @@ from laconic.pruning.pruner import BY_MAGNITUDE, Pruner, prune_
 from laconic.tensors import unwrap
 from laconic.training.regrow import gradient
 from laconic.training.rules import Moment, Rule, State, mask_of
-from laconic.training.schedules import Schedule
+from laconic.training.schedules import Schedule, check_fractions
 
 AT_HAND = {GRADIENT, MOVEMENT}
 HAIR, SMALLEST = 1e-6, 1e-37  # relative, and absolute: what float32 tells apart
@@ -42,6 +42,9 @@ class Gradual(Rule):
     every: int = 100
     pruner: Pruner = BY_MAGNITUDE
     observe: Callable[[nn.Module], Evidence] | None = None
+
+    def __post_init__(self) -> None:
+        check_fractions(self.schedule, "gradual")
 
     @property
     def needs_gradients(self) -> bool:

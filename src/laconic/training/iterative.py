@@ -20,7 +20,7 @@ from laconic.pruning.mask import Mask, apply_
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.training.checkpoint import load_state, save_state
 from laconic.training.gradual import prune_what_is_left_
-from laconic.training.schedules import Schedule
+from laconic.training.schedules import Schedule, check_fractions
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ def iterative(
             repeated.
 
     Raises:
+        ValueError: the schedule is not one of fractions.
         FormatError: a round's file is damaged.
     """
+    check_fractions(schedule, "iterative")
     mask = None
     for number in range(schedule.begin + 1, schedule.end + 1):
         path = Path(folder) / f"round-{number}.safetensors" if folder is not None else None

@@ -20,7 +20,7 @@ from laconic.errors import MismatchError
 from laconic.pruning.mask import Mask, agreed, apply_
 from laconic.training.randomness import generator
 from laconic.training.rules import Moment, Rule, State, mask_of
-from laconic.training.schedules import Schedule
+from laconic.training.schedules import Schedule, check_fractions
 
 
 class Growth(Protocol):
@@ -97,6 +97,9 @@ class DropAndGrow(Rule):
     schedule: Schedule
     growth: Growth = ByGradient()
     every: int = 100
+
+    def __post_init__(self) -> None:
+        check_fractions(self.schedule, "drop and grow")
 
     @property
     def needs_gradients(self) -> bool:

@@ -51,11 +51,15 @@ class Schedule:
     """A value for each step: `initial` before `begin`, `final` from `end` on, along `curve` between.
 
     Attributes:
-        final: the value at the end; for a sparsity, a fraction removed in [0, 1].
+        final: the value at the end, 0 or more; of a sparsity, a fraction removed in [0, 1].
         end: the step at which it is reached.
         curve: `one_shot`, `linear`, `cubic`, `cosine`, `geometric`, `exponential`, or a function like them.
         initial: the value at the beginning; below 1 for `geometric`, above 0 for `exponential`.
         begin: the step at which the ramp begins.
+
+    Raises:
+        ValueError: the end comes before the beginning, a value is negative or infinite, or the curve does not
+            lead from one to the other.
     """
 
     final: float
@@ -67,13 +71,15 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.end < self.begin:
             raise ValueError(f"schedule: expected end ≥ begin, got {self.end} < {self.begin}")
-        if self.curve is exponential:  # of prices; all other ramps are of fractions
-            if not (0 < self.initial < math.inf and 0 < self.final < math.inf):
-                raise ValueError(f"schedule: expected values above 0, got {self.initial}, {self.final}")
-        elif not (0 <= self.initial <= 1 and 0 <= self.final <= 1):
-            raise ValueError(f"schedule: expected values in [0, 1], got {self.initial}, {self.final}")
-        if self.curve is geometric and self.initial == 1:
-            raise ValueError("schedule: a geometric ramp cannot begin at 1, where nothing is left")
+        values = (self.initial, self.final)
+        if not all(0 <= value < math.inf for value in values):
+            raise ValueError(
+                f"schedule: expected finite values of 0 or more, got {self.initial}, {self.final}"
+            )
+        if self.curve is geometric and not (self.initial < 1 and self.final <= 1):
+            raise ValueError(f"schedule: a geometric ramp is of fractions, from below 1, not {values}")
+        if self.curve is exponential and not min(values) > 0:
+            raise ValueError(f"schedule: an exponential ramp is of values above 0, not {values}")
 
     def __call__(self, step: int) -> float:
         """The value at `step`."""
@@ -82,6 +88,14 @@ class Schedule:
         if step >= self.end:
             return self.final
         return self.curve(self.initial, self.final, (step - self.begin) / (self.end - self.begin))
+
+
+def check_fractions(schedule: Schedule, of: str) -> None:
+    """ValueError if a schedule of fractions of weights goes above 1."""
+    if max(schedule.initial, schedule.final) > 1:
+        raise ValueError(
+            f"{of}: expected a schedule of fractions in [0, 1], got {schedule.initial} to {schedule.final}"
+        )
 
 
 def value_at(value: Value, step: int) -> float:
