@@ -129,9 +129,10 @@ def _row_sums(plane: U8, n_rows: int) -> I64:
     sums = np.zeros(n_rows, np.int64)
     n_columns = plane.size // n_rows
     for row in range(n_rows):
-        total = 0
-        for i in range(row * n_columns, (row + 1) * n_columns):
-            total += plane[i]
+        of_row = plane[row * n_columns : (row + 1) * n_columns]
+        total = np.uint32(0)  # 32 bits hold a block's sum, in wider vectors
+        for i in range(of_row.size):
+            total = np.uint32(total + of_row[i])
         sums[row] = total
     return sums
 
@@ -140,25 +141,22 @@ def _row_sums(plane: U8, n_rows: int) -> I64:
 def _histograms(plane: U8, row_group: U8, n_groups: int) -> I64:
     """(groups, 256) counts. Neighbours count in tables of their own: equal ones would wait for each other."""
     counts = np.zeros((4, n_groups, 256), np.uint32)
-    n_columns = plane.size // row_group.size
+    n_columns, one, four = plane.size // row_group.size, np.uint32(1), np.uint64(4)
     for row in range(row_group.size):
-        a, b = counts[0, row_group[row]], counts[1, row_group[row]]
-        c, d = counts[2, row_group[row]], counts[3, row_group[row]]
-        i, end = row * n_columns, (row + 1) * n_columns
-        while i + 4 <= end:
-            a[plane[i]] += np.uint32(1)
-            b[plane[i + 1]] += np.uint32(1)
-            c[plane[i + 2]] += np.uint32(1)
-            d[plane[i + 3]] += np.uint32(1)
-            i += 4
-        while i < end:
-            a[plane[i]] += np.uint32(1)
-            i += 1
+        group = row_group[row]
+        a, b, c, d = counts[0, group], counts[1, group], counts[2, group], counts[3, group]
+        of_row = plane[row * n_columns : (row + 1) * n_columns]
+        for k in range(of_row.size // 4):
+            i = four * np.uint64(k)  # unsigned, so that it is not checked for being negative
+            a[of_row[i]] += one
+            b[of_row[i + np.uint64(1)]] += one
+            c[of_row[i + np.uint64(2)]] += one
+            d[of_row[i + np.uint64(3)]] += one
+        for i in range(of_row.size // 4 * 4, of_row.size):
+            a[of_row[i]] += one
     total = np.zeros((n_groups, 256), np.int64)
     for part in range(4):
-        for group in range(n_groups):
-            for symbol in range(256):
-                total[group, symbol] += counts[part, group, symbol]
+        total += counts[part]
     return total
 
 

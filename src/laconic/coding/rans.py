@@ -113,11 +113,13 @@ def encode_lanes(
             if n == eight:
                 for k in range(7, -1, -1):
                     lane = np.uint64(k)
-                    symbol = min(np.uint64(4 * (np.int64(values[i + lane]) - lo)), escape)
-                    at = _put(x, lane, entries, begins[column + lane] + symbol, words, at)
+                    entry = begins[column + lane] + min(
+                        np.uint64(4 * (np.int64(values[i + lane]) - lo)), escape
+                    )
+                    at = _put(x, lane, entries, entry, words, at)
             else:
-                symbol = min(np.uint64(4 * (np.int64(values[i]) - lo)), escape)
-                at = _put(x, i & lane_mask, entries, begins[column] + symbol, words, at)
+                entry = begins[column] + min(np.uint64(4 * (np.int64(values[i]) - lo)), escape)
+                at = _put(x, i & lane_mask, entries, entry, words, at)
     return x, words[np.int64(at) + 1 :].copy()
 
 
