@@ -50,7 +50,7 @@ def two_of_four(density: float) -> Budget:
 
 TARGETS = {
     "2:4": Target(
-        3,
+        6,
         0.05,
         0.5,
         Pruner(
@@ -61,7 +61,7 @@ TARGETS = {
             among=partial(laconic.tensors, exclude=["conv1"]),  # it has three inputs
         ),
     ),
-    "80% sparse": Target(5, 0.05, 0.8),
+    "80% sparse": Target(8, 0.05, 0.8),
     "90% sparse": Target(10, 0.1, 0.8, last=0.9),
 }
 
