@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,28 +63,22 @@ class Draft:
 
     def finish(self, tied: Mapping[str, str], notes: Mapping[Method, bytes]) -> int:
         """Add `tied` (name → earlier name), notes and the directory; the file's length."""
-        names: dict[str, int] = {}
-        directory, previous = bytearray(), b""
-        for entry in self.stored:
-            names[entry.form.name] = len(names)
-            name = entry.form.name.encode()
-            directory += write_name(name, previous) + line(entry)
-            previous = name
-        for alias, original in tied.items():
-            name = alias.encode()
-            directory += write_name(name, previous) + bytes([Method.TIED << 4]) + varint(names[original])
-            previous = name
+        index = {entry.form.name: i for i, entry in enumerate(self.stored)}
+        lines = [(entry.form.name, line(entry)) for entry in self.stored]
+        lines += [(name, bytes([Method.TIED << 4]) + varint(index[first])) for name, first in tied.items()]
+        taken = {name for name, _ in lines}
         for method, chunk in notes.items():
             note = NOTE_NAMES[method]
-            if note in names or note in tied:
+            if note in taken:
                 what = method.name.lower()
                 raise UnsupportedError(f"{note}: a file with a {what} holds no tensor of this name")
             entry = _entry(Form(note, DTYPES[0], (), method), [chunk], self._file.tell())
             if entry.chunk is None:
                 self._file.write(chunk)
-            directory += write_name(note.encode(), previous) + line(entry)
-            previous = note.encode()
-        body = varint(len(names) + len(tied) + len(notes)) + directory
+            lines.append((note, line(entry)))
+        names = [b"", *(name.encode() for name, _ in lines)]
+        named = (write_name(name, before) for before, name in pairwise(names))
+        body = varint(len(lines)) + b"".join(n + rest for n, (_, rest) in zip(named, lines, strict=True))
         end = body + varint(len(body))[::-1]  # which is read from the file's end
         self._file.write(end + zlib.crc32(HEAD + end).to_bytes(N_CHECKSUM_BYTES, "little"))
         return self._file.tell()
