@@ -75,6 +75,20 @@ def test_a_network_on_grids_keeps_them_and_loses_nothing(trained, tmp_path):
     assert found.misses == 0 and found.chosen.score >= accuracy(data, rounded)
 
 
+def test_a_score_that_constant_networks_have_not(trained, tmp_path):
+    model, data = trained
+    batches = data.train.batches(500)
+
+    def score(network):
+        outputs = torch.cat([network(inputs) for inputs, _ in data.test.batches()])
+        return float("nan") if outputs.std() == 0 else accuracy(data, network)
+
+    found = laconic.compress(model, batches, tmp_path / "net.lac", MaxDrop(0.05), score)
+    assert found.misses == 0 and found.chosen.n_bytes < 10_000
+    with pytest.raises(ValueError, match="finite score of the network itself, found -inf"):
+        laconic.compress(model, batches, tmp_path / "x.lac", MaxDrop(0.05), lambda _: float("nan"))
+
+
 def test_an_interrupted_search_goes_on(trained, tmp_path):
     model, data = trained
     batches, score, path = data.train.batches(500), partial(accuracy, data), tmp_path / "net.lac"

@@ -20,7 +20,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from laconic.atomic import atomic
@@ -133,6 +132,7 @@ def compress(
         The file's account. Where no attempt met the target it tells by how much the best one missed it.
 
     Raises:
+        ValueError: the network itself has no finite score.
         MismatchError: what is kept beside the file is another network's or target's.
         UnsupportedError: a layer's inputs cannot be observed.
     """
@@ -140,6 +140,8 @@ def compress(
     kept = _Kept(Path(f"{os.fspath(path)}.attempts"), _key(model, target, finetune))
     work = _Work(model, data, evaluate, target)
     score, _ = work.judged(copy.deepcopy(model).eval())
+    if not math.isfinite(score):
+        raise ValueError(f"evaluate: expected a finite score of the network itself, found {score}")
     attempts = kept.attempts()
 
     def tried(price: float, write: Callable[[float, Path], None], how: How) -> None:
@@ -192,10 +194,12 @@ class _Work:
         return Search(70.0 * max(sizes, default=1), ROUNDING)
 
     def end(self, price: float, written: Path) -> None:
-        """The network exactly, at an infinite price, or with zeros for all its numbers."""
+        """The network exactly, at an infinite price, or with zeros for all its floats."""
         network = copy.deepcopy(self.model)
         if price == 0:
-            network.load_state_dict({name: torch.zeros_like(t) for name, t in network.state_dict().items()})
+            for tensor in network.state_dict().values():
+                if tensor.is_floating_point():
+                    tensor.zero_()
         _save(network, written, Plan(), None)
 
     def round(self, price: float, written: Path) -> None:
@@ -221,13 +225,20 @@ class _Work:
         return Attempt(price, file.stat().st_size, score, bits, how)
 
     def judged(self, network: nn.Module) -> tuple[float, float]:
-        """A network's score, and the bits of the data's labels where the target asks for them."""
+        """A network's score, and the bits of the data's labels where the target asks for them.
+
+        No number is the lowest score: so a constant network's correlation with anything may be.
+        """
         in_bits = isinstance(self.target, Shortest)
         if self.evaluate is not None and not in_bits:
-            return self.evaluate(network), 0.0
+            return _number(self.evaluate(network)), 0.0
         code = evaluated(network, self.data)
-        score = code.accuracy if self.evaluate is None else self.evaluate(network)
+        score = code.accuracy if self.evaluate is None else _number(self.evaluate(network))
         return score, code.bits if in_bits else 0.0
+
+
+def _number(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
 
 
 def _save_cut(model: nn.Module, plan: Plan, inputs: Tensor, path: Path) -> None:

@@ -41,7 +41,7 @@ def write(plane: U8, n_rows: int) -> bytes | None:
 def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
     of_each = (model.row_class, ALL_COLUMNS_ALIKE)
     log2_lanes, states, words = rans.encode(plane, model.lo, of_each, model.frequencies, PRECISION)
-    return write_model(model, log2_lanes, 0, classes) + write_words(states, words)
+    return b"".join([write_model(model, log2_lanes, 0, classes), *write_words(states, words)])
 
 
 def read(source: Cursor, n: int, n_rows: int) -> U8:

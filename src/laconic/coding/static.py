@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from laconic.coding import bits, rans
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bits import Cursor, Pieces, varint
 from laconic.coding.fit import RAREST, fit
 from laconic.coding.symbol_models import (
     ALL_COLUMNS_ALIKE,
@@ -53,7 +53,7 @@ def write_under(model: StaticModel, q: I32) -> bytes:
     escape_order = best_golomb_order(escaped) if escaped.size else 0
     log2_lanes, states, words = rans.encode(q, model.lo, classes, frequencies, model.precision)
     head = write_model(model, log2_lanes, escape_order)
-    return head + write_words(states, words) + _golomb(escaped, escape_order)
+    return b"".join([head, *write_words(states, words), _golomb(escaped, escape_order)])
 
 
 def write_model(
@@ -143,9 +143,10 @@ def _sections(source: Cursor, n: int, n_rows: int) -> tuple[tuple[Header, U64, U
     return (header, states, words, escapes), parts
 
 
-def write_words(states: U64, words: U16) -> bytes:
+def write_words(states: U64, words: U16) -> Pieces:
     """The lanes' states and the words, as `read_words` expects them."""
-    return varint(words.size) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+    head = varint(words.size) + states.astype("<u4").tobytes()
+    return [head, words.astype("<u2", copy=False).view(np.uint8).data]
 
 
 def read_words(source: Cursor, log2_lanes: int) -> tuple[U64, U16]:
