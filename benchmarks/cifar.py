@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 import laconic
 from benchmarks.shifted import Shifted
 from laconic import zoo
 from laconic.datasets import Split, cifar10
 
-BATCH = 128
+BATCH = 64
 
 
 def resnet20() -> nn.Module:
@@ -45,43 +44,24 @@ def drawn(seed: int, n: int) -> Split:
 def fine_tune(
     model: nn.Module, epochs: int, lr: float, seed: int, rules: Sequence[laconic.Rule] = ()
 ) -> None:
-    """Train with momentum to do what the trained network does, at a rate that falls along a cosine."""
-    teacher = remembering_teacher()
-    training = laconic.Training(
-        epochs,
-        partial(torch.optim.SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4),
-        laconic.Distillation(teacher),
-        partial(CosineAnnealingLR, T_max=epochs),
-        seed,
-    )
-    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    """Train with momentum to do what the trained network does, in each block, at a rate falling to zero."""
+    teacher = laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32)).eval()
     images = Shifted(cifar10().train, BATCH, pixels=4, flips=True)
+    n_steps = epochs * len(images)
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        sgd = torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-3)
+        falls = LambdaLR(sgd, lambda step: 1 - step / n_steps)
+        sgd.register_step_post_hook(lambda *_: falls.step())
+        return sgd
+
+    loss = laconic.Distillation(teacher, hints=[r"re:layer\d\.\d"], hint_weight=100)
+    for network in (model, teacher):
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with _fast(model), _fast(teacher):
-        laconic.train(model, images, training, rules)
+        laconic.train(model, images, laconic.Training(epochs, optimizer, loss, seed=seed), rules)
     model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     model.eval()
-
-
-class Remembering(nn.Module):
-    """A network that goes through a batch once: runs of the same seed train on the same batches."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.known: dict[bytes, Tensor] = {}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Outputs, (cases, classes)."""
-        key = hashlib.blake2b(images.movedim(1, 3).contiguous().numpy()).digest()
-        if key not in self.known:
-            self.known[key] = self.model(images)
-        return self.known[key]
-
-
-@cache
-def remembering_teacher() -> nn.Module:
-    """The trained network, for the runs of one process."""
-    return Remembering(resnet20().to(memory_format=torch.channels_last)).eval()
 
 
 @contextmanager

@@ -50,8 +50,8 @@ def two_of_four(density: float) -> Budget:
 
 TARGETS = {
     "2:4": Target(
-        6,
-        0.05,
+        1,
+        0.005,
         0.5,
         Pruner(
             laconic.output_error,
@@ -61,8 +61,8 @@ TARGETS = {
             among=partial(laconic.tensors, exclude=["conv1"]),  # it has three inputs
         ),
     ),
-    "80% sparse": Target(8, 0.05, 0.8),
-    "90% sparse": Target(10, 0.1, 0.8, last=0.9),
+    "80% sparse": Target(2, 0.005, 0.8),
+    "90% sparse": Target(3, 0.005, 0.8, last=0.9),
 }
 
 

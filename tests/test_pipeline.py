@@ -2,17 +2,17 @@ import threading
 
 import pytest
 
-from laconic.pipeline import BATCH_BYTES, BATCHES_AHEAD, Work
+from laconic.pipeline import BATCH_BYTES, BATCHES_AHEAD, HELD, Work
 
 KIB = 1 << 10
 
 
-def worked(lengths, most_bytes, threads=2):
+def worked(lengths, largest, threads=2):
     """Which thread worked on each item, and the lengths that were reported, in order."""
     done = []
     work = Work(threads, done.append)
     items = enumerate(lengths)
-    results = list(work.in_order(lambda i: (i, threading.get_ident()), items, most_bytes))
+    results = list(work.in_order(lambda i: (i, threading.get_ident()), items, largest))
     assert [i for i, _ in results] == list(range(len(lengths)))
     assert done == lengths
     return [thread for _, thread in results]
@@ -39,11 +39,28 @@ def test_small_items_are_worked_on_together_with_the_large_one_behind_them():
     assert len(set(started)) == 2
 
 
-@pytest.mark.parametrize("length", [KIB, 100 * KIB, BATCH_BYTES, 3 * BATCH_BYTES])
-def test_no_more_is_in_flight_than_allowed(length):
-    """Begun and not yet asked for the next: a batch, and as many as fit beside it."""
-    begun, most_bytes = [], 4 * BATCH_BYTES
-    results = Work(2).in_order(begun.append, [(None, length)] * 3000, most_bytes)
-    for taken, _ in enumerate(results):
-        in_flight = (len(begun) - taken) * length
-        assert in_flight <= min(most_bytes, 2 * BATCHES_AHEAD * (BATCH_BYTES + length))
+@pytest.mark.parametrize("length", [KIB, 100 * KIB, BATCH_BYTES, 3 * BATCH_BYTES, 4 * BATCH_BYTES])
+def test_no_more_is_held_than_allowed(length):
+    """An item and its result while it is worked on, then the result until the next one is asked for."""
+    largest, most_ahead = 4 * BATCH_BYTES, (BATCHES_AHEAD * 2 + 1) * (BATCH_BYTES + length)
+    lock, begun, ended, taken, held = threading.Lock(), [], [], [], []
+
+    def work(_):
+        with lock:
+            begun.append(1)
+            held.append((2 * len(begun) - len(ended) - len(taken)) * length)
+        with lock:
+            ended.append(1)
+
+    for _ in Work(2).in_order(work, [(None, length)] * 3000, largest):
+        taken.append(1)
+        held.append((2 * len(begun) - len(ended) - len(taken)) * length)
+    assert max(held) <= max(2 * length, min(HELD * largest, 2 * most_ahead))
+
+
+def test_the_next_is_begun_while_a_result_is_used():
+    begun = threading.Semaphore(0)
+    results = Work(2).in_order(lambda _: begun.release(), [(None, 4), (None, 3), (None, 3)], 4)
+    for n_new in (2, 1, 0):
+        next(results)
+        assert all(begun.acquire(timeout=10) for _ in range(n_new))

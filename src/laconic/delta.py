@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from laconic import lossless
+from laconic import lossless, memory
 from laconic.coding import magnitudes, planes, stream
 from laconic.coding.bits import Cursor, Pieces
 from laconic.coding.planes import Words
@@ -49,8 +49,9 @@ def first_block(form: Form, tensor: Tensor, parent: Tensor) -> tuple[int, int]:
     part = _blocks(form)[0]
     floating = form.dtype.is_floating_point
     words, base = lossless.as_words(tensor)[part], lossless.as_words(parent)[part]
-    alone = planes.encode(words, lossless.columns(form), floating)
-    return lossless.n_bytes(_encode_block(words, base, floating)), lossless.n_bytes(alone)
+    out = np.empty(planes.most_bytes(words.size, words.itemsize), np.uint8)
+    alone = planes.encode(words, lossless.columns(form), floating, out)
+    return lossless.n_bytes(_encode_block(words, base, floating)), len(alone)
 
 
 def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) -> Pieces | None:
@@ -97,7 +98,8 @@ def decode(form: Form, source: Cursor, parent: Tensor, run: Run = map) -> Tensor
         if not decoded.isfinite().all():
             raise source.error("finite sums of parent and difference", "others")
         return decoded.reshape(form.shape)
-    words, base = np.empty(form.numel, lossless.UNSIGNED[form.dtype.itemsize]), lossless.as_words(parent)
+    words = memory.empty(form.numel, lossless.UNSIGNED[form.dtype.itemsize])
+    base = lossless.as_words(parent)
     floating = form.dtype.is_floating_point
 
     def block(part: tuple[slice, Cursor]) -> None:
@@ -161,7 +163,9 @@ def _order(base: Words, floating: bool) -> NDArray[np.int32] | None:
     """The positions of a block sorted by the parent's exponent, stably; None for integers."""
     if not floating:
         return None
-    return _sorted(planes.plane_of(base, base.itemsize - 1, floating))
+    exponents = np.empty(base.size, np.uint8)
+    planes.extract(base, base.itemsize - 1, floating, exponents)
+    return _sorted(exponents)
 
 
 @kernel

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from laconic import memory
 from laconic.coding import planes
 from laconic.coding.bits import Buffer, Cursor, Pieces, varint
 from laconic.coding.planes import Words
 from laconic.forms import Form
+from laconic.jit import U8
 
 BLOCK = 1 << 19  # elements: larger ones code no shorter, smaller ones slower
 LEAST_BYTES = 512  # a smaller tensor's tables cost what they save
@@ -41,12 +43,14 @@ def encode(form: Form, tensor: Tensor, run: Run = map) -> Pieces | None:
     if form.n_bytes < LEAST_BYTES:
         return None
     words, n_columns = as_words(tensor), columns(form)
-    floating = form.dtype.is_floating_point
+    parts = blocks(form.numel, block_length(n_columns))
+    most_bytes = planes.most_bytes(parts[0].stop, words.itemsize)
+    out = memory.empty(len(parts) * most_bytes, np.uint8).reshape(len(parts), most_bytes)
 
-    def block(part: slice) -> Pieces:
-        return planes.encode(words[part], n_columns, floating)
+    def block(part: tuple[slice, U8]) -> Pieces:
+        return [planes.encode(words[part[0]], n_columns, form.dtype.is_floating_point, part[1])]
 
-    return assembled(form, run(block, blocks(form.numel, block_length(n_columns))))
+    return assembled(form, run(block, zip(parts, out, strict=True)))
 
 
 def decode(form: Form, source: Cursor, run: Run = map) -> Tensor:
@@ -55,7 +59,7 @@ def decode(form: Form, source: Cursor, run: Run = map) -> Tensor:
     Raises:
         FormatError: the chunk violates the specification.
     """
-    words = np.empty(form.numel, UNSIGNED[form.dtype.itemsize])
+    words = memory.empty(form.numel, UNSIGNED[form.dtype.itemsize])
     n_columns = columns(form)
 
     def block(part: tuple[slice, Cursor]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from laconic.lossless import Run
 
@@ -21,6 +21,7 @@ B = TypeVar("B")
 WORTH_THREADS = 1 << 20  # bytes
 BATCH_BYTES = 1 << 18  # small tensors go to a thread together: handing one over takes as long as its work
 BATCHES_AHEAD = 4  # by a thread: small ones would otherwise pile up
+HELD = 2.75  # times the largest tensor: with what else there is, less than three times
 
 
 @dataclass(frozen=True)
@@ -61,53 +62,74 @@ class Work:
 
             yield run
 
-    def in_order(
-        self, work: Callable[[A], B], items: Iterable[tuple[A, int]], most_bytes: int
-    ) -> Generator[B]:
-        """Results of `work` for items with their bytes, in order; at most `most_bytes` are in flight.
+    def in_order(self, work: Callable[[A], B], items: Iterable[tuple[A, int]], largest: int) -> Generator[B]:
+        """Results of `work` for items with their bytes, in order.
 
-        An item above that is worked on alone. One is in flight until the next result is asked for, small ones
-        until all of their batch have been.
+        No more are worked on or kept than HELD times `largest` bytes allow, counting an item and its result
+        while it is worked on, and the result until the next one is asked for. An item that takes more is
+        worked on alone.
         """
         if self.n_threads == 1:
             for item, n_bytes in items:
                 yield work(item)
                 self.done(n_bytes)
             return
-        pending: deque[tuple[Future[deque[B]], list[int]]] = deque()
-        in_flight = 0
-        most = BATCHES_AHEAD * self.n_threads
+        flying: deque[_Batch[B]] = deque()
         with ThreadPoolExecutor(self.n_threads) as pool:
             try:
-                for batch, lengths in _batches(items, most_bytes):
-                    while pending and (in_flight + sum(lengths) > most_bytes or len(pending) >= most):
-                        in_flight -= sum(pending[0][1])
-                        yield from self._finished(*pending.popleft())
-                    pending.append((pool.submit(_each, work, batch), lengths))
-                    in_flight += sum(lengths)
-                while pending:
-                    yield from self._finished(*pending.popleft())
+                for batch, lengths in _batches(items, largest):
+                    most_bytes = HELD * largest - 2 * sum(lengths)
+                    while flying and (
+                        sum(other.n_bytes_held for other in flying) > most_bytes
+                        or len(flying) >= BATCHES_AHEAD * self.n_threads
+                    ):
+                        yield from self._one_on(flying)
+                    flying.append(_Batch(pool.submit(_each, work, batch), lengths))
+                while flying:
+                    yield from self._one_on(flying)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _finished(self, batch: Future[deque[B]], lengths: list[int]) -> Generator[B]:
-        """Results of a batch, none of them kept once it is given away."""
-        results = batch.result()
-        for n_bytes in lengths:
+    def _one_on(self, flying: deque[_Batch[B]]) -> Generator[B]:
+        """Wait for the first batch; if it has landed, give its results away, none of which is kept then.
+
+        Between the two another may be begun, to be worked on while the results are used.
+        """
+        first = flying[0]
+        results = first.future.result()
+        if not first.has_landed:
+            first.has_landed = True
+            return
+        flying.popleft()
+        for n_bytes in first.lengths:
             yield results.popleft()
             self.done(n_bytes)
+
+
+@dataclass
+class _Batch(Generic[B]):
+    """Items that are worked on together, or have been, with their bytes."""
+
+    future: Future[deque[B]]
+    lengths: list[int]
+    has_landed: bool = False
+
+    @property
+    def n_bytes_held(self) -> int:
+        """Of the results, and until they are there of the items."""
+        return sum(self.lengths) * (1 if self.has_landed else 2)
 
 
 def _each(work: Callable[[A], B], batch: list[A]) -> deque[B]:
     return deque(map(work, batch))
 
 
-def _batches(items: Iterable[tuple[A, int]], most_bytes: int) -> Generator[tuple[list[A], list[int]]]:
-    """Neighbours, with their bytes, until a batch has BATCH_BYTES or would have more than `most_bytes`."""
+def _batches(items: Iterable[tuple[A, int]], largest: int) -> Generator[tuple[list[A], list[int]]]:
+    """Neighbours, with their bytes, until a batch has BATCH_BYTES or would have more than `largest`."""
     batch: list[A] = []
     lengths: list[int] = []
     for item, n_bytes in items:
-        if batch and (sum(lengths) >= BATCH_BYTES or sum(lengths) + n_bytes > most_bytes):
+        if batch and (sum(lengths) >= BATCH_BYTES or sum(lengths) + n_bytes > largest):
             yield batch, lengths
             batch, lengths = [], []
         batch.append(item)

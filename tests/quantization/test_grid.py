@@ -94,6 +94,13 @@ def test_what_is_on_no_grid(weights):
     assert grid.exactly(torch.tensor(weights)) is None
 
 
+def test_one_number_among_many_can_be_off_the_grid():
+    tensor = 0.125 * torch.arange(-2 * grid.FEW, 2 * grid.FEW, dtype=torch.float32)
+    assert grid.exactly(tensor) is not None
+    tensor[-1] += 1e-2
+    assert grid.exactly(tensor) is None
+
+
 def test_networks_on_grids_are_coded_so_without_being_asked(tmp_path):
     torch.manual_seed(0)
     tensor = 0.125 * torch.randint(-3, 4, (100, 50))

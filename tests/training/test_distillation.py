@@ -36,6 +36,67 @@ def test_the_student_comes_to_do_what_the_teacher_does_whatever_the_labels():
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_hints_add_their_relative_squared_errors():
+    x, teacher, student = torch.randn(6, 4), network(1).eval(), network(2)
+    distillation = Distillation(teacher, hints=["re:[01]"], hint_weight=3)
+    with distillation.of(student) as loss, torch.no_grad():
+        found = loss(x, student(x))
+    expected = distillation(student(x), teacher(x))
+    for n in (1, 2):
+        s, t = student[:n](x), teacher[:n](x)
+        expected = expected + 3 * ((s - t) ** 2).sum() / (t**2).sum()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert not any(module._forward_hooks for net in (teacher, student) for module in net.modules())
+
+
+def test_a_student_with_hints_learns_the_inner_outputs():
+    torch.manual_seed(0)
+    x = torch.randn(256, 4)
+    teacher, students = network(1).eval(), [network(2), network(2)]
+    for student, hints in zip(students, [(), ["0"]], strict=True):
+        loss = Distillation(teacher, hints=hints, hint_weight=10)
+        train(student, [(x, x)], Training(60, lambda p: torch.optim.Adam(p, lr=1e-2), loss))
+    without, having = (float((student[0](x) - teacher[0](x)).norm()) for student in students)
+    assert having < 0.5 * without
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+class Unpaired(nn.Module):
+    def forward(self, x):
+        return x[0]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "hint", "error", "message"),
+    [
+        (network(0), network(1), "9", laconic.MismatchError, "a module of the student that matches '9'"),
+        (nn.Sequential(network(0)), network(1), "0.1", laconic.MismatchError, "'0.1' of the teacher"),
+        (
+            nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 3)),
+            network(1),
+            "0",
+            laconic.MismatchError,
+            r"0: the student's output is \(2, 9\), the teacher's \(2, 8\)",
+        ),
+        (
+            nn.Sequential(Pair(), Unpaired()),
+            network(1),
+            "0",
+            laconic.UnsupportedError,
+            "0: a hint needs a tensor",
+        ),
+    ],
+)
+def test_hints_that_cannot_be_given(student, teacher, hint, error, message):
+    x = torch.randn(2, 4)
+    with pytest.raises(error, match=message), Distillation(teacher.eval(), hints=[hint]).of(student) as loss:
+        loss(x, student(x))
+
+
 @pytest.mark.parametrize(
     ("teacher", "temperature", "message"),
     [

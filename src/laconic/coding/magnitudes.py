@@ -20,10 +20,11 @@ from laconic.jit import U8, kernel
 
 def encode(words: Words) -> Pieces:
     """Code unsigned `words`, one at least."""
-    halves = np.empty(words.size, np.uint8)
-    out = np.zeros((_half_octaves(words, halves) + 7) // 8, np.uint8)
-    _pack(words, halves, out)
-    return [*planes.encode_plane(halves), out.data]
+    plane = np.empty(1 + words.size, np.uint8)
+    halves = plane[1:]
+    rest = np.zeros((_half_octaves(words, halves) + 7) // 8, np.uint8)
+    _pack(words, halves, rest)
+    return [plane[: planes.encode_plane(plane, words.size)].data, rest.data]
 
 
 def decode(source: Cursor, n: int, dtype: np.dtype[Any]) -> Words:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laconic.coding import byte_stream
-from laconic.coding.bits import Buffer, Cursor, Pieces, varint
+from laconic.coding.bits import Cursor, varint
 from laconic.jit import U8, kernel
 
 Words = NDArray[Any]  # flat, of one of the four unsigned types
@@ -25,19 +25,27 @@ RUN = 128  # what stands for a row where there is none
 SHARE_OF_ZEROS = 16  # one in so many makes leaving them out worth a pass
 
 
-def encode(words: Words, n_columns: int, floating: bool) -> Pieces:
+def encode(words: Words, n_columns: int, floating: bool, out: U8) -> memoryview:
     """The planes of `words` (not empty), which are a tensor's in rows of `n_columns`, or in no rows (0).
 
-    The pieces are memory of their own, not that of `words`.
+    They are put at the beginning of `out`, which holds `most_bytes`.
     """
-    first = plane_of(words, words.itemsize - 1, floating)
+    first = out[2 : 2 + words.size]
+    extract(words, words.itemsize - 1, floating, first)
     kept = _without_zeros(words, first)
     body = words if kept is None else kept
-    pieces: list[Buffer] = [bytes([kept is not None]), *encode_plane(first, n_columns)]
+    out[0] = kept is not None
+    at = 1 + encode_plane(out[1:], words.size, n_columns)
     for j in range(words.itemsize - 2, -1, -1):
         if body.size:
-            pieces += encode_plane(plane_of(body, j, floating), n_columns if kept is None else 0)
-    return pieces
+            extract(body, j, floating, out[at + 1 : at + 1 + body.size])
+            at += encode_plane(out[at:], body.size, n_columns if kept is None else 0)
+    return out[:at].data
+
+
+def most_bytes(n: int, itemsize: int) -> int:
+    """What the planes of `n` words take at most."""
+    return 1 + itemsize * (1 + n)
 
 
 def decode(source: Cursor, words: Words, n_columns: int, floating: bool) -> None:
@@ -93,18 +101,27 @@ def _rows(n: int, n_columns: int) -> int:
     return n // n_columns if n_columns >= LEAST_ROW and n % n_columns == 0 else 0
 
 
-def encode_plane(plane: U8, n_columns: int = 0) -> Pieces:
-    """One plane, not empty, of a tensor with rows of `n_columns` or of no rows: its kind, and its bytes."""
+def encode_plane(out: U8, n: int, n_columns: int = 0) -> int:
+    """Code one plane, of a tensor with rows of `n_columns` or of no rows, in its place; the length.
+
+    The plane's `n` ≥ 1 bytes are those from `out[1]`; its kind and what codes it then begin at `out[0]`,
+    and are no longer than 1 + `n`.
+    """
+    plane = out[1 : 1 + n]
     if plane[0] == plane[-1] and (plane == plane[0]).all():
-        return [bytes([CONSTANT, plane[0]])]
+        out[0] = CONSTANT
+        return 2
     if byte_stream.least_bits(plane) < 8 * byte_stream.WORTHWHILE:
-        n_rows = _rows(plane.size, n_columns)
-        n_missing = 0 if n_rows else -plane.size % RUN
+        n_rows = _rows(n, n_columns)
+        n_missing = 0 if n_rows else -n % RUN
         filled = np.concatenate([plane, np.zeros(n_missing, np.uint8)]) if n_missing else plane
         coded = byte_stream.write(filled, n_rows or filled.size // RUN)
-        if coded is not None and len(coded) + 2 <= plane.size:
-            return [bytes([STREAM]) + varint(len(coded)), coded]
-    return [bytes([RAW]), plane.data]
+        if coded is not None and len(coded) + 2 <= n:
+            stream = bytes([STREAM]) + varint(len(coded)) + coded
+            out[: len(stream)] = np.frombuffer(stream, np.uint8)
+            return len(stream)
+    out[0] = RAW
+    return 1 + n
 
 
 def read_plane(source: Cursor, n: int) -> tuple[int, memoryview]:
@@ -129,11 +146,9 @@ def decode_plane(kind: int, data: memoryview, n: int, n_columns: int, source: Cu
     return filled[:n]
 
 
-def plane_of(words: Words, j: int, floating: bool) -> U8:
-    """Byte `j` of each word, 0 being the least significant; of floats with the sign lowest."""
-    plane = np.empty(words.size, np.uint8)
+def extract(words: Words, j: int, floating: bool, plane: U8) -> None:
+    """Fill in byte `j` of each word, 0 being the least significant; of floats with the sign lowest."""
     _extract(words, *_rotation(words, floating), np.uint64(8 * j), plane)
-    return plane
 
 
 def _add_plane(words: Words, plane: U8, j: int, floating: bool) -> None:

@@ -30,6 +30,7 @@ LARGEST_Q = 2**31 - 2
 LARGEST_STEP = 2.0**127
 MOST_STEPS = 1 << 16  # from zero to the largest number of a tensor that is on a grid already
 MOST_MULTIPLE = 1 << 10  # of its step that all its numbers may share
+FEW = 1 << 12  # numbers that are looked at before all of a large tensor are
 MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the tensor's type adds to it
 
 
@@ -152,6 +153,9 @@ class _Kept:
 
 def exactly(tensor: Tensor) -> Rounded | None:
     """The integers of a tensor whose numbers, finite or not, are all on one grid already; None where not."""
+    few = tensor.reshape(-1)[:FEW]  # of a tensor that is on no grid, they hardly ever are
+    if common_step(widened(few).numpy()) == 0:
+        return None
     weights = widened(tensor).numpy()
     common = common_step(weights)
     if common == 0:

@@ -2,15 +2,26 @@
 
 What a pruned network has to keep is what the dense one does. The dense one's outputs say more of that than
 labels do, which need not even be known: with temperature T the loss is T²·KL(softmax(t/T) ‖ softmax(s/T)).
+Where inner outputs have kept their shape, those of the dense network are hints (Romero et al. 2015): to each
+layer they say at once what the loss says through all layers after it, so a few epochs go as far as many.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from laconic.errors import MismatchError, UnsupportedError
+from laconic.tensors import unwrap
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,9 @@ class Distillation:
         teacher: a network with the student's inputs and outputs (…, classes), in evaluation mode, such as a
             copy of the student before it was pruned.
         temperature: T, above 0. Higher ones weigh what the teacher says of unlikely classes more.
+        hints: modules, by name or pattern ``re:…``, whose outputs should be those of the teacher's modules of
+            the same names: ‖s − t‖² / ‖t‖², for a batch, of each is added.
+        hint_weight: what these are multiplied by.
 
     Raises:
         ValueError: the teacher is in training mode, or the temperature is not above 0.
@@ -28,6 +42,8 @@ class Distillation:
 
     teacher: nn.Module
     temperature: float = 4.0
+    hints: Sequence[str] = ()
+    hint_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.teacher.training:
@@ -35,15 +51,66 @@ class Distillation:
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected above 0, got {self.temperature}")
 
-    def targets(self, inputs: Tensor) -> Tensor:
-        """The teacher's outputs for a batch."""
-        with torch.no_grad():
-            return self.teacher.to(inputs.device)(inputs)
-
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of a student's outputs against the teacher's, both (…, classes); in nats."""
+        """T² times the mean divergence of outputs from the teacher's, both (…, classes), in nats."""
         student, teacher = (
             F.log_softmax(logits.flatten(0, -2) / self.temperature, 1) for logits in (outputs, targets)
         )
-        loss = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        return self.temperature**2 * loss
+        divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return self.temperature**2 * divergence
+
+    @contextmanager
+    def of(self, student: nn.Module) -> Generator[Loss]:
+        """The loss of the outputs that `student` has just given: a function of its inputs and them.
+
+        Raises:
+            MismatchError: no module has a hint's name, or its output another shape than the teacher's.
+            UnsupportedError: the output of a module with a hint is no tensor.
+        """
+        names = [name for hint in self.hints for name in _named(unwrap(student), hint)]
+        with _outputs(student, names) as seen, _outputs(self.teacher, names) as shown:
+
+            def loss(inputs: Tensor, outputs: Tensor) -> Tensor:
+                with torch.no_grad():
+                    targets = self.teacher.to(inputs.device)(inputs)
+                errors = [_relative_error(name, seen.pop(name), shown.pop(name)) for name in names]
+                return self(outputs, targets) + self.hint_weight * sum(errors)
+
+            yield loss
+
+
+def _named(model: nn.Module, hint: str) -> list[str]:
+    pattern = hint[3:] if hint.startswith("re:") else re.escape(hint)
+    names = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
+    if not names:
+        raise MismatchError(f"hints: expected a module of the student that matches {hint!r}, found none")
+    return names
+
+
+@contextmanager
+def _outputs(model: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tensor]]:
+    """What the modules of these names put out, each time that they are called."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            if not isinstance(outputs, Tensor):
+                raise UnsupportedError(f"{name}: a hint needs a tensor, found {type(outputs).__name__}")
+            found[name] = outputs
+
+        return hook
+
+    modules = dict(unwrap(model).named_modules())
+    with ExitStack() as stack:
+        for name in names:
+            if name not in modules:
+                raise MismatchError(f"hints: expected a module {name!r} of the teacher, found none")
+            stack.callback(modules[name].register_forward_hook(keep(name)).remove)
+        yield found
+
+
+def _relative_error(name: str, student: Tensor, teacher: Tensor) -> Tensor:
+    if student.shape != teacher.shape:
+        shapes = f"the student's output is {tuple(student.shape)}, the teacher's {tuple(teacher.shape)}"
+        raise MismatchError(f"{name}: {shapes}")
+    return F.mse_loss(student, teacher) / teacher.square().mean()

@@ -52,9 +52,14 @@ class Training:
     scheduler: Callable[[Optimizer], LRScheduler] | None = None
     seed: int = 0
 
-    def targets(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """What the loss compares a batch's outputs with: its targets, or a teacher's outputs."""
-        return self.loss.targets(inputs) if isinstance(self.loss, Distillation) else targets
+    @contextmanager
+    def objective(self, model: nn.Module) -> Generator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
+        """The loss of what `model` has just put out: a function of its inputs, outputs and targets."""
+        if isinstance(self.loss, Distillation):
+            with self.loss.of(model) as loss:
+                yield lambda inputs, outputs, targets: loss(inputs, outputs)
+        else:
+            yield lambda inputs, outputs, targets: self.loss(outputs, targets)
 
 
 @dataclass
@@ -151,6 +156,7 @@ def train(
         scheduler = training.scheduler(optimizer) if training.scheduler else None
         run = _Run(model, optimizer, scheduler, attached, Progress(model, rules=attached))
         run.resume(checkpoint)
+        objective = stack.enter_context(training.objective(model))
         if isinstance(batches, Sized):
             run.progress.n_steps = training.epochs * len(batches)
         wrapped, prepared, loader = accelerator.prepare(model, optimizer, batches)
@@ -160,7 +166,7 @@ def train(
             for batch in run.batches(loader, training.seed):
                 inputs, targets = (tensor.to(accelerator.device) for tensor in batch)
                 outputs = wrapped(inputs)
-                loss = training.loss(outputs, training.targets(inputs, targets))
+                loss = objective(inputs, outputs, targets)
                 prepared.zero_grad()
                 accelerator.backward(loss)
                 prepared.step()
