@@ -250,9 +250,9 @@ def delta() -> dict[str, Any]:
 
 
 def fine_tuned(lr: float) -> dict[str, Tensor]:
-    model, images = cifar.resnet20(), cifar.drawn(0, 200 * cifar.BATCH)
+    model, images = cifar.resnet20(), cifar.drawn(0, 200 * 128)
     optimizer = partial(torch.optim.SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    laconic.train(model, images.batches(cifar.BATCH, shuffle=True), laconic.Training(1, optimizer))
+    laconic.train(model, images.batches(128, shuffle=True), laconic.Training(1, optimizer))
     return resnet20_floats(model)
 
 

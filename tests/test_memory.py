@@ -1,4 +1,5 @@
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +30,17 @@ def test_memory_goes_back_with_the_last_view():
     assert resident() - before > n_bytes // 2
     del view
     assert resident() - before < n_bytes // 2
+
+
+def test_scratch_is_taken_again_for_the_same_purpose_in_the_same_thread():
+    first = memory.scratch("test", 100, np.uint16)
+    assert first.dtype == np.uint16 and first.shape == (100,)
+    assert np.shares_memory(first, memory.scratch("test", 50, np.uint32))
+    assert not np.shares_memory(first, memory.scratch("another test", 50, np.uint32))
+    there = []
+    thread = threading.Thread(target=lambda: there.append(memory.scratch("test", 100, np.uint16)))
+    thread.start()
+    thread.join()
+    assert not np.shares_memory(first, there[0])
+    large = [memory.scratch("test", memory.MOST_SCRATCH + 1, np.uint8) for _ in range(2)]
+    assert not np.shares_memory(*large)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from laconic import delta, lossless
 from laconic.coding import stream
-from laconic.coding.bits import Cursor, Pieces
+from laconic.coding.bits import Buffer, Cursor, Pieces
 from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.forms import DTYPES, GRID_DTYPES, Form, Method
 from laconic.lossless import Run
@@ -69,7 +69,7 @@ def encode(
     return form, [lossless.raw_bytes(tensor)]
 
 
-def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = map) -> Tensor:
+def decode(form: Form, chunk: Buffer, parent: Tensor | None = None, run: Run = map) -> Tensor:
     """The tensor that `chunk` holds; a difference needs the `parent`'s tensor.
 
     Raises:
@@ -94,7 +94,7 @@ def decode(form: Form, chunk: bytes, parent: Tensor | None = None, run: Run = ma
     return legend.tensor(form, stream.read(source, form.numel, form.n_rows, form.n_kernel), source)
 
 
-def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
+def parts(form: Form, chunk: Buffer) -> Mapping[str, int]:
     """Part → bytes of a chunk; they add up to its length."""
     if form.method is Method.EXACT or not form.numel:
         return {"exact values": len(chunk)}
@@ -108,7 +108,7 @@ def parts(form: Form, chunk: bytes) -> Mapping[str, int]:
     return {kind.part: source.at, **stream.measure(source, form.numel, form.n_rows)}
 
 
-def model(form: Form, chunk: bytes) -> str | None:
+def model(form: Form, chunk: Buffer) -> str | None:
     """The name of the model that codes a chunk which `decode` accepts; None where there is no stream."""
     if form.method not in LEGENDS or not form.numel:
         return None

@@ -1,19 +1,24 @@
-"""Large arrays in memory of their own.
+"""Arrays whose memory is known to go back, and arrays that are used again.
 
-What an allocator takes back from threads it keeps in their heaps, in pieces, so a process that codes tensor
-after tensor would grow to several times the largest. A mapping goes back to the system when its array does.
-It also asks for large pages: filling a fresh array page by page takes as long as coding it.
+What threads free stays with the allocator's heaps, so a process that codes tensor after tensor would grow to
+several times the largest. Large arrays are mappings of their own, which end with the array, in large pages
+where the system has them. Blocks' intermediate results are kept by each thread: to fill in fresh pages takes
+as long as to code a block.
 """
 
 from __future__ import annotations
 
 import mmap
+import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-LARGE = 1 << 20  # bytes; mapping less takes longer than it saves
+LARGE = 24 << 20  # bytes; smaller arrays are better taken from what the allocator has kept
+MOST_SCRATCH = 4 << 20  # bytes that a thread keeps for one purpose
+
+_kept = threading.local()
 
 
 def empty(n: int, dtype: DTypeLike) -> NDArray[Any]:
@@ -25,3 +30,15 @@ def empty(n: int, dtype: DTypeLike) -> NDArray[Any]:
     if hasattr(mmap, "MADV_HUGEPAGE"):  # on Linux
         mapping.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(mapping, dtype, n)
+
+
+def scratch(purpose: str, n: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Like `empty`, but the next array that this thread asks for, for the same purpose, takes its place."""
+    n_bytes = n * np.dtype(dtype).itemsize
+    if n_bytes > MOST_SCRATCH:
+        return empty(n, dtype)
+    found: NDArray[Any] | None = getattr(_kept, purpose, None)
+    if found is None or found.size < n_bytes:
+        found = np.empty(n_bytes, np.uint8)
+        setattr(_kept, purpose, found)
+    return found[:n_bytes].view(dtype)

@@ -21,7 +21,7 @@ B = TypeVar("B")
 WORTH_THREADS = 1 << 20  # bytes
 BATCH_BYTES = 1 << 18  # small tensors go to a thread together: handing one over takes as long as its work
 BATCHES_AHEAD = 4  # by a thread: small ones would otherwise pile up
-HELD = 2.75  # times the largest tensor: with what else there is, less than three times
+HELD = 2.5  # times the largest tensor: with what allocators keep, less than three times
 
 
 @dataclass(frozen=True)

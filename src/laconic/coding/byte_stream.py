@@ -44,13 +44,13 @@ def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
     return b"".join([write_model(model, log2_lanes, 0, classes), *write_words(states, words)])
 
 
-def read(source: Cursor, n: int, n_rows: int) -> U8:
-    """Decode the `n` ≥ 1 bytes of the stream that fills `source` to its end.
+def read(source: Cursor, plane: U8, n_rows: int) -> None:
+    """Fill `plane`, one byte at least, from the stream that fills `source` to its end.
 
     Raises:
         FormatError: the stream violates the specification, has escapes, or holds integers that are no bytes.
     """
-    header, _ = read_header(source, n, n_rows)
+    header, _ = read_header(source, plane.size, n_rows)
     model = header.model
     if model.column_drop.size:
         raise source.error("bytes whose columns are alike", "drops of columns")
@@ -59,11 +59,9 @@ def read(source: Cursor, n: int, n_rows: int) -> U8:
     states, words = read_words(source, header.log2_lanes)
     if len(source):
         raise source.error("the stream's end", f"{len(source)} more bytes")
-    plane = np.empty(n, np.uint8)
     tables = rans.unfold(model.frequencies, model.precision)
     if not rans.decode(states, words, (model.row_class, ALL_COLUMNS_ALIKE), tables, model.lo, plane):
         raise source.error("words that decode to the end", "too few, too many, or damaged ones")
-    return plane
 
 
 def fit(plane: U8, n_rows: int) -> StaticModel | None:

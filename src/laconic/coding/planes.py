@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from laconic import memory
 from laconic.coding import byte_stream
 from laconic.coding.bits import Cursor, varint
 from laconic.jit import U8, kernel
@@ -57,17 +58,17 @@ def decode(source: Cursor, words: Words, n_columns: int, floating: bool) -> None
     flag = source.byte()
     if flag > 1:
         raise source.error("a flag of 0 or 1", str(flag))
-    words[:] = 0
     first = decode_plane(*read_plane(source, words.size), words.size, n_columns, source)
-    _add_plane(words, first, words.itemsize - 1, floating)
-    body = words[first != 0] if flag else words
+    _put(words, *_rotation(words, floating), np.uint64(8 * (words.itemsize - 1)), first)
+    kept = first != 0 if flag else None
+    body = words if kept is None else words[kept]
     for j in range(words.itemsize - 2, -1, -1):
         if body.size:
             kind, data = read_plane(source, body.size)
             plane = decode_plane(kind, data, body.size, 0 if flag else n_columns, source)
-            _add_plane(body, plane, j, floating)
-    if flag:
-        words[first != 0] = body
+            _add(body, *_rotation(words, floating), np.uint64(8 * j), plane)
+    if kept is not None:
+        words[kept] = body
     if len(source):
         raise source.error("the planes' end", f"{len(source)} more bytes")
 
@@ -133,14 +134,18 @@ def read_plane(source: Cursor, n: int) -> tuple[int, memoryview]:
 
 
 def decode_plane(kind: int, data: memoryview, n: int, n_columns: int, source: Cursor) -> U8:
-    """The `n` bytes of a plane that `read_plane` found in `source`; FormatError if it is damaged."""
+    """The `n` bytes of a plane that `read_plane` found in `source`, until the thread's next call.
+
+    FormatError if it is damaged.
+    """
     if kind == RAW:
         return np.frombuffer(data, np.uint8)
     if kind == CONSTANT:
         return np.full(n, data[0], np.uint8)
     n_rows = _rows(n, n_columns)
     n_filled = n if n_rows else n + -n % RUN
-    filled = byte_stream.read(Cursor(data, source.place), n_filled, n_rows or n_filled // RUN)
+    filled = memory.scratch("plane", n_filled, np.uint8)
+    byte_stream.read(Cursor(data, source.place), filled, n_rows or n_filled // RUN)
     if filled[n:].any():
         raise source.error("zeros after the last byte of a plane", "others")
     return filled[:n]
@@ -149,10 +154,6 @@ def decode_plane(kind: int, data: memoryview, n: int, n_columns: int, source: Cu
 def extract(words: Words, j: int, floating: bool, plane: U8) -> None:
     """Fill in byte `j` of each word, 0 being the least significant; of floats with the sign lowest."""
     _extract(words, *_rotation(words, floating), np.uint64(8 * j), plane)
-
-
-def _add_plane(words: Words, plane: U8, j: int, floating: bool) -> None:
-    _insert(words, *_rotation(words, floating), np.uint64(8 * j), plane)
 
 
 def _rotation(words: Words, floating: bool) -> tuple[np.uint64, np.uint64]:
@@ -168,7 +169,14 @@ def _extract(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, pla
 
 
 @kernel
-def _insert(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, plane: U8) -> None:
+def _put(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, plane: U8) -> None:
     for i in range(words.size):
         word = np.uint64(plane[i]) << shift
-        words[i] |= (word >> up) | (word << down)  # above the type's bits, it is cut off
+        words[i] = (word >> up) | (word << down)  # above the type's bits, it is cut off
+
+
+@kernel
+def _add(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, plane: U8) -> None:
+    for i in range(words.size):
+        word = np.uint64(plane[i]) << shift
+        words[i] |= (word >> up) | (word << down)

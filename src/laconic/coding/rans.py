@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from laconic import memory
 from laconic.jit import I64, U8, U16, U32, U64, kernel
 
 LOWEST_STATE = 1 << 16
@@ -41,11 +42,13 @@ def encode(
         precision: P.
     """
     tables = reciprocals(frequencies, precision)
-    if 2 * values.size >= LEAST_FOR_LANES:  # a word a symbol at most
-        states, words = encode_lanes(values, lo, classes, tables, MOST_LOG2_LANES)
+    out = memory.scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
+    if 2 * values.size >= LEAST_FOR_LANES:
+        states, words = encode_lanes(values, lo, classes, tables, MOST_LOG2_LANES, out)
         if words.nbytes >= LEAST_FOR_LANES:
-            return MOST_LOG2_LANES, states, words
-    return 0, *encode_lanes(values, lo, classes, tables, 0)
+            return MOST_LOG2_LANES, states, words.copy()
+    states, words = encode_lanes(values, lo, classes, tables, 0, out)
+    return 0, states, words.copy()
 
 
 @kernel
@@ -89,9 +92,12 @@ def _put(x: U64, lane: Any, tables: U64, entry: Any, words: U16, at: Any) -> Any
 
 @kernel
 def encode_lanes(
-    values: NDArray[Any], lo: int, classes: Classes, tables: U64, log2_lanes: int
+    values: NDArray[Any], lo: int, classes: Classes, tables: U64, log2_lanes: int, out: U16
 ) -> tuple[U64, U16]:
-    """States and words of `values` in so many lanes; `tables` are `reciprocals`."""
+    """States and words of `values` in so many lanes; `tables` are `reciprocals`.
+
+    The words are the end of `out`, which is longer than `values`.
+    """
     row_class, column_drop = classes
     n_columns = values.size // row_class.size
     begins, filled = np.empty(n_columns, np.uint64), -1
@@ -99,8 +105,7 @@ def encode_lanes(
     escape = np.uint64(n_each - 4)
     x = np.full(1 << log2_lanes, 1 << 16, np.uint64)
     lane_mask, one, seven, eight = np.uint64(x.size - 1), np.uint64(1), np.uint64(7), np.uint64(8)
-    words = np.empty(values.size + 1, np.uint16)  # a symbol emits at most one word
-    at = i = np.uint64(values.size)
+    at, i = np.uint64(out.size - 1), np.uint64(values.size)
     for row in range(row_class.size - 1, -1, -1):
         if row_class[row] != filled:
             filled = int(row_class[row])
@@ -116,11 +121,11 @@ def encode_lanes(
                     entry = begins[column + lane] + min(
                         np.uint64(4 * (np.int64(values[i + lane]) - lo)), escape
                     )
-                    at = _put(x, lane, entries, entry, words, at)
+                    at = _put(x, lane, entries, entry, out, at)
             else:
                 entry = begins[column] + min(np.uint64(4 * (np.int64(values[i]) - lo)), escape)
-                at = _put(x, i & lane_mask, entries, entry, words, at)
-    return x, words[np.int64(at) + 1 :].copy()
+                at = _put(x, i & lane_mask, entries, entry, out, at)
+    return x, out[np.int64(at) + 1 :]
 
 
 @kernel

@@ -14,6 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from laconic import memory
 from laconic.coding.bits import LONGEST_VARINT, Cursor, varint
 from laconic.errors import FormatError, LimitError, UnsupportedError
 from laconic.file import plans
@@ -104,15 +107,16 @@ class Reader:
             self._file.close()
             raise
 
-    def chunk(self, entry: Entry) -> bytes:
+    def chunk(self, entry: Entry) -> bytes | memoryview:
         """The bytes of an entry's chunk, checked."""
         if entry.unknown:
             raise UnsupportedError(f"{self.path}: {entry.form.name}: {entry.unknown}")
         if entry.chunk is not None:
             return entry.chunk  # the directory's checksum covers it
+        data = memory.empty(entry.n_chunk_bytes, np.uint8).data
         with self._lock:
             self._file.seek(entry.offset)
-            data = self._file.read(entry.n_chunk_bytes)
+            data = data[: self._file.readinto(data)]
         if zlib.crc32(data) != entry.checksum:
             raise FormatError(
                 f"{self.path}: {entry.form.name}: expected checksum {entry.checksum:08x}, "
