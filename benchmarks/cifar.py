@@ -1,4 +1,4 @@
-"""The trained ResNet-20, and how benchmarks fine-tune it: by distillation on crops and flips."""
+"""The trained ResNet-20, and how benchmarks fine-tune it: by distillation with hints, on crops and flips."""
 
 from __future__ import annotations
 
