@@ -2,7 +2,8 @@
 
 Training is by distillation on crops and flips, with hints after each block, with momentum, at a rate that
 falls to zero step by step. Towards 90 %, four fifths go at once, with repair, half of the rest gradually, by
-magnitude, in the first half of training. Accuracy of the decoded file with every number exact, on all 10 000 test images.
+magnitude, in the first half of training. Accuracy of the decoded file with every number exact, on all 10 000
+test images.
 """
 
 from __future__ import annotations
