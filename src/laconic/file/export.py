@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from laconic.atomic import atomic
+from laconic.atomic import atomic, begin_to_store
 from laconic.checkpoints import TYPES
 from laconic.file.container import Reader
 from laconic.file.parent import State
@@ -84,8 +84,9 @@ def _write_all(paths: list[Path], shards: list[list[Form]], tensors: Generator[T
         for path, forms in zip(paths, shards, strict=True):
             with atomic(path) as file:
                 _write_header(file, forms)
-                for _ in forms:
+                for form in forms:
                     file.write(raw_bytes(next(tensors)))
+                    begin_to_store(file, form.n_bytes)
         next(tensors, None)  # the last one is done as well
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from laconic.atomic import atomic
+from laconic.atomic import atomic, begin_to_store
 from laconic.coding.bits import Cursor, Pieces, varint
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plans
@@ -55,6 +55,7 @@ class Draft:
         entry = _entry(form, pieces, self._file.tell())
         if entry.chunk is None:
             self._file.writelines(pieces)
+            begin_to_store(self._file, entry.n_chunk_bytes)
         if self._journal:
             self._file.flush()
             self._journal.write(_record(entry))
