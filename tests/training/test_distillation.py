@@ -41,10 +41,10 @@ def test_hints_add_their_relative_squared_errors():
     distillation = Distillation(teacher, hints=["re:[01]"], hint_weight=3)
     with distillation.of(student) as loss, torch.no_grad():
         found = loss(x, student(x))
-    expected = distillation(student(x), teacher(x))
-    for n in (1, 2):
-        s, t = student[:n](x), teacher[:n](x)
-        expected = expected + 3 * ((s - t) ** 2).sum() / (t**2).sum()
+        expected = distillation(student(x), teacher(x))
+        for n in (1, 2):
+            s, t = student[:n](x), teacher[:n](x)
+            expected += 3 * ((s - t) ** 2).sum() / (t**2).sum()
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     assert not any(module._forward_hooks for net in (teacher, student) for module in net.modules())
 
@@ -56,8 +56,24 @@ def test_a_student_with_hints_learns_the_inner_outputs():
     for student, hints in zip(students, [(), ["0"]], strict=True):
         loss = Distillation(teacher, hints=hints, hint_weight=10)
         train(student, [(x, x)], Training(60, lambda p: torch.optim.Adam(p, lr=1e-2), loss))
-    without, having = (float((student[0](x) - teacher[0](x)).norm()) for student in students)
+    with torch.no_grad():
+        without, having = (float((student[0](x) - teacher[0](x)).norm()) for student in students)
     assert having < 0.5 * without
+
+
+def test_hints_of_a_compiled_student():
+    x, teacher, student = torch.randn(6, 4), network(1).eval(), network(2)
+    compiled = torch.compile(student, backend="eager")
+    compiled(x)
+    distillation = Distillation(teacher, hints=["0"], hint_weight=3)
+    losses = []
+    for model in (student, compiled):
+        with distillation.of(model) as loss:
+            found = loss(x, model(x))
+            found.backward()
+            losses.append(float(found.detach()))
+    assert losses[0] == pytest.approx(losses[1])
+    assert compiled(x).shape == (6, 3)
 
 
 class Pair(nn.Module):

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.tensors import unwrap
+from laconic.training.hooks import notice_hooks
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -106,6 +107,9 @@ def _outputs(model: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tens
             if name not in modules:
                 raise MismatchError(f"hints: expected a module {name!r} of the teacher, found none")
             stack.callback(modules[name].register_forward_hook(keep(name)).remove)
+        if names:
+            notice_hooks()
+            stack.callback(notice_hooks)
         yield found
 
 

@@ -8,7 +8,6 @@ parameters, forward and state_dict keys as they are.
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from laconic.errors import UnsupportedError
 from laconic.pruning.mask import Mask, agreed, apply_
 from laconic.tensors import tensors
+from laconic.training.hooks import notice_hooks
 
 State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
@@ -131,7 +131,8 @@ class Attached:
         self.rule, self.model, self.step, self.is_settled = rule, model, 0, False
         self._optimizer: Optimizer = inner
         self._hooks = rule.listen(self)
-        self._recompile()
+        if self._hooks:
+            notice_hooks()
         n_groups = len(inner.param_groups)
         with torch.no_grad():
             self.state = rule.init(self._now)
@@ -208,18 +209,14 @@ class Attached:
         for handle in [*self._handles, *self._hooks]:
             handle.remove()
         self._handles.clear()
-        self._recompile()
+        if self._hooks:
+            notice_hooks()
         with torch.no_grad():
             self.rule.finish(self.state, self._now)
         groups = self._optimizer.param_groups
         for parameter in [p for group in groups for p in group["params"] if id(p) in self._added]:
             self._optimizer.state.pop(parameter, None)
         groups[:] = [group for group in groups if not any(id(p) in self._added for p in group["params"])]
-
-    def _recompile(self) -> None:
-        # What torch.compile has made of a module does not notice hooks that come or go.
-        if self._hooks and "torch._dynamo" in sys.modules:
-            torch.compiler.reset()
 
     def __enter__(self) -> Attached:
         return self
