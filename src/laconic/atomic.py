@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,8 +36,8 @@ def begin_to_store(file: BinaryIO, n_bytes: int) -> None:
     """
     if n_bytes >= WORTH_ASKING and hasattr(os, "posix_fadvise"):
         file.flush()
-        # Linux begins to write what it is advised to forget, and does not wait for it.
-        os.posix_fadvise(file.fileno(), file.tell() - n_bytes, n_bytes, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # it is advice; Linux begins to write what it may forget, and does not wait
+            os.posix_fadvise(file.fileno(), file.tell() - n_bytes, n_bytes, os.POSIX_FADV_DONTNEED)
 
 
 def _umask() -> int:
