@@ -20,8 +20,10 @@ from laconic import memory
 from laconic.coding.bits import LONGEST_VARINT, Cursor, varint
 from laconic.errors import FormatError, LimitError, UnsupportedError
 from laconic.file import plans
+from laconic.file.checksum import crc32
 from laconic.file.names import read_name
 from laconic.forms import DTYPES, Form, Method
+from laconic.lossless import Run
 from laconic.surgery.plan import Plan
 
 MAGIC = b"\x89LAC"
@@ -107,8 +109,8 @@ class Reader:
             self._file.close()
             raise
 
-    def chunk(self, entry: Entry) -> bytes | memoryview:
-        """The bytes of an entry's chunk, checked."""
+    def chunk(self, entry: Entry, run: Run = map) -> bytes | memoryview:
+        """The bytes of an entry's chunk, checked, if it is long by the threads of `run`."""
         if entry.unknown:
             raise UnsupportedError(f"{self.path}: {entry.form.name}: {entry.unknown}")
         if entry.chunk is not None:
@@ -117,10 +119,10 @@ class Reader:
         with self._lock:
             self._file.seek(entry.offset)
             data = data[: self._file.readinto(data)]
-        if zlib.crc32(data) != entry.checksum:
+        if (found := crc32([data], run)) != entry.checksum:
             raise FormatError(
                 f"{self.path}: {entry.form.name}: expected checksum {entry.checksum:08x}, "
-                f"found {zlib.crc32(data):08x}: the file is damaged"
+                f"found {found:08x}: the file is damaged"
             )
         return data
 

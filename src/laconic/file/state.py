@@ -15,6 +15,7 @@ from laconic.checkpoints import Checkpoint
 from laconic.coding.bits import Pieces
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file import container, writer
+from laconic.file.checksum import crc32
 from laconic.file.container import Entry, Reader
 from laconic.file.parent import Parent, State, checked_parent
 from laconic.forms import Method
@@ -85,14 +86,16 @@ def save(
     work = work.for_bytes(sum(own.values()))
     with writer.drafted(path, key) as draft, work.blocks() as run:
 
-        def encode(name: str) -> tuple[codec.Form, Pieces]:
-            return codec.encode(name, state[name], rounders.get(name), parent and parent.get(name), run)
+        def encode(name: str) -> tuple[codec.Form, Pieces, int]:
+            beside = parent and parent.get(name)
+            form, pieces = codec.encode(name, state[name], rounders.get(name), beside, run)
+            return form, pieces, crc32(pieces, run)
 
         for entry in draft.stored:
             work.done(own.pop(entry.form.name))
-        for form, pieces in work.in_order(encode, own.items(), max(own.values(), default=0)):
-            draft.append(form, pieces)
-            del pieces  # before the next is waited for
+        for coded in work.in_order(encode, own.items(), max(own.values(), default=0)):
+            draft.append(*coded)
+            del coded  # before the next is waited for
         return draft.finish(tied, writer.notes(plan, parent and parent.digest, draft))
 
 
@@ -217,6 +220,6 @@ def decode_each(
         def decode(entry: Entry) -> Tensor:
             differs = entry.form.method is Method.DELTA
             beside = parent.get(entry.form.name) if parent and differs else None
-            return codec.decode(entry.form, reader.chunk(entry), beside, run)
+            return codec.decode(entry.form, reader.chunk(entry, run), beside, run)
 
         yield from work.in_order(decode, sized, max((n for _, n in sized), default=0))

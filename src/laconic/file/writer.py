@@ -19,6 +19,7 @@ from laconic.atomic import atomic, begin_to_store
 from laconic.coding.bits import Cursor, Pieces, varint
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plans
+from laconic.file.checksum import crc32
 from laconic.file.container import (
     HEAD,
     MOST_INLINE_BYTES,
@@ -50,9 +51,9 @@ class Draft:
         if file.tell() == 0:
             file.write(HEAD)
 
-    def append(self, form: Form, pieces: Pieces) -> None:
-        """Add a tensor, and hand it to the operating system."""
-        entry = _entry(form, pieces, self._file.tell())
+    def append(self, form: Form, pieces: Pieces, checksum: int | None = None) -> None:
+        """Add a tensor, and hand it to the operating system; `checksum` is the pieces', if it is known."""
+        entry = _entry(form, pieces, self._file.tell(), checksum)
         if entry.chunk is None:
             self._file.writelines(pieces)
             begin_to_store(self._file, entry.n_chunk_bytes)
@@ -85,14 +86,11 @@ class Draft:
         return self._file.tell()
 
 
-def _entry(form: Form, pieces: Pieces, offset: int) -> Entry:
+def _entry(form: Form, pieces: Pieces, offset: int, checksum: int | None = None) -> Entry:
     n_bytes = sum(map(len, pieces))
     if n_bytes <= MOST_INLINE_BYTES:
         return Entry(form, offset, n_bytes, 0, None, 0, chunk=b"".join(pieces))
-    checksum = 0
-    for piece in pieces:
-        checksum = zlib.crc32(piece, checksum)
-    return Entry(form, offset, n_bytes, checksum, None, 0)
+    return Entry(form, offset, n_bytes, crc32(pieces) if checksum is None else checksum, None, 0)
 
 
 def _record(entry: Entry) -> bytes:
