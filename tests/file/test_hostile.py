@@ -14,9 +14,9 @@ from file.test_golden import FOLDER
 from fuzz import surgeon
 from fuzz.surgeon import seal
 from laconic.codec import DTYPES
-from laconic.coding import adaptive
+from laconic.coding import adaptive, static
 from laconic.coding.bits import varint, zigzag
-from laconic.errors import FormatError, LaconicError, LimitError, UnsupportedError
+from laconic.errors import FormatError, LaconicError, LimitError, MismatchError, UnsupportedError
 from laconic.file import container
 from laconic.file.inspect import inspect
 from laconic.file.parent import state_digest
@@ -294,6 +294,15 @@ def test_crafted_differences_are_refused_by_name(name, tmp_path):
     (tmp_path / "crafted").write_bytes(data)
     with pytest.raises(FormatError, match=message):
         laconic.load(tmp_path / "crafted", base={"w": torch.zeros(2)})
+
+
+@pytest.mark.parametrize(("base", "error"), [(None, MismatchError), ({"w": torch.zeros(2)}, FormatError)])
+def test_a_difference_of_any_size_is_not_described_on_its_own_word(base, error, tmp_path):
+    """Differences are as large as the parent, so they are under no other limit; found by fuzzing."""
+    stream = static.write(np.array([0, 1] * 40, np.int32), 1)
+    (tmp_path / "crafted").write_bytes(difference(b"\1\x80\x3f" + stream, shape=(1 << 44, 2)))
+    with pytest.raises(error, match="w.*: expected"):
+        laconic.describe(tmp_path / "crafted", base=base)
 
 
 def planned(chunk, form=0x30, shape=(), after=b""):

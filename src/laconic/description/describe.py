@@ -57,7 +57,8 @@ def describe(
     first = next(batches, None)
     with Reader(model_or_path) as reader:
         reader.check_limit(reader.entries)
-        rows, references = list(_model_rows(reader)), _references(reader, base)
+        references = _references(reader, base)  # first: a difference's shape is believed once it is its parent's
+        rows = list(_model_rows(reader))
     if first is None:
         return Ledger(tuple(rows), references)
     if into is None:
@@ -84,6 +85,6 @@ def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
 
 def _references(reader: Reader, base: State | None) -> dict[str, float]:
     stored = {name: entry.form for name, entry in reader.entries.items() if entry.tied_to is None}
-    floating = [name for name, form in stored.items() if form.dtype.is_floating_point]
-    nonzero = sum(map(n_nonzero, decode_each(reader, floating, base)))
+    decoded = decode_each(reader, stored, base)
+    nonzero = sum(n_nonzero(tensor) for tensor in decoded if tensor.is_floating_point())
     return {DENSE: 32.0 * sum(form.numel for form in stored.values()), BIT_EACH: float(nonzero)}
