@@ -134,7 +134,7 @@ def _size(model: nn.Module) -> int:
 def main() -> None:
     torch.set_num_threads(2)
     runs = {method: [] for method in METHODS}
-    for seed in SEEDS:  # runs of one seed train on the same batches, whose targets are computed once
+    for seed in SEEDS:  # whose runs train on the same batches
         for method in METHODS:
             runs[method].append(run(method, seed))
     table = {method: {key: spread(r[key] for r in rows) for key in rows[0]} for method, rows in runs.items()}
