@@ -1,7 +1,7 @@
 """The trained ResNet-20, and how benchmarks fine-tune it: by distillation with hints, on crops and flips.
 
-An allocator that keeps its pages (such as jemalloc, preloaded, without decay) takes a quarter of an epoch's time
-away, and two processes of one thread do more than one of two.
+An allocator that keeps its pages (such as jemalloc, preloaded, without decay) takes a quarter of an epoch's
+time away, and two processes of one thread do more than one of two.
 """
 
 from __future__ import annotations
