@@ -57,7 +57,8 @@ def describe(
     first = next(batches, None)
     with Reader(model_or_path) as reader:
         reader.check_limit(reader.entries)
-        references = _references(reader, base)  # first: a difference's shape is believed once it is its parent's
+        # References first: a difference's shape is believed once it is found to be its parent's.
+        references = _references(reader, base)
         rows = list(_model_rows(reader))
     if first is None:
         return Ledger(tuple(rows), references)
