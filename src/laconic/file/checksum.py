@@ -1,7 +1,7 @@
 """CRC-32 of long data by several threads.
 
 With B's length of n bits, crc(AB) = crc(A)·xⁿ + crc(B) in GF(2)[x] modulo the CRC's polynomial, so that parts
-can be summed up each on its own. `docs/format.md`, "Checksums", says which CRC it is.
+can be summed up each on its own. `docs/format.md`, "Conventions", says which CRC it is.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What a pruned network has to keep is what the dense one does. The dense one's outputs say more of that than
 labels do, which need not even be known: with temperature T the loss is T²·KL(softmax(t/T) ‖ softmax(s/T)).
 Where inner outputs have kept their shape, those of the dense network are hints (Romero et al. 2015): to each
-layer they say at once what the loss says through all layers after it, so a few epochs go as far as many.
+layer they say at once what the loss says through all layers after it, which helps most in the first epochs.
 """
 
 from __future__ import annotations
@@ -103,13 +103,14 @@ def _outputs(model: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tens
 
     modules = dict(unwrap(model).named_modules())
     with ExitStack() as stack:
+        if names:
+            stack.callback(notice_hooks)  # last, when they are gone
         for name in names:
             if name not in modules:
                 raise MismatchError(f"hints: expected a module {name!r} of the teacher, found none")
             stack.callback(modules[name].register_forward_hook(keep(name)).remove)
         if names:
             notice_hooks()
-            stack.callback(notice_hooks)
         yield found
 
 
