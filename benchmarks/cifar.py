@@ -46,20 +46,30 @@ def drawn(seed: int, n: int) -> Split:
 
 
 def fine_tune(
-    model: nn.Module, epochs: int, lr: float, seed: int, rules: Sequence[laconic.Rule] = ()
+    model: nn.Module,
+    epochs: int,
+    lr: float,
+    seed: int,
+    rules: Sequence[laconic.Rule] = (),
+    hint_weight: float = 0.0,
 ) -> None:
-    """Train with momentum to do what the trained network does, in each block, at a rate falling to zero."""
+    """Train with momentum to do what the trained network does, at a rate falling to zero.
+
+    Args:
+        hint_weight: of what each residual block does, beside the outputs.
+    """
     teacher = laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32)).eval()
     images = Shifted(cifar10().train, BATCH, pixels=4, flips=True)
     n_steps = epochs * len(images)
 
     def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        sgd = torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-3)
+        sgd = torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
         falls = LambdaLR(sgd, lambda step: 1 - step / n_steps)
         sgd.register_step_post_hook(lambda *_: falls.step())
         return sgd
 
-    loss = laconic.Distillation(teacher, hints=[r"re:layer\d\.\d"], hint_weight=100)
+    hints = [r"re:layer\d\.\d"] if hint_weight else []
+    loss = laconic.Distillation(teacher, hints=hints, hint_weight=hint_weight)
     for network in (model, teacher):
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with _fast(model), _fast(teacher):

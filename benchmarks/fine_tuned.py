@@ -35,6 +35,7 @@ class Target:
     amount: float
     pruner: Pruner = REPAIRED
     last: float | None = None
+    hint_weight: float = 0.0
 
     def rule(self, mask: Mask) -> Rule:
         """What acts while the network is trained."""
@@ -61,9 +62,10 @@ TARGETS = {
             solver=laconic.LeastSquares(),
             among=partial(laconic.tensors, exclude=["conv1"]),  # it has three inputs
         ),
+        hint_weight=100,
     ),
-    "80% sparse": Target(4, 0.005, 0.8),
-    "90% sparse": Target(8, 0.005, 0.8, last=0.9),
+    "80% sparse": Target(4, 0.01, 0.8),
+    "90% sparse": Target(10, 0.05, 0.8, last=0.9),
 }
 
 
@@ -73,7 +75,7 @@ def run(name: str, seed: int) -> dict[str, float]:
     evidence = laconic.observe(model, drawn(seed, N_IMAGES).batches(64), target.pruner.needs)
     mask = laconic.prune_(model, target.amount, target.pruner, evidence)
     before = accuracy(model)
-    fine_tune(model, target.epochs, target.learning_rate, seed, [target.rule(mask)])
+    fine_tune(model, target.epochs, target.learning_rate, seed, [target.rule(mask)], target.hint_weight)
     with tempfile.TemporaryDirectory() as folder:
         laconic.save(model, Path(folder) / "model.lac", None)
         decoded = laconic.load(Path(folder) / "model.lac", into=resnet20())
