@@ -1,4 +1,4 @@
-"""The trained ResNet-20, and how benchmarks fine-tune it: by distillation with hints, on crops and flips.
+"""The trained ResNet-20, and how benchmarks fine-tune it: by distillation, on crops and flips.
 
 An allocator that keeps its pages (such as jemalloc, preloaded, without decay) takes a quarter of an epoch's
 time away, and two processes of one thread do more than one of two.
@@ -46,18 +46,9 @@ def drawn(seed: int, n: int) -> Split:
 
 
 def fine_tune(
-    model: nn.Module,
-    epochs: int,
-    lr: float,
-    seed: int,
-    rules: Sequence[laconic.Rule] = (),
-    hint_weight: float = 0.0,
+    model: nn.Module, epochs: int, lr: float, seed: int, rules: Sequence[laconic.Rule] = ()
 ) -> None:
-    """Train with momentum to do what the trained network does, at a rate falling to zero.
-
-    Args:
-        hint_weight: of what each residual block does, beside the outputs.
-    """
+    """Train with momentum to do what the trained network does, at a rate that falls to zero step by step."""
     teacher = laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32)).eval()
     images = Shifted(cifar10().train, BATCH, pixels=4, flips=True)
     n_steps = epochs * len(images)
@@ -68,8 +59,7 @@ def fine_tune(
         sgd.register_step_post_hook(lambda *_: falls.step())
         return sgd
 
-    hints = [r"re:layer\d\.\d"] if hint_weight else []
-    loss = laconic.Distillation(teacher, hints=hints, hint_weight=hint_weight)
+    loss = laconic.Distillation(teacher)
     for network in (model, teacher):
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with _fast(model), _fast(teacher):
