@@ -10,6 +10,7 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,8 +22,6 @@ import laconic
 from benchmarks.shifted import Shifted
 from laconic import zoo
 from laconic.datasets import Split, cifar10
-
-BATCH = 64
 
 
 def resnet20() -> nn.Module:
@@ -46,11 +45,9 @@ def drawn(seed: int, n: int) -> Split:
 
 
 def fine_tune(
-    model: nn.Module, epochs: int, lr: float, seed: int, rules: Sequence[laconic.Rule] = ()
+    model: nn.Module, epochs: int, lr: float, images: Shifted, seed: int, rules: Sequence[laconic.Rule] = ()
 ) -> None:
-    """Train with momentum to do what the trained network does, at a rate that falls to zero step by step."""
-    teacher = laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32)).eval()
-    images = Shifted(cifar10().train, BATCH, pixels=4, flips=True)
+    """Learn what the trained network does, with momentum, at a rate that falls to zero step by step."""
     n_steps = epochs * len(images)
 
     def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -59,12 +56,24 @@ def fine_tune(
         sgd.register_step_post_hook(lambda *_: falls.step())
         return sgd
 
-    loss = laconic.Distillation(teacher)
+    learn(model, laconic.Training(epochs, optimizer, seed=seed), images, rules)
+
+
+def crops(batch: int) -> Shifted:
+    """The training images, cropped and flipped at random."""
+    return Shifted(cifar10().train, batch, pixels=4, flips=True)
+
+
+def learn(
+    model: nn.Module, training: laconic.Training, images: Shifted, rules: Sequence[laconic.Rule] = ()
+) -> None:
+    """Train to do what the trained network does; the model comes back on the CPU, in evaluation mode."""
+    teacher = laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32)).eval()
     for network in (model, teacher):
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with _fast(model), _fast(teacher):
-        laconic.train(model, images, laconic.Training(epochs, optimizer, loss, seed=seed), rules)
-    model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+        laconic.train(model, images, replace(training, loss=laconic.Distillation(teacher)), rules)
+    model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     model.eval()
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -41,6 +42,7 @@ def _machine() -> dict[str, Any]:
         "versions": {package: version(package) for package in PACKAGES},
         "cores": os.cpu_count(),
         "processor": _processor(),
+        **({"accelerator": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }
 
 

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import laconic
-from benchmarks.cifar import BATCH, accuracy, drawn, fine_tune, resnet20
+from benchmarks.cifar import accuracy, crops, drawn, fine_tune, resnet20
 from benchmarks.common import once, spread, write_result
 from laconic import Count, Gradual, Hold, Mask, Pruner, Rule, Run, Schedule
 from laconic.pruning.contests import Budget
 
 SEEDS = (0, 1, 2)
-N_IMAGES = 1024
+N_IMAGES, BATCH = 1024, 64
 REPAIRED = Pruner(laconic.output_error, solver=laconic.LeastSquares())
 
 
@@ -61,7 +61,7 @@ TARGETS = {
             among=partial(laconic.tensors, exclude=["conv1"]),  # it has three inputs
         ),
     ),
-    "80% sparse": Target(4, 0.01, 0.8),
+    "80% sparse": Target(8, 0.01, 0.8),
     "90% sparse": Target(10, 0.05, 0.8, last=0.9),
 }
 
@@ -72,7 +72,7 @@ def run(name: str, seed: int) -> dict[str, float]:
     evidence = laconic.observe(model, drawn(seed, N_IMAGES).batches(64), target.pruner.needs)
     mask = laconic.prune_(model, target.amount, target.pruner, evidence)
     before = accuracy(model)
-    fine_tune(model, target.epochs, target.learning_rate, seed, [target.rule(mask)])
+    fine_tune(model, target.epochs, target.learning_rate, crops(BATCH), seed, [target.rule(mask)])
     with tempfile.TemporaryDirectory() as folder:
         laconic.save(model, Path(folder) / "model.lac", None)
         decoded = laconic.load(Path(folder) / "model.lac", into=resnet20())

@@ -25,7 +25,7 @@ from benchmarks.common import once, spread, write_result
 from laconic import Learner, Training
 from laconic.datasets import Split, mnist
 
-SEEDS = (0,)
+SEEDS = (0, 1, 2)
 FOLDER = Path(__file__).parent.parent / "runs" / "prequential"
 BLACK = -0.1307 / 0.3081
 EPOCHS, BATCH = 50, 64

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -99,10 +100,18 @@ def channels() -> str:
 
 
 def calibrated() -> str:
-    found = results("calibrated")
+    return _by_price("calibrated")
+
+
+def under_code() -> str:
+    return _by_price("under_code")
+
+
+def _by_price(script: str) -> str:
+    found = results(script)
     rows = [["the exact network", "", f"{100 * found['dense_accuracy']:.2f}"]]
     rows += [
-        [f"{float(price):,.0f}", f"{row['file_bytes']['mean'] / 1000:.1f}", percent(row["accuracy"])]
+        [f"{float(price):,}".removesuffix(".0"), f"{row['file_bytes']['mean'] / 1000:.1f}", percent(row["accuracy"])]
         for price, row in found["prices"].items()
     ]
     return markdown(["price", "kB", "accuracy, %"], rows)
@@ -163,16 +172,22 @@ def hinton_van_camp() -> str:
 
 
 def prequential() -> str:
-    code = results("prequential")["seeds"]["0"]
-    names = list(code["learner_bits"])
+    codes = list(results("prequential")["seeds"].values())
+    names = list(codes[0]["learner_bits"])
+
+    def bits(values: Iterable[float]) -> str:
+        values = list(values)
+        return f"{fmean(values):,.0f} ± {stdev(values):,.0f}"
+
     rows = [
-        [f"{block['end']:,}", f"{block['bits']:,.1f}", f"{100 * block['accuracy']:.2f}"]
-        + [f"{block['learner_bits'][name]:,.1f}" for name in names]
-        for block in code["blocks"]
+        [f"{blocks[0]['end']:,}", bits(block["bits"] for block in blocks)]
+        + [f"{100 * fmean(block['accuracy'] for block in blocks):.2f}"]
+        + [bits(block["learner_bits"][name] for block in blocks) for name in names]
+        for blocks in zip(*(code["blocks"] for code in codes), strict=True)
     ]
-    total = [f"{bits:,.0f}" for bits in (code["total_bits"], *code["learner_bits"].values())]
+    alone = [bits(code["learner_bits"][name] for code in codes) for name in names]
     head = ["labels to", "bits", "accuracy, %", *(f"{name} alone, bits" for name in names)]
-    return markdown(head, [*rows, ["total", total[0], "", *total[1:]]])
+    return markdown(head, [*rows, ["total", bits(code["total_bits"] for code in codes), "", *alone]])
 
 
 def lenets() -> str:
@@ -243,7 +258,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
         *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
-        *(lenets, prediction, prediction_of_files),
+        *(lenets, under_code, prediction, prediction_of_files),
     )
 }
 

@@ -36,6 +36,16 @@ def test_a_folded_network_computes_the_same(name):
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
+def test_what_is_trained_is_still_trained():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+    )
+    model[2].requires_grad_(False), model[3].requires_grad_(False)
+    found = laconic.folded(model.eval(), torch.randn(2, 3, 5, 5))
+    trained = [name for name, parameter in found.named_parameters() if parameter.requires_grad]
+    assert trained == ["0.weight", "0.bias"]
+
+
 LEFT = {
     "resnet20": (zoo.resnet20, (3, 32, 32), []),
     "linear": (lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)), (6,), []),

@@ -62,7 +62,7 @@ def net_on_a_grid():
     model = nn.Sequential(nn.Linear(30, 40))
     with torch.no_grad():
         model[0].weight.copy_(0.25 * (torch.randn(40, 30) * 1.2).round().clamp(-2, 2))
-        model[0].bias.copy_(0.5 * torch.arange(-20, 20))
+        model[0].bias.copy_(0.5 * torch.tensor([0, 1, -2, 4]).repeat(10))
     return model
 
 
@@ -70,13 +70,15 @@ def test_the_penalty_is_the_price_of_the_integers():
     model = net_on_a_grid()
     rule = Shorten(price=4.0, n_cases=100)
     state = attach(rule, model, torch.optim.SGD(model.parameters(), lr=0.1)).state
-    q = (model[0].weight.detach() / 0.25).int().flatten().numpy()
-    found = prices(q, 40, 1, 17)
-    bits = sum(
-        float(table[abs(int(value)).bit_length()]) for table, value in zip(found.tables, q, strict=True)
-    )
-    bits += float(rule._bits(state, "0.bias"))
-    assert float(rule.penalty(state, 0)) == pytest.approx(math.log(2) / 400 * bits, rel=0.02)
+    bits = 0.0
+    for tensor, step, n_rows in ((model[0].weight, 0.25, 40), (model[0].bias, 0.5, 1)):
+        q = (tensor.detach() / step).int().flatten().numpy()
+        found = prices(q, n_rows, 1, 17)
+        tables = found.tables[found.index]
+        bits += sum(
+            float(table[abs(int(value)).bit_length()]) for table, value in zip(tables, q, strict=True)
+        )
+    assert rule.penalty(state, 0).item() == pytest.approx(math.log(2) / 400 * bits, rel=1e-5)
 
 
 def test_gradients_go_straight_to_weights_and_by_the_rounding_to_steps():

@@ -94,6 +94,12 @@ def _fold(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
         else:
             assert isinstance(before, _ConvNd)
             fused = fuse_conv_bn_eval(before, after, isinstance(before, _ConvTransposeNd))
+        assert fused.bias is not None
+        fused.bias.requires_grad_(_is_trained(before.bias) or _is_trained(after.bias))
         found.set_submodule(layer, fused.train(training))
         found.set_submodule(norm, nn.Identity().train(training))
     return found
+
+
+def _is_trained(parameter: Tensor | None) -> bool:
+    return parameter is not None and parameter.requires_grad

@@ -96,12 +96,14 @@ class Noisy(Rule):
         self._set(now.model, state["means"])
         last = now.step - 1  # when the sample was drawn
         with torch.enable_grad():
-            means = {name: value.clone().requires_grad_() for name, value in state["means"].items()}
+            means = {name: value.detach().requires_grad_() for name, value in state["means"].items()}
             differentiable = {**state, "means": means}
-            drawn = self.sample(differentiable, last)
-            total = torch.stack([(drawn[n] * gradients[n]).sum() for n in drawn]).sum()
-            total = total + self.penalty(differentiable, last)
-            found = torch.autograd.grad(total, [*means.values(), *state["trained"].values()])
+            drawn, penalty = self.sample(differentiable, last), self.penalty(differentiable, last)
+            found = torch.autograd.grad(
+                [*drawn.values(), penalty],
+                [*means.values(), *state["trained"].values()],
+                [*(gradients[name] for name in drawn), torch.ones_like(penalty)],
+            )
         for parameter, value in zip([*parameters.values(), *state["trained"].values()], found, strict=True):
             if parameter.grad is None:
                 parameter.grad = value

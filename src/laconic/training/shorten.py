@@ -15,7 +15,6 @@ found.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -66,73 +65,79 @@ class Shorten(Noisy):
     def start(self, means: Named) -> Named:
         """The logarithms of the first steps."""
         grids = self.first.of_each(means)
-        return {name: torch.tensor(math.log(_first_step(grids[name], mean))) for name, mean in means.items()}
+        steps = {name: _first_step(grids[name], mean) for name, mean in means.items()}
+        return {name: mean.new_tensor(math.log(steps[name])) for name, mean in means.items()}
 
     def init(self, now: Moment) -> State:
         """Begin, with the first prices."""
         state = super().init(now)
-        return {**state, **_prices(state)}
+        return {**state, "prices": _prices(state)}
 
     def update(self, state: State, now: Moment) -> State:
         """Take over the weights, and find prices anew when it is time."""
         state = super().update(state, now)
-        return {**state, **_prices(state)} if now.step % self.every == 0 else state
+        return {**state, "prices": _prices(state)} if now.step % self.every == 0 else state
 
     def sample(self, state: State, step: int) -> Named:
         """Weights on the grid, or with noise as wide as its steps."""
-        drawn = {}
-        draw = generator(self.seed, step, next(iter(state["means"].values())).device)
-        for name, mean in state["means"].items():
-            delta = _delta(state, name)
-            x = mean / delta
-            if step < self.noisy_until:
-                moved = torch.rand(mean.shape, generator=draw, device=draw.device).to(mean) - 0.5
-            else:
-                moved = (x.round() - x).detach()
-            drawn[name] = delta * (x + moved)
-        return drawn
+        x, deltas = _in_steps(state)
+        if step < self.noisy_until:
+            draw = generator(self.seed, step, x.device)
+            moved = torch.rand(x.shape, generator=draw, device=x.device).to(x) - 0.5
+        else:
+            moved = (x.round() - x).detach()
+        means = state["means"]
+        parts = (deltas * (x + moved)).split([mean.numel() for mean in means.values()])
+        return {name: part.view_as(means[name]) for name, part in zip(means, parts, strict=True)}
 
     def penalty(self, state: State, step: int) -> Tensor:
         """The bits of all integers in nats, for each training case, by what a bit of data is worth."""
-        total = torch.stack([self._bits(state, name) for name in state["means"]]).sum()
-        return NATS_PER_BIT / (value_at(self.price, step) * self.n_cases) * total
-
-    def _bits(self, state: State, name: str) -> Tensor:
-        tables, index = state["prices"][name], state["tables"][name]
-        x = (state["means"][name] / _delta(state, name)).abs().flatten()
+        tables, first = state["prices"]["tables"], state["prices"]["first"]
+        x = _in_steps(state)[0].abs()
         length = torch.frexp(x.detach())[1].clamp(0, N_LENGTHS - 2)  # 0 below 1, then 2^(length − 1) ≤ x
         below = (2.0**length).floor_divide(2)
-        at = index.long() * N_LENGTHS + length
-        low, high = tables.take(at), tables.take(at + 1)
-        return (low + (x - below) / below.clamp(min=1) * (high - low)).sum()
+        low, high = tables.take(first + length), tables.take(first + length + 1)
+        bits = (low + (x - below) / below.clamp(min=1) * (high - low)).sum()
+        return NATS_PER_BIT / (value_at(self.price, step) * self.n_cases) * bits
 
     def settled(self, state: State) -> Named:
         """The weights on their grids."""
-        return {name: _rounded(state, name) * _delta(state, name) for name in state["means"]}
+        deltas = _deltas(state)
+        return {name: _rounded(mean, deltas[name]) * deltas[name] for name, mean in state["means"].items()}
 
 
-def _delta(state: State, name: str) -> Tensor:
-    """The step, a bfloat16, through which the gradient goes straight, divided by √n (Esser et al. 2020)."""
-    log_step, scale = state["trained"][name], state["means"][name].numel() ** -0.5
-    step = (scale * log_step + ((1 - scale) * log_step).detach()).exp()
-    return step + (step.bfloat16().to(step.dtype) - step).detach()
+def _deltas(state: State) -> Named:
+    """The steps, bfloat16s, through which the gradient goes straight, divided by √n (Esser et al. 2020)."""
+    log_steps = torch.stack(list(state["trained"].values()))
+    scale = log_steps.new_tensor([mean.numel() ** -0.5 for mean in state["means"].values()])
+    steps = (scale * log_steps + ((1 - scale) * log_steps).detach()).exp()
+    steps = steps + (steps.bfloat16().to(steps.dtype) - steps).detach()
+    return dict(zip(state["means"], steps.unbind(), strict=True))
 
 
-def _rounded(state: State, name: str) -> Tensor:
-    x = state["means"][name] / _delta(state, name)
-    return x.detach().round() + 0.0  # no −0
+def _in_steps(state: State) -> tuple[Tensor, Tensor]:
+    """All weights in units of their steps, and the step of each, flat: many small tensors cost as one."""
+    means, deltas = state["means"], _deltas(state)
+    each = torch.cat([deltas[name].expand(mean.numel()) for name, mean in means.items()])
+    return torch.cat([mean.flatten() for mean in means.values()]) / each, each
 
 
-def _prices(state: State) -> Mapping[str, Named]:
-    """The prices of the integers as they are: tables, and which of them is each weight's."""
-    tables, index = dict[str, Tensor](), dict[str, Tensor]()
+def _rounded(mean: Tensor, delta: Tensor) -> Tensor:
+    return (mean / delta).detach().round() + 0.0  # no −0
+
+
+def _prices(state: State) -> Named:
+    """The prices of the integers as they are: tables, one after the other, and where each weight's begins."""
+    tables, first, n_tables = list[Tensor](), list[Tensor](), 0
+    deltas = _deltas(state)
     for name, mean in state["means"].items():
         form = Form(name, mean.dtype, tuple(mean.shape), Method.GRID)
-        q = _rounded(state, name).flatten().int().cpu().numpy()
+        q = _rounded(mean, deltas[name]).flatten().int().cpu().numpy()
         found = prices(q, form.n_rows, form.n_kernel, N_LENGTHS)
-        tables[name] = torch.from_numpy(found.tables).to(mean.device)
-        index[name] = torch.from_numpy(found.index).to(mean.device)
-    return {"prices": tables, "tables": index}
+        tables.append(torch.from_numpy(found.tables).to(mean.device))
+        first.append((torch.from_numpy(found.index).to(mean.device).long() + n_tables) * N_LENGTHS)
+        n_tables += len(found.tables)
+    return {"tables": torch.cat(tables), "first": torch.cat(first)}
 
 
 def _first_step(grid: Grid, mean: Tensor) -> float:
