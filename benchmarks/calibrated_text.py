@@ -82,18 +82,15 @@ def observed() -> Evidence:
     return laconic.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, projected)
 
 
-def quantizer(words_count: float) -> laconic.RateLoss:
-    return laconic.RateLoss(PRICE, loss_of(words_count), observed())
-
-
 def run(words_count: float) -> dict[str, float]:
     torch.manual_seed(0)  # whatever was observed before
-    model = minilm.encoder()
+    evidence, model = observed(), minilm.encoder()
+    quantizer = laconic.RateLoss(PRICE, loss_of(words_count), evidence)
     exact = minilm.cosines(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lac"
         state = model.state_dict()
-        n_bytes = laconic.save(state, path, quantizer(words_count), include=list(state))
+        n_bytes = laconic.save(state, path, quantizer, include=list(state))
         model.load_state_dict(laconic.load(path))
     return {
         "file_bytes": n_bytes,
