@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from laconic.report.drawing import BLUE, GREY, STYLE, WIDTH, dress
+from laconic.report.drawing import BLUE, GREY, STYLE, VERMILION, WIDTH, dress
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,13 @@ def figure(records: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
             ax.plot(*at, "s", color=GREY, mfc=fill, ms=4, ls="", label=label)
             offset, ha = SIDES[one.side]
             ax.annotate(one.label, at, offset, textcoords="offset points", ha=ha, fontsize=7)
-        x = [row["bytes"] / 1000 for row in records[network]]
-        y = [100 * row["test_error"] for row in records[network]]
-        ax.plot(x, y, "o", color=BLUE, ms=4, ls="", label="Laconic, one seed each")
+        for key, color, label in (
+            (network, BLUE, "Laconic, one seed each"),
+            (f"{network}-distilled", VERMILION, "Laconic, distilled"),
+        ):
+            x = [row["bytes"] / 1000 for row in records.get(key, ())]
+            y = [100 * row["test_error"] for row in records.get(key, ())]
+            ax.plot(x, y, "o", color=color, ms=4, ls="", label=label)
         ax.set_xscale("log")
         ax.set_xticks(ticks := [1, 2, 5, 10, 20, 50], [str(tick) for tick in ticks], minor=False)
         ax.minorticks_off()
@@ -73,6 +77,6 @@ def figure(records: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         ax.set_title(NAMES[network], loc="left", fontsize=9)
         ax.set_ylabel("test error, %")
     marks = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    drawn.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3)
+    drawn.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=4)
     ax.set_xlabel("kilobytes (log scale)")
     return drawn

@@ -111,7 +111,11 @@ def _by_price(script: str) -> str:
     found = results(script)
     rows = [["the exact network", "", f"{100 * found['dense_accuracy']:.2f}"]]
     rows += [
-        [f"{float(price):,}".removesuffix(".0"), f"{row['file_bytes']['mean'] / 1000:.1f}", percent(row["accuracy"])]
+        [
+            f"{float(price):,}".removesuffix(".0"),
+            f"{row['file_bytes']['mean'] / 1000:.1f}",
+            percent(row["accuracy"]),
+        ]
         for price, row in found["prices"].items()
     ]
     return markdown(["price", "kB", "accuracy, %"], rows)
@@ -193,7 +197,7 @@ def prequential() -> str:
 def lenets() -> str:
     rows = []
     for of, row in results("lenets")["networks"].items():
-        network, _, price = of.partition(", price ")
+        network, _, price = of.replace("-distilled", ", distilled").partition(", price ")
         total = 8 * row["bytes"]["mean"] + row["label_bits"]["mean"]
         cells = [
             f"{row['bytes']['mean']:,.0f} ± {row['bytes']['sd']:,.0f}",
