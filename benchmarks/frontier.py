@@ -77,6 +77,6 @@ def figure(records: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         ax.set_title(NAMES[network], loc="left", fontsize=9)
         ax.set_ylabel("test error, %")
     marks = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    drawn.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=4)
+    drawn.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=2)
     ax.set_xlabel("kilobytes (log scale)")
     return drawn
