@@ -153,8 +153,8 @@ def run(seed: int) -> dict[str, Any]:
 
 def main() -> None:
     rows = {seed: once(__file__, run, seed) for seed in SEEDS}
-    total = spread(row["total_bits"] for row in rows.values())
-    write_result(__file__, {"total_bits": total, "seeds": rows})
+    figures = {key: spread(row[key] for row in rows.values()) for key in ("total_bits", "compression")}
+    write_result(__file__, {**figures, "seeds": rows})
 
 
 if __name__ == "__main__":

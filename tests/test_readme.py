@@ -59,16 +59,30 @@ FIGURES = [
     ("data_free", "resnet32/times_smaller", "{:.1f}×"),
     ("throughput", "encode_weights_per_second", "{:.0f} M"),
     ("throughput", "decode_weights_per_second", "{:.0f} M"),
-    ("prequential", "total_bits/mean", "{:,.0f} bits"),
-    ("prequential", "seeds/0/compression", "{:.0f} times shorter"),
+    ("prequential", "total_bits/mean", "{:,.0f} ±"),
+    ("prequential", "total_bits/sd", "± {:,.0f} bits"),
+    ("prequential", "compression/mean", "{:.0f} times shorter"),
     *(
         ("lenets", f"networks/{of}/{path}", form)
-        for of in ("lenet-300-100, price 3.5", *(f"lenet-5, price {price}" for price in ("1.7", "3", "10")))
+        for of in (
+            "lenet-300-100, price 3.5",
+            *(f"lenet-5, price {price}" for price in ("1.7", "3", "10")),
+            *(f"lenet-5-distilled, price {price}" for price in ("2.4", "1.5")),
+        )
         for path, form in (
             ("bytes/mean", "| {:,.0f} |"),
             ("test_error/mean", "| {:.2%} ±"),
             ("test_error/sd", "± {:.2%} |"),
             ("test_error/max", "| {:.2%} |"),
+        )
+    ),
+    *(
+        ("under_code", f"prices/{price}/{path}", form)
+        for price in ("8", "3.2")
+        for path, form in (
+            ("accuracy/mean", "{:.2%} ±"),
+            ("accuracy/sd", "± {:.2%}"),
+            ("file_bytes/mean", "{:,.0f} bytes"),
         )
     ),
     ("select", "times_faster", "{:.0f} times faster"),
