@@ -11,7 +11,7 @@ from pathlib import Path
 
 import laconic
 from benchmarks.cifar import accuracy, drawn, resnet20
-from benchmarks.common import once, spread, write_result
+from benchmarks.common import once, spreads, write_result
 from laconic.evidence import GRAM, observe
 
 SEEDS = (0, 1, 2)
@@ -36,10 +36,7 @@ def run(seed: int) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     runs = [once(__file__, run, seed) for seed in SEEDS]
-    table = {
-        price: {key: spread(rows[price][key] for rows in runs) for key in first}
-        for price, first in runs[0].items()
-    }
+    table = {price: spreads(rows[price] for rows in runs) for price in runs[0]}
     result = {"seeds": SEEDS, "images": N_IMAGES, "dense_accuracy": accuracy(resnet20()), "prices": table}
     write_result(__file__, result)
 

@@ -21,7 +21,7 @@ from torch import nn
 
 import laconic
 from benchmarks.cifar import accuracy, crops, drawn, fine_tune, resnet20
-from benchmarks.common import once, spread, write_result
+from benchmarks.common import once, spreads, write_result
 from laconic import Coupled, Plan, Pruner, Rates, Tensor
 
 SEEDS = (0, 1, 2)
@@ -138,7 +138,7 @@ def main() -> None:
     for seed in SEEDS:  # whose runs train on the same batches
         for method in METHODS:
             runs[method].append(run(method, seed))
-    table = {method: {key: spread(r[key] for r in rows) for key in rows[0]} for method, rows in runs.items()}
+    table = {method: spreads(rows) for method, rows in runs.items()}
     choices = {"seeds": SEEDS, "epochs": EPOCHS, "batch": BATCH, "learning_rate": LEARNING_RATE, "threads": 2}
     write_result(__file__, {**choices, "methods": table})
 

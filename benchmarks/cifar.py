@@ -31,6 +31,11 @@ def resnet20() -> nn.Module:
     return model.eval()
 
 
+def folded() -> nn.Module:
+    """The same with its batch norms in the layers before them."""
+    return laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32))
+
+
 def accuracy(model: nn.Module) -> float:
     """Of all test images, in float32."""
     fast = copy.deepcopy(model).to(memory_format=torch.channels_last)  # and in cache: half the time
@@ -68,7 +73,7 @@ def learn(
     model: nn.Module, training: laconic.Training, images: Shifted, rules: Sequence[laconic.Rule] = ()
 ) -> None:
     """Train to do what the trained network does; the model comes back on the CPU, in evaluation mode."""
-    teacher = laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32)).eval()
+    teacher = folded()
     for network in (model, teacher):
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with _fast(model), _fast(teacher):

@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,3 +88,9 @@ def spread(values: Iterable[float]) -> dict[str, float]:
         "min": min(values),
         "max": max(values),
     }
+
+
+def spreads(rows: Iterable[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """The spread of each figure over rows that all have it."""
+    rows = list(rows)
+    return {key: spread(row[key] for row in rows) for key in rows[0]}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import laconic
 from benchmarks.cifar import accuracy, crops, drawn, fine_tune, resnet20
-from benchmarks.common import once, spread, write_result
+from benchmarks.common import once, spreads, write_result
 from laconic import Count, Gradual, Hold, Mask, Pruner, Rule, Run, Schedule
 from laconic.pruning.contests import Budget
 
@@ -92,9 +92,7 @@ def main(seeds: Sequence[int] = SEEDS) -> None:
     for seed in seeds:
         for name in TARGETS:
             runs[name].append(once(__file__, run, name, seed))
-    results = {
-        name: {key: spread(row[key] for row in rows) for key in rows[0]} for name, rows in runs.items()
-    }
+    results = {name: spreads(rows) for name, rows in runs.items()}
     write_result(__file__, {"seeds": seeds, "images": N_IMAGES, "targets": results})
 
 

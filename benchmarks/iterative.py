@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import laconic
-from benchmarks.common import spread, write_result
+from benchmarks.common import spreads, write_result
 from laconic import Schedule, geometric
 from laconic.datasets import Dataset
 from laconic.demo import EXPERIMENTS
@@ -65,7 +65,7 @@ def main() -> None:
     results = {}
     for name in ("digits", "mnist"):
         runs = [run(name, seed) for seed in SEEDS]
-        results[name] = {key: spread(r[key] for r in runs) for key in runs[0]}
+        results[name] = spreads(runs)
     write_result(__file__, {"seeds": SEEDS, "relative_error": GRID.relative_error, **results})
 
 

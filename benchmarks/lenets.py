@@ -23,7 +23,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import laconic
-from benchmarks.common import once, save_figure, spread, write_result
+from benchmarks.common import once, save_figure, spreads, write_result
 from benchmarks.frontier import figure
 from benchmarks.shifted import Shifted
 from laconic import Coupled, Gates, Schedule, Shorten, Training, exponential, zoo
@@ -70,15 +70,15 @@ GATE = 0.6  # nats a weight
 
 
 @cache
-def begun(network: str, seed: int) -> nn.Module:
-    """Trained, and what gates leave of it."""
-    case, images = CASES[network], _images()
+def begun(make: Callable[[], nn.Module], plain: int, gated: int, seed: int) -> nn.Module:
+    """Trained, and what gates leave of it: once for all cases that begin alike."""
+    images = _images()
     torch.manual_seed(seed)
-    model = case.make()
-    laconic.train(model, images, _training(case.plain, seed))
-    if case.gated:
+    model = make()
+    laconic.train(model, images, _training(plain, seed))
+    if gated:
         gates = Gates(GATE, N_TRAINING, Coupled(laconic.channels(model, IMAGE)), lr=0.05)
-        laconic.train(model, images, _training(case.gated, seed + 500), [gates])
+        laconic.train(model, images, _training(gated, seed + 500), [gates])
         _cut(model)
     return model
 
@@ -93,7 +93,8 @@ def teacher() -> nn.Module:
 
 
 def trained(network: str, price: float, seed: int) -> nn.Module:
-    case, images, model = CASES[network], _images(), copy.deepcopy(begun(network, seed))
+    case, images = CASES[network], _images()
+    model = copy.deepcopy(begun(case.make, case.plain, case.gated, seed))
     falling = Schedule(price, case.under_code[0] * len(images), exponential, initial=10 * price)
     for epochs, at_price in zip(case.under_code, (falling, price), strict=True):
         rule = Shorten(price=at_price, n_cases=N_TRAINING, first=laconic.Grid(0.3), lr=1e-2)
@@ -170,7 +171,7 @@ def main() -> None:
             for price in case.prices:
                 rows[price].append(once(__file__, run, network, price, seed))
         for price, found in rows.items():
-            results[f"{network}, price {price:g}"] = {key: spread(r[key] for r in found) for key in found[0]}
+            results[f"{network}, price {price:g}"] = spreads(found)
             records[network] += found
     save_figure(PLOT, figure, records)
     write_result(__file__, {"seeds": SEEDS, "networks": results})

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 import laconic
 from benchmarks.bits_and_error import figure
-from benchmarks.common import once, save_figure, spread, write_result
+from benchmarks.common import once, save_figure, spread, spreads, write_result
 from benchmarks.families import NETWORKS, trained
 from benchmarks.ranking import regret, rho, tau
 from laconic import datasets
@@ -144,7 +144,7 @@ def ranked(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
                 errors = [row[error] for row in of_seed]
                 by = {"tau": tau(low, errors), "rho": rho(low, errors), "regret": regret(low, errors)}
                 judged[-1] |= {of + name: figure for name, figure in by.items()}
-        found[measure] = {key: spread(seed[key] for seed in judged) for key in judged[0]}
+        found[measure] = spreads(judged)
     return found
 
 

@@ -23,7 +23,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 import laconic
-from benchmarks.common import spread, write_result
+from benchmarks.common import spreads, write_result
 from laconic import Schedule, zoo
 from laconic.datasets import mnist
 
@@ -177,7 +177,7 @@ def main() -> None:
     for rows in done:
         for name, row in rows.items():
             by_name.setdefault(name, []).append(row)
-    table = {name: {key: spread(r[key] for r in runs) for key in runs[0]} for name, runs in by_name.items()}
+    table = {name: spreads(runs) for name, runs in by_name.items()}
     write_result(__file__, {"seeds": SEEDS, "epochs": SPARSE_EPOCHS, "batch": BATCH, "networks": table})
 
 

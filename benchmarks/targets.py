@@ -20,7 +20,7 @@ from torch import nn
 
 import laconic
 from benchmarks import cifar
-from benchmarks.common import once, spread, write_result
+from benchmarks.common import once, spreads, write_result
 from laconic import MaxBytes, MaxDrop, Shortest, Target, Training, zoo
 from laconic.datasets import Split, cifar10, digits, mnist
 
@@ -106,7 +106,7 @@ def main() -> None:
     for name, targets in TARGETS.items():
         for target in targets:
             rows = [once(__file__, run, name, target, seed) for seed in SEEDS]
-            results.setdefault(name, {})[str(target)] = {key: spread(r[key] for r in rows) for key in rows[0]}
+            results.setdefault(name, {})[str(target)] = spreads(rows)
     write_result(__file__, {"seeds": SEEDS, "tasks": results})
 
 

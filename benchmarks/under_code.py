@@ -12,14 +12,13 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import laconic
-from benchmarks.cifar import accuracy, crops, drawn, learn, resnet20
-from benchmarks.common import once, spread, write_result
+from benchmarks.cifar import accuracy, crops, drawn, folded, learn, resnet20
+from benchmarks.common import once, spreads, write_result
 from laconic import RateLoss, Shorten, Training
 from laconic.evidence import GRAM
 
@@ -27,10 +26,6 @@ SEEDS = (0, 1, 2)
 PRICES = (8.0, 3.2)
 N_IMAGES, ROUNDED_AT = 2048, 1e6
 EPOCHS, BATCH, LEARNING_RATE = 15, 128, 1e-3
-
-
-def folded() -> nn.Module:
-    return laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32))
 
 
 def rounded(seed: int) -> nn.Module:
@@ -60,10 +55,7 @@ def run(price: float, seed: int) -> dict[str, float]:
 
 def main() -> None:
     runs = {price: [once(__file__, run, price, seed) for seed in SEEDS] for price in PRICES}
-    prices = {
-        f"{price:g}": {key: spread(row[key] for row in rows) for key in rows[0]}
-        for price, rows in runs.items()
-    }
+    prices = {f"{price:g}": spreads(rows) for price, rows in runs.items()}
     choices = {"seeds": SEEDS, "epochs": EPOCHS, "batch": BATCH, "learning_rate": LEARNING_RATE}
     write_result(__file__, {**choices, "dense_accuracy": accuracy(resnet20()), "prices": prices})
 

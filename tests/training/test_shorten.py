@@ -62,7 +62,7 @@ def net_on_a_grid():
     model = nn.Sequential(nn.Linear(30, 40))
     with torch.no_grad():
         model[0].weight.copy_(0.25 * (torch.randn(40, 30) * 1.2).round().clamp(-2, 2))
-        model[0].bias.copy_(0.5 * torch.tensor([0, 1, -2, 4]).repeat(10))
+        model[0].bias.copy_(0.5 * torch.arange(-20, 20))
     return model
 
 
@@ -70,14 +70,19 @@ def test_the_penalty_is_the_price_of_the_integers():
     model = net_on_a_grid()
     rule = Shorten(price=4.0, n_cases=100)
     state = attach(rule, model, torch.optim.SGD(model.parameters(), lr=0.1)).state
+
+    def between(table, magnitude):  # what integers of its length cost, and of the next, in proportion
+        length = magnitude.bit_length()
+        below = 2 ** (length - 1) if length else 0
+        low, high = float(table[length]), float(table[length + 1])
+        return low + (magnitude - below) / max(below, 1) * (high - low)
+
     bits = 0.0
     for tensor, step, n_rows in ((model[0].weight, 0.25, 40), (model[0].bias, 0.5, 1)):
         q = (tensor.detach() / step).int().flatten().numpy()
         found = prices(q, n_rows, 1, 17)
         tables = found.tables[found.index]
-        bits += sum(
-            float(table[abs(int(value)).bit_length()]) for table, value in zip(tables, q, strict=True)
-        )
+        bits += sum(between(table, abs(int(value))) for table, value in zip(tables, q, strict=True))
     assert rule.penalty(state, 0).item() == pytest.approx(math.log(2) / 400 * bits, rel=1e-5)
 
 
