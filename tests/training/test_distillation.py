@@ -23,6 +23,15 @@ def test_the_loss_is_t_squared_times_the_divergence():
     assert float(Distillation(network(0).eval())(teacher, teacher)) == pytest.approx(0, abs=1e-6)
 
 
+def test_another_loss_takes_the_place_of_the_divergence():
+    x, teacher, student = torch.randn(6, 4), network(1).eval(), network(2)
+    distillation = Distillation(teacher, loss=nn.functional.mse_loss, hints=["0"], hint_weight=2)
+    with distillation.of(student) as loss, torch.no_grad():
+        outputs, inner = student(x) - teacher(x), student[0](x) - teacher[0](x)
+        expected = outputs.square().mean() + 2 * inner.square().sum() / teacher[0](x).square().sum()
+        assert float(loss(x, student(x))) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_the_student_comes_to_do_what_the_teacher_does_whatever_the_labels():
     torch.manual_seed(0)
     x = torch.randn(256, 4)

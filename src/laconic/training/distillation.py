@@ -30,12 +30,14 @@ class Distillation:
     """A loss for `laconic.Training` with the outputs of `teacher` for targets; the batches' are not used.
 
     Attributes:
-        teacher: a network with the student's inputs and outputs (…, classes), in evaluation mode, such as a
-            copy of the student before it was pruned.
+        teacher: a network with the student's inputs and outputs, in evaluation mode, such as a copy of the
+            student before it was pruned.
         temperature: T, above 0. Higher ones weigh what the teacher says of unlikely classes more.
         hints: modules, by name or pattern ``re:…``, whose outputs should be those of the teacher's modules of
             the same names: ‖s − t‖² / ‖t‖², for a batch, of each is added.
         hint_weight: what these are multiplied by.
+        loss: of outputs and the teacher's, where these are no logits (…, classes) but embeddings, say:
+            ``torch.nn.functional.mse_loss``. By default the divergence of classes at the temperature.
 
     Raises:
         ValueError: the teacher is in training mode, or the temperature is not above 0.
@@ -45,6 +47,7 @@ class Distillation:
     temperature: float = 4.0
     hints: Sequence[str] = ()
     hint_weight: float = 1.0
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
         if self.teacher.training:
@@ -53,7 +56,9 @@ class Distillation:
             raise ValueError(f"temperature: expected above 0, got {self.temperature}")
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """T² times the mean divergence of outputs from the teacher's, both (…, classes), in nats."""
+        """`loss` of outputs and the teacher's; T² times their mean divergence in nats by default."""
+        if self.loss:
+            return self.loss(outputs, targets)
         student, teacher = (
             F.log_softmax(logits.flatten(0, -2) / self.temperature, 1) for logits in (outputs, targets)
         )
