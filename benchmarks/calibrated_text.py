@@ -78,19 +78,23 @@ def loss_of(words_count: float) -> Loss:
 
 @cache
 def observed() -> Evidence:
+    torch.manual_seed(0)  # of directions
     needs = [Statistic.GRAM, Statistic.SENSITIVITY]
     return laconic.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, projected)
 
 
+def quantizer(words_count: float, price: float = PRICE) -> laconic.RateLoss:
+    evidence = observed()
+    return laconic.RateLoss(price, loss_of(words_count), evidence)
+
+
 def run(words_count: float) -> dict[str, float]:
-    torch.manual_seed(0)  # whatever was observed before
-    evidence, model = observed(), minilm.encoder()
-    quantizer = laconic.RateLoss(PRICE, loss_of(words_count), evidence)
+    model = minilm.encoder()
     exact = minilm.cosines(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lac"
         state = model.state_dict()
-        n_bytes = laconic.save(state, path, quantizer, include=list(state))
+        n_bytes = laconic.save(state, path, quantizer(words_count), include=list(state))
         model.load_state_dict(laconic.load(path))
     return {
         "file_bytes": n_bytes,

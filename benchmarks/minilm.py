@@ -41,10 +41,14 @@ class Encoder(nn.Module):
         from transformers import BertConfig, BertModel
 
         super().__init__()
-        self.bert = BertModel(BertConfig.from_json_file(folder() / "config.json"), add_pooling_layer=False)
+        config = BertConfig.from_json_file(folder() / "config.json")
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+        self.bert = BertModel(config, add_pooling_layer=False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(sentences, 384) of length 1."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """(sentences, 384) of length 1; without a mask, tokens of number 0 are padding."""
+        if attention_mask is None:
+            attention_mask = (input_ids != 0).long()
         tokens = self.bert(input_ids, attention_mask).last_hidden_state
         weights = attention_mask[..., None].to(tokens.dtype)
         return F.normalize((tokens * weights).sum(1) / weights.sum(1), dim=1)
@@ -112,12 +116,17 @@ def cosines(model: nn.Module) -> Tensor:
     return (found[:N_LINES] * found[N_LINES:]).sum(1)
 
 
+def sentences() -> list[str]:
+    """All of the STS benchmark's training set, each once."""
+    first, second, _ = pairs("train")
+    return sorted({*first, *second})
+
+
 def calibration(n: int, seed: int = 0) -> list[tuple[dict[str, Tensor], Tensor]]:
     """Batches of the STS benchmark's training sentences; there are no targets."""
-    first, second, _ = pairs("train")
-    sentences = sorted({*first, *second})
-    order = torch.randperm(len(sentences), generator=torch.Generator().manual_seed(seed))[:n]
-    chosen = sorted((sentences[i] for i in order), key=len)
+    known = sentences()
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))[:n]
+    chosen = sorted((known[i] for i in order), key=len)
     return [(batch, torch.zeros(len(batch["input_ids"]))) for batch in tokenized(chosen)]
 
 

@@ -131,6 +131,16 @@ def calibrated_text() -> str:
     return markdown(["times that words' errors count", "MB", "STS-B dev", "other text"], rows)
 
 
+def under_code_text() -> str:
+    found = results("under_code_text")
+    rows = [["the exact network", "", f"{found['dense']:.4f}", "1"]]
+    for network, suffix in (("rounded", "_before"), ("trained under the code", "")):
+        size, judged, other = (found["found"][key + suffix] for key in ("file_bytes", "judged", "other_text"))
+        scores = [f"{score['mean']:.4f} ± {score['sd']:.4f}" for score in (judged, other)]
+        rows.append([network, f"{size['mean'] / 1e6:.2f}", *scores])
+    return markdown(["network", "MB", "STS-B dev", "other text"], rows)
+
+
 def equal_error() -> str:
     rows = [
         [
@@ -262,7 +272,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
         *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
-        *(lenets, under_code, prediction, prediction_of_files),
+        *(lenets, under_code, under_code_text, prediction, prediction_of_files),
     )
 }
 

@@ -85,6 +85,10 @@ FIGURES = [
             ("file_bytes/mean", "{:,.0f} bytes"),
         )
     ),
+    ("under_code_text", "found/judged/mean", "{:.3f} ±"),
+    ("under_code_text", "found/judged/sd", "± {:.3f} with"),
+    ("under_code_text", "dense", "{:.3f} before"),
+    ("under_code_text", "found/file_bytes/mean", "{:.2f} MB"),
     ("select", "times_faster", "{:.0f} times faster"),
     ("select", "share_of_extra_memory", "{:.0%}"),
 ]
