@@ -83,24 +83,17 @@ def observed() -> Evidence:
     return laconic.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, projected)
 
 
-def quantizer(words_count: float, price: float = PRICE) -> laconic.RateLoss:
-    evidence = observed()
-    return laconic.RateLoss(price, loss_of(words_count), evidence)
+def save_rounded(path: Path, words_count: float, price: float = PRICE) -> None:
+    evidence, state = observed(), minilm.encoder().state_dict()
+    quantizer = laconic.RateLoss(price, loss_of(words_count), evidence)
+    laconic.save(state, path, quantizer, include=list(state))
 
 
 def run(words_count: float) -> dict[str, float]:
-    model = minilm.encoder()
-    exact = minilm.cosines(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lac"
-        state = model.state_dict()
-        n_bytes = laconic.save(state, path, quantizer(words_count), include=list(state))
-        model.load_state_dict(laconic.load(path))
-    return {
-        "file_bytes": n_bytes,
-        "judged": minilm.judged(model),
-        "other_text": minilm.spearman(minilm.cosines(model), exact),
-    }
+        save_rounded(path, words_count)
+        return minilm.scored(path)
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import laconic
+
 BATCH, MOST_TOKENS = 64, 128
 N_LINES = 2000
 
@@ -114,6 +116,16 @@ def cosines(model: nn.Module) -> Tensor:
     """Of the pairs of lines."""
     found = embedded(model, lines())
     return (found[:N_LINES] * found[N_LINES:]).sum(1)
+
+
+def scored(path: Path) -> dict[str, float]:
+    """What a file is worth, by the network that it decodes to."""
+    decoded = laconic.load(path, into=encoder())
+    return {
+        "file_bytes": path.stat().st_size,
+        "judged": judged(decoded),
+        "other_text": spearman(cosines(decoded), cosines(encoder())),
+    }
 
 
 def sentences() -> list[str]:

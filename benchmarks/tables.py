@@ -132,12 +132,13 @@ def calibrated_text() -> str:
 
 
 def under_code_text() -> str:
-    found = results("under_code_text")
-    rows = [["the exact network", "", f"{found['dense']:.4f}", "1"]]
-    for network, suffix in (("rounded", "_before"), ("trained under the code", "")):
-        size, judged, other = (found["found"][key + suffix] for key in ("file_bytes", "judged", "other_text"))
-        scores = [f"{score['mean']:.4f} ± {score['sd']:.4f}" for score in (judged, other)]
-        rows.append([network, f"{size['mean'] / 1e6:.2f}", *scores])
+    result = results("under_code_text")
+    found = result["found"]
+    rows = [["the exact network", "", f"{result['dense']:.4f}", "1"]]
+    before = [f"{found[f'{score}_before']['mean']:.4f}" for score in ("judged", "other_text")]  # of all seeds
+    rows.append(["rounded", f"{found['file_bytes_before']['mean'] / 1e6:.2f}", *before])
+    after = [f"{found[score]['mean']:.4f} ± {found[score]['sd']:.4f}" for score in ("judged", "other_text")]
+    rows.append(["trained under the code", f"{found['file_bytes']['mean'] / 1e6:.2f}", *after])
     return markdown(["network", "MB", "STS-B dev", "other text"], rows)
 
 

@@ -73,11 +73,9 @@ def all_but_words(model: nn.Module) -> Mapping[str, Tensor]:
 
 @cache
 def rounded() -> Mapping[str, Tensor]:
-    state = minilm.encoder().state_dict()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rounded.lac"
-        quantizer = calibrated_text.quantizer(WORDS_COUNT, ROUNDED_AT)
-        laconic.save(state, path, quantizer, include=list(state))
+        calibrated_text.save_rounded(path, WORDS_COUNT, ROUNDED_AT)
         return laconic.load(path)
 
 
@@ -99,16 +97,10 @@ def run(seed: int) -> dict[str, float]:
 
 
 def scored(model: nn.Module) -> dict[str, float]:
-    exact = minilm.cosines(minilm.encoder())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lac"
-        n_bytes = laconic.save(model, path, None)
-        decoded = laconic.load(path, into=minilm.encoder())
-    return {
-        "file_bytes": n_bytes,
-        "judged": minilm.judged(decoded),
-        "other_text": minilm.spearman(minilm.cosines(decoded), exact),
-    }
+        laconic.save(model, path, None)
+        return minilm.scored(path)
 
 
 def main() -> None:
