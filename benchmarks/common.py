@@ -73,6 +73,13 @@ def once(script: str, run: Callable[..., Row], *of: Any) -> Row:
     return kept["row"]
 
 
+def record(network: str, price: float, seed: int) -> Path:
+    """Where the file is kept that a network trained under the code at a price became."""
+    folder = Path(__file__).parent / "records"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{network}-{price:g}-{seed}.lac"
+
+
 def save_figure(path: Path, figure: Callable[..., Figure], *of: Any) -> None:
     """Write a figure for the documentation; the same figure is the same file."""
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "laconic"}):

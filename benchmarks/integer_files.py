@@ -31,7 +31,7 @@ def write(path: Path, integers: Integers, steps: Mapping[str, float]) -> int:
 
 def _chunk(name: str, q: NDArray[np.int32], step: float) -> tuple[Form, bytes]:
     form = Form(name, torch.float32, q.shape, Method.GRID)
-    chunk = struct.pack("<f", step)[N_STEP_BYTES:] + stream.write(q.reshape(-1), form.n_rows, form.n_kernel)
+    chunk = struct.pack("<f", step)[N_STEP_BYTES:] + stream.write(q.reshape(-1), form.n_rows, form.kernel)
     if len(chunk) < form.n_bytes:
         return form, chunk
     return Form(name, torch.float32, q.shape, Method.EXACT), (q * np.float32(step)).astype("<f4").tobytes()
@@ -44,5 +44,5 @@ def read(path: Path) -> dict[str, NDArray[np.int32]]:
         for name, entry in reader.entries.items():
             source = Cursor(reader.chunk(entry)[N_STEP_BYTES:], name)
             form = entry.form
-            out[name] = stream.read(source, form.numel, form.n_rows, form.n_kernel).reshape(form.shape)
+            out[name] = stream.read(source, form.numel, form.n_rows, form.kernel).reshape(form.shape)
         return out

@@ -23,7 +23,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import laconic
-from benchmarks.common import once, save_figure, spreads, write_result
+from benchmarks.common import once, record, save_figure, spreads, write_result
 from benchmarks.frontier import figure
 from benchmarks.shifted import Shifted
 from laconic import Coupled, Gates, Schedule, Shorten, Training, exponential, zoo
@@ -31,7 +31,6 @@ from laconic.datasets import Split, mnist
 
 SEEDS = (0, 1, 2)
 N_TRAINING, BATCH = 55_000, 256
-RECORDS = Path(__file__).parent / "records"
 PLOT = Path(__file__).parents[1] / "docs" / "frontier.svg"
 IMAGE = torch.zeros(1, 1, 28, 28)
 BLACK = -0.1307 / 0.3081
@@ -141,13 +140,8 @@ def decoded(path: Path, network: str) -> nn.Module:
 
 def run(network: str, price: float, seed: int) -> dict[str, float]:
     path = record(network, price, seed)
-    path.parent.mkdir(exist_ok=True)
     laconic.save(trained(network, price, seed), path, None)
     return scored(path, network)
-
-
-def record(network: str, price: float, seed: int) -> Path:
-    return RECORDS / f"{network}-{price:g}-{seed}.lac"
 
 
 def scored(path: Path, network: str) -> dict[str, float]:

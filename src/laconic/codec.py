@@ -91,7 +91,7 @@ def decode(form: Form, chunk: Buffer, parent: Tensor | None = None, run: Run = m
             raise source.error(f"a parent's tensor of {form.shape}, {form.dtype}", found)
         return delta.decode(form, source, parent.detach().cpu().contiguous(), run)
     legend = LEGENDS[form.method].read(form, source)
-    return legend.tensor(form, stream.read(source, form.numel, form.n_rows, form.n_kernel), source)
+    return legend.tensor(form, stream.read(source, form.numel, form.n_rows, form.kernel), source)
 
 
 def parts(form: Form, chunk: Buffer) -> Mapping[str, int]:
@@ -126,7 +126,7 @@ def _alike(tensor: Tensor, parent: Tensor) -> bool:
 
 
 def _chunk(form: Form, found: Rounded) -> bytes:
-    return found.legend.to_bytes() + stream.write(found.q, form.n_rows, form.n_kernel)
+    return found.legend.to_bytes() + stream.write(found.q, form.n_rows, form.kernel)
 
 
 def _encode_exactly(

@@ -73,7 +73,7 @@ def encode_on_grid(form: Form, tensor: Tensor, parent: Tensor, quantizer: Grid) 
         stays = np.zeros(difference.size if allowed >= 1 else 0, np.int32)  # where the parent is
         q = stays if allowed >= 1 else grid.quantize(difference, step, math.inf)
         if keeps(flat, partial(_part_moved, base, q, step), quantizer.relative_error):
-            return [bytes([GRID]), step_bytes(step), stream.write(q, form.n_rows, form.n_kernel)]
+            return [bytes([GRID]), step_bytes(step), stream.write(q, form.n_rows, form.kernel)]
     return None
 
 
@@ -90,7 +90,7 @@ def decode(form: Form, source: Cursor, parent: Tensor, run: Run = map) -> Tensor
     mode = _mode(source)
     if mode == GRID:
         step = read_step(form, source)
-        q = stream.read(source, form.numel, form.n_rows, form.n_kernel)
+        q = stream.read(source, form.numel, form.n_rows, form.kernel)
         decoded = torch.empty(form.numel, dtype=form.dtype)
         for begin in range(0, form.numel, PASS):
             part = slice(begin, begin + PASS)

@@ -64,6 +64,6 @@ class Form:
         return self.shape[0] if len(self.shape) > 1 else 1
 
     @property
-    def n_kernel(self) -> int:
-        """Elements of a convolution's kernel: those of the dimensions from the third on."""
-        return math.prod(self.shape[2:])
+    def kernel(self) -> tuple[int, ...]:
+        """The shape of a convolution's kernel: the dimensions from the third on."""
+        return self.shape[2:]

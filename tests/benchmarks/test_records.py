@@ -2,17 +2,34 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
+from benchmarks.common import record
 
-from benchmarks import lenets
+from benchmarks import lenets, under_code
 
-RUNS = [json.loads(path.read_text()) for path in (lenets.RECORDS.parent / "runs" / "lenets").glob("*.json")]
+RUNS = Path(lenets.__file__).parent / "runs"
+
+
+def kept(script):
+    return [json.loads(path.read_text()) for path in sorted((RUNS / script).glob("*.json"))]
+
+
+def agrees(found, run):
+    assert found == pytest.approx(run["row"], rel=1e-4, abs=2e-4)
 
 
 @pytest.mark.skipif("LACONIC_DATA" not in os.environ, reason="needs MNIST")
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: " ".join(run["of"]))
-def test_a_record_has_its_length_and_its_error(run):
+@pytest.mark.parametrize("run", kept("lenets"), ids=lambda run: " ".join(run["of"]))
+def test_a_lenet_has_its_length_and_its_error(run):
     network, price, seed = run["of"]
-    path = lenets.record(network, float(price), int(seed))
-    assert lenets.scored(path, network) == pytest.approx(run["row"], rel=1e-4, abs=2e-4)
+    agrees(lenets.scored(record(network, float(price), int(seed)), network), run)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LACONIC_DATA" not in os.environ, reason="needs CIFAR-10")
+@pytest.mark.parametrize("run", kept("under_code"), ids=lambda run: " ".join(run["of"]))
+def test_a_resnet_has_its_length_and_its_accuracy(run):
+    price, seed = run["of"]
+    agrees(under_code.scored(record("resnet-20", float(price), int(seed))), run)

@@ -66,9 +66,9 @@ def test_correlated_columns_are_coded_shorter_and_others_as_before():
 
 def test_kernels_are_predicted_from_their_own_weights():
     kernels = correlated(600, 9).reshape(20, 30 * 9)
-    data = stream.write(kernels.ravel(), 20, 9)
+    data = stream.write(kernels.ravel(), 20, (3, 3))
     assert stream.model(Cursor(data, "here")).startswith("predicted")
-    assert (stream.read(Cursor(data, "here"), kernels.size, 20, 9) == kernels.ravel()).all()
+    assert (stream.read(Cursor(data, "here"), kernels.size, 20, (3, 3)) == kernels.ravel()).all()
     assert len(data) < len(stream.write(kernels.ravel(), 20))
 
 

@@ -22,7 +22,7 @@ def lengths(q):
 @pytest.mark.parametrize("shape", [(60, 80), (1500, 800)], ids=["adaptive", "static"])
 def test_they_add_up_to_the_stream(shape):
     q = sparse(*shape, 0.3)
-    found = prices(q.ravel(), shape[0], 1, 8)
+    found = prices(q.ravel(), shape[0], (), 8)
     total = found.tables[found.index, lengths(q)].sum()
     coded = stream.write(q.ravel(), shape[0])
     assert ("adaptive" in str(stream.model(Cursor(coded, "here")))) == (shape[0] == 60)
@@ -32,7 +32,7 @@ def test_they_add_up_to_the_stream(shape):
 @pytest.mark.parametrize("shape", [(60, 80), (1500, 800)], ids=["adaptive", "static"])
 def test_a_weight_costs_more_where_all_others_are_zero(shape):
     q = sparse(*shape, 0.3)
-    bits = (found := prices(q.ravel(), shape[0], 1, 8)).tables[found.index].reshape(*shape, 8)
+    bits = (found := prices(q.ravel(), shape[0], (), 8)).tables[found.index].reshape(*shape, 8)
     dead, alive = bits[3::3, 0::2], bits[1::3, 1::2]
     assert dead[..., 0].mean() < 0.2 < alive[..., 0].mean()
     assert dead[..., 1].mean() > alive[..., 1].mean() + 2

@@ -184,7 +184,7 @@ def next_step(source):
 
 def indices(entry, source):
     """The integers of a tensor."""
-    return integers(source, Layout(math.prod(entry.shape), n_rows(entry), math.prod(entry.shape[2:])))
+    return integers(source, Layout(math.prod(entry.shape), n_rows(entry), entry.shape[2:]))
 
 
 def n_rows(entry):

@@ -10,15 +10,23 @@ from file.small_bytes import Bits, Bytes, check, unzigzag
 
 
 class Layout(NamedTuple):
-    """How many integers a stream has, in how many rows, and how many a kernel of the tensor has."""
+    """How many integers a stream has, in how many rows, and the shape of the tensor's kernel."""
 
     n: int
     n_rows: int = 1
-    kernel: int = 1
+    kernel: tuple = ()
 
     @property
     def n_columns(self):
         return self.n // self.n_rows
+
+    @property
+    def n_kernel(self):
+        return math.prod(self.kernel)
+
+    @property
+    def n_line(self):
+        return self.kernel[-1] if self.n_kernel > 1 else self.n_columns
 
 
 def integers(source, layout, may_be=("adaptive", "predicted", "static")):
@@ -30,7 +38,7 @@ def integers(source, layout, may_be=("adaptive", "predicted", "static")):
 
 def predicted(source, layout):
     _, shift = source.take(2)
-    m = layout.kernel if layout.kernel > 1 else layout.n_columns
+    m = layout.n_kernel if layout.n_kernel > 1 else layout.n_columns
     check(shift <= 10 and 2 <= m <= 1024 and m < layout.n // m, "a shift, or lines")
     section = Bytes(source.take(source.varint()))
     coefficients = integers(section, Layout(m * (m + 1) // 2), ("adaptive", "static"))
@@ -50,7 +58,7 @@ def predicted(source, layout):
 
 
 def adaptive(source, layout):
-    check(source.uint(1) == 0x0F and layout.n <= 1 << 20, "an adaptive stream")
+    check(source.uint(1) == 0x2F and layout.n <= 1 << 20, "an adaptive stream")
     decisions, q = Decisions(source), []
     in_columns, in_row = [0] * layout.n_columns, 0
     for at in range(layout.n):
@@ -60,10 +68,12 @@ def adaptive(source, layout):
         length = 0
         while length < 32 and decisions.by_votes(contexts, length):
             length += 1
-        q.append(lower_bits(decisions, length))
+        value = lower_bits(decisions, length)
+        q.append(value * sign(decisions, q, layout) if length else 0)
+        check(-(2**31) <= q[-1] < 2**31, "an integer of more than 32 bits")
         in_row += magnitude(q[-1])
         in_columns[j] += magnitude(q[-1])
-    check(decisions.x == 1 << 16 and not source.rest(), "the words' end")
+    decisions.close()
     return q
 
 
@@ -72,7 +82,8 @@ def neighbourhood(q, layout, in_row, in_column):
     i, j = divmod(len(q), layout.n_columns)
     left, second = magnitude(q[-1]) if j else 0, magnitude(q[-2]) if j > 1 else 0
     above = magnitude(q[-layout.n_columns]) if i else 0
-    channel = magnitude(q[-layout.kernel]) if j >= layout.kernel else 0
+    channel = magnitude(q[-layout.n_kernel]) if j >= layout.n_kernel else 0
+    over = magnitude(q[-layout.n_line]) if j % layout.n_kernel >= layout.n_line else 0
     row, column = 512 * in_row // (j + 4), 512 * in_column // (i + 1)
     row_size, column_size = size(row) if j >= 4 else 31, size(column) if i else 31
     return (
@@ -80,9 +91,9 @@ def neighbourhood(q, layout, in_row, in_column):
         row_size,
         column_size,
         size(row + column),
-        (min((2 * left + second + above).bit_length(), 15), j % layout.kernel % 16),
+        (min((2 * left + second + above + 2 * over).bit_length(), 15), j % layout.n_kernel % 16),
         (row_size, column_size),
-        (min(channel.bit_length(), 7), min((above + left).bit_length(), 7)),
+        tuple(min(x, 3) for x in (left, above, channel, over)),
     )
 
 
@@ -96,7 +107,7 @@ def size(x):
 
 
 def lower_bits(decisions, length):
-    """The integer whose magnitude has so many bits."""
+    """The magnitude that has so many bits."""
     if not length:
         return 0
     value = 1
@@ -108,27 +119,48 @@ def lower_bits(decisions, length):
         else:
             bit = decisions.next(32768)
         value = value << 1 | bit
-    value = -value if decisions.by_counter("sign") else value
-    check(-(2**31) <= value < 2**31, "an integer of more than 32 bits")
     return value
 
 
+def sign(decisions, q, layout):
+    """1 or -1, for the integer that comes next."""
+    j = len(q) % layout.n_columns
+    place = j % layout.n_kernel if layout.n_kernel > 1 else j
+    before = q[-1] if place % layout.n_line else 0
+    over = q[-layout.n_line] if place >= layout.n_line else 0
+    leaning = 3 * ((before > 0) - (before < 0)) + (over > 0) - (over < 0)
+    likely = 1 if leaning > 0 else -1
+    return likely if decisions.by_counter(("sign", abs(leaning))) else -likely
+
+
 class Decisions:
-    """Binary decisions, decoded from a state and words, and what is learnt from them."""
+    """Binary decisions, decoded from a number, and what is learnt from them."""
 
     def __init__(self, source):
-        self.x, self.words = source.uint(4), source
-        check(self.x >= 1 << 16, "a state")
+        self.content, self.at = source.rest(), 0
+        self.low, self.high = 0, (1 << 48) - 1
         self.counters = defaultdict(Counter)
         self.weights = defaultdict(lambda: [13107] * 7)
 
     def next(self, p):
-        whole, slot = divmod(self.x, 65536)
-        decision = int(slot < p)
-        self.x = p * whole + slot if decision else (65536 - p) * whole + slot - p
-        if self.x < 1 << 16:
-            self.x = self.x << 16 | self.words.uint(2)
+        window = self.content[self.at : self.at + 6]
+        middle = self.low + (self.high - self.low) // 65536 * (65536 - p)
+        decision = int(int.from_bytes(window.ljust(6, b"\0"), "big") > middle)
+        self.low, self.high = (middle + 1, self.high) if decision else (self.low, middle)
+        while self.low >> 40 == self.high >> 40:
+            self.low, self.high = self.low << 8 & TOP, self.high << 8 & TOP | 255
+            self.at += 1
         return decision
+
+    def close(self):
+        """The bytes that are left are the fewest whose number is in the interval, and of those the lowest."""
+        for n in range(7):
+            unit = 256 ** (6 - n)
+            number = (self.low + unit - 1) // unit * unit
+            if number <= self.high:
+                break
+        check(self.content[self.at :] == number.to_bytes(6, "big")[:n], "the last bytes")
+        check(self.at <= len(self.content), "too few bytes")
 
     def by_counter(self, which):
         counter = self.counters[which]
@@ -143,10 +175,13 @@ class Decisions:
         p = logistic(sum(w * a for w, a in zip(weights, votes, strict=True)) // 65536)
         decision = self.next(p)
         e = 4 * (65536 * decision - p)
-        self.weights[length] = [w + (a * e + 131072) // 262144 for w, a in zip(weights, votes, strict=True)]
+        self.weights[length] = [w + (a * e + 262144) // 524288 for w, a in zip(weights, votes, strict=True)]
         for counter in counters:
             counter.learn(decision)
         return decision
+
+
+TOP = (1 << 48) - 1
 
 
 class Counter:
@@ -203,7 +238,7 @@ def static(source, layout, is_labels=False, may_be_of=None):
     return q
 
 
-KINDS = {0x0F: adaptive, 0x1F: predicted}
+KINDS = {0x2F: adaptive, 0x1F: predicted}
 
 
 def labels(source, n, n_classes):

@@ -7,6 +7,7 @@ A file that is there never changes; the encoder may learn to write shorter ones,
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -139,20 +140,20 @@ def correlated(n_lines, n_columns):
     return integers(n_lines, 1, scale=20, seed=7) + integers(n_lines, n_columns, scale=3)
 
 
-def written_adaptively(q, n_rows, n_kernel):
-    return bytes([stream.ADAPTIVE]) + adaptive.encode(q, n_rows, n_kernel)
+def written_adaptively(q, n_rows, kernel):
+    return bytes([stream.ADAPTIVE]) + adaptive.encode(q, n_rows, kernel)
 
 
-def written_statically(q, n_rows, n_kernel):
-    del n_kernel
+def written_statically(q, n_rows, kernel):
+    del kernel
     return static.write(q, n_rows)
 
 
 def by_formula(escape, drops):
     """A writer: rows alternate between two classes; all columns but each third drop by two, where `drops`."""
 
-    def write(q, n_rows, n_kernel):
-        del n_kernel
+    def write(q, n_rows, kernel):
+        del kernel
         rows, columns = 2 + np.arange(n_rows) % 2, 2 * (np.arange(q.size // n_rows) % 3 > 0)
         table = Formula(12, 40, 24, escape, np.array([-40, 0, 8, 16]))
         classes = rows.astype(np.uint8), columns.astype(np.uint8) if drops else ALL_COLUMNS_ALIKE
@@ -164,15 +165,15 @@ def by_formula(escape, drops):
 def predicted(residuals):
     """A writer: each integer from the one before and half of the first; coefficients are static."""
 
-    def write(q, n_rows, n_kernel):
-        m = n_kernel if n_kernel > 1 else q.size // n_rows
+    def write(q, n_rows, kernel):
+        m = math.prod(kernel) if kernel else q.size // n_rows
         coefficients = 3 * np.eye(m, m + 1, dtype=np.int64)
         coefficients[:, 0] = 5 - np.arange(m)
         coefficients[1:, 1] += 4
         found = Predictor(3, np.concatenate([coefficients[:, :1], np.tril(coefficients[:, 1:], -1)], 1))
         inner = static.write(found.flat, 1)
         head = bytes([stream.PREDICTED, found.shift]) + varint(len(inner)) + inner
-        return head + residuals(found.residuals(q.reshape(-1, m)).ravel(), n_rows, n_kernel)
+        return head + residuals(found.residuals(q.reshape(-1, m)).ravel(), n_rows, kernel)
 
     return write
 
@@ -197,7 +198,7 @@ INTEGERS = {
 # What earlier encoders wrote: decoded for good.
 FIRST = (
     *("one-table", "sparse", "row-classes", "outliers", "types", "odd-shapes", "tied", "many-lanes", "plan"),
-    *("row-classes-by-profile", "row-classes-by-scale", "planes-in-lanes", "codebook"),
+    *("row-classes-by-profile", "row-classes-by-scale", "planes-in-lanes"),
 )
 WRITTEN = (*TENSORS, *INTEGERS)
 CASES = (*FIRST, *WRITTEN)
@@ -212,7 +213,7 @@ def write(name, path):
     form = Form("w", torch.float32, q.shape, Method.GRID)
     step = b"\x80\x3e"  # a quarter
     with drafted(path, None) as draft:
-        draft.append(form, [step + writer(q.ravel(), form.n_rows, form.n_kernel)])
+        draft.append(form, [step + writer(q.ravel(), form.n_rows, form.kernel)])
         draft.finish({}, {})
 
 
@@ -287,7 +288,7 @@ def traits(name):
 
 def stream_traits(form, source):
     kind = stream.model(Cursor(source.data, "here"))
-    yield kind, "rows" if form.n_rows > 1 else "one row", "kernels" if form.n_kernel > 1 else "no kernels"
+    yield kind, "rows" if form.n_rows > 1 else "one row", "kernels" if form.kernel else "no kernels"
     if kind.startswith("predicted"):
         yield "a shift" if source.take(2)[1] else "no shift"
         source.take(source.varint())

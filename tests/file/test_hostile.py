@@ -44,7 +44,7 @@ def originals(tmp_path_factory):
         laconic.save(tensors, path, None, base=base)
         out.append((path.read_bytes(), laconic.load(path, base=PARENT)))
     streams = ("row-classes", "outliers", "column-drops", "formula-drops", "predicted-static", "extremes")
-    for name in (*streams, "codebook", "fixed-bits"):
+    for name in (*streams, "adaptive-codebook", "fixed-bits"):
         golden = FOLDER / f"{name}.lac"
         out.append((golden.read_bytes(), laconic.load(golden)))
     laconic.save(laconic.shrink(dense(), PLAN), path, plan=PLAN)
@@ -357,7 +357,7 @@ def gridded(*parts, shape=(3, 2)):
 
 
 def adaptively(*values, n_rows=1):
-    return b"\x0f" + adaptive.encode(np.array(values, np.int32), n_rows, 1)
+    return b"\x2f" + adaptive.encode(np.array(values, np.int32), n_rows, ())
 
 
 def prediction(shift, *coefficients):
@@ -381,19 +381,18 @@ def certain(value):
     return bytes([0, 8, 0]) + varint(zigzag(value)) + b"\0\xa0" + one_value()
 
 
-NOUGHTS, STATE = adaptively(*6 * [0], n_rows=3), b"\0\0\1\0"
+NOUGHTS = adaptively(*6 * [0], n_rows=3)
 TWO_CLASSES = b"\0\0\0\xaa"  # of zeros alone, by levels; what stands after a header's first two bytes
 LARGEST = adaptively(*6 * [2**31 - 1], n_rows=3)
 STREAMS = {
     "no stream": (gridded(), "3 more bytes"),
-    "an adaptive stream without a state": (gridded(b"\x0f\0\0"), "4 more bytes"),
-    "a state that is too low": (gridded(b"\x0f\xff\xff\0\0"), "a state and whole words"),
-    "half a word": (gridded(NOUGHTS + b"\0"), "a state and whole words"),
-    "a word too many": (gridded(NOUGHTS + b"\0\0"), "decode to the end"),
-    "words that are missing": (gridded(b"\x0f" + STATE), "decode to the end"),
+    "an adaptive stream of drafts": (gridded(b"\x0f\0\0\1\0"), "a stream header"),
+    "a byte too many": (gridded(LARGEST + b"\0"), "decode to the end"),
+    "bytes that are missing": (gridded(LARGEST[:9]), "decode to the end"),
+    "bytes behind an integer without end": (gridded(b"\x2f" + 40 * b"\xff"), "decode to the end"),
     "too many integers": (gridded(NOUGHTS, shape=(1 << 21,)), "at most 1,048,576 integers"),
     "a prediction in a prediction": (gridded(prediction(0, 0, 0, 0), prediction(0, 0, 0, 0), NOUGHTS), "a stream header"),
-    "predicted coefficients": (gridded(b"\x1f\0", varint(len(NOUGHTS) + 3), b"\x1f\0\0", NOUGHTS, NOUGHTS), "a stream header"),
+    "predicted coefficients": (gridded(b"\x1f\0", varint(len(LARGEST) + 3), b"\x1f\0\0", LARGEST, NOUGHTS), "a stream header"),
     "many predictions": (gridded(b"\x1f\0\0" * 5000), "3 more bytes"),
     "a prediction of one column": (gridded(prediction(0, 0), NOUGHTS, shape=(6, 1)), "columns of more rows"),
     "more columns than rows": (gridded(prediction(0, 0, 0, 0, 0, 0, 0), NOUGHTS, shape=(2, 3)), "columns of more rows"),

@@ -1,6 +1,7 @@
 """The page as a specification: a reader written from it alone agrees with Laconic's."""
 
 import ast
+import math
 import random
 import re
 import sys
@@ -132,9 +133,9 @@ INT32 = st.integers(-(2**31), 2**31 - 1)
 
 @st.composite
 def matrices(draw, elements, least_rows=1, most_kernels=4):
-    """Integers in rows of whole kernels, and how many a kernel has."""
-    kernel = draw(st.sampled_from([1, 1, 4, 20]))
-    n_columns = kernel * draw(st.integers(1, most_kernels))
+    """Integers in rows of whole kernels, and the shape of these."""
+    kernel = draw(st.sampled_from([(), (), (4,), (4, 5), (5, 4), (2, 1)]))
+    n_columns = math.prod(kernel) * draw(st.integers(1, most_kernels))
     n_rows = draw(st.integers(least_rows, least_rows + 20))
     return draw(hnp.arrays(np.int32, (n_rows, n_columns), elements=elements)), kernel
 
@@ -162,8 +163,8 @@ def test_streams_of_any_kind(write, matrix):
 )
 def test_predicted_streams(matrix, shift, seed, residuals):
     q, kernel = matrix
-    q = q if kernel > 1 else q.repeat(2, axis=1)  # two columns at least
-    m = kernel if kernel > 1 else q.shape[1]
+    q = q if kernel else q.repeat(2, axis=1)  # two columns at least
+    m = math.prod(kernel) if kernel else q.shape[1]
     lines = q.reshape(-1, m)
     coefficients = np.random.default_rng(seed).integers(-60, 61, (m, m + 1))
     coefficients[:, 1:] = np.tril(coefficients[:, 1:], -1)

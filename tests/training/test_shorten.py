@@ -80,7 +80,7 @@ def test_the_penalty_is_the_price_of_the_integers():
     bits = 0.0
     for tensor, step, n_rows in ((model[0].weight, 0.25, 40), (model[0].bias, 0.5, 1)):
         q = (tensor.detach() / step).int().flatten().numpy()
-        found = prices(q, n_rows, 1, 17)
+        found = prices(q, n_rows, (), 17)
         tables = found.tables[found.index]
         bits += sum(between(table, abs(int(value))) for table, value in zip(tables, q, strict=True))
     assert rule.penalty(state, 0).item() == pytest.approx(math.log(2) / 400 * bits, rel=1e-5)

@@ -5,39 +5,43 @@ sign. Contexts keep a probability for every decision and adapt it after each (fr
 sent ahead). Those of the first two kinds have seven contexts, whose votes are mixed in the logistic domain by
 weights that adapt as well (Mahoney 2005). The contexts are what is known of the neighbourhood: how large the
 row and the column have been so far, the weights before and above, the same place in the previous channel's
-kernel. So dead inputs, dead outputs and their scales cost almost nothing.
+kernel. So dead inputs, dead outputs and their scales cost almost nothing. Kernels are smooth: a sign is that
+of its neighbours in the kernel, more often than not, and its context is how they agree.
 
 All is integer arithmetic, so that every machine decodes the same; `docs/format.md`, "Adaptive streams", is
-the specification. The decisions are coded by the same asymmetric numeral system as static streams, in one
-lane: the encoder first runs the model forwards, then codes its probabilities backwards.
+the specification. The decisions are coded arithmetically (Rissanen 1976): the stream is a number in an
+interval that each decision makes smaller, in proportion to its probability, and the shortest one in it. That
+costs a byte a stream, where an asymmetric numeral system's last state takes four.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from laconic.coding.bits import Cursor
-from laconic.coding.rans import LOWEST_STATE
-from laconic.jit import F32, I32, I64, INT32_MAX, INT32_MIN, U8, U16, kernel
+from laconic.jit import F32, I32, I64, INT32_MAX, INT32_MIN, U8, kernel
 
 MOST_INTEGERS = 1 << 20  # in a stream: a decision takes 50 ns, and may cost no bits
 
 # How many values each context has, and where each begins among all.
-N_VALUES = (1, 32, 32, 32, 256, 1024, 64)
+N_VALUES = (1, 32, 32, 32, 256, 1024, 256)
 FIRST_VALUES = (0, 1, 33, 65, 97, 353, 1377)
 N_CONTEXTS, UNKNOWN = len(N_VALUES), 31
 # Decisions that contexts vote on: zero or not, then for each length whether the magnitude is longer.
 N_VOTED = LONGEST = 32
 # Decisions that have one probability each: the sign, the bit below the highest, the one below that.
-SIGN, UPPER, LOWER, N_PLAIN = 0, 1, 34, 101
+SIGN, UPPER, LOWER, N_PLAIN = 0, 5, 38, 104
 
 HIGHEST = 3071  # of a logit, in 256ths
 SCALE = 22  # bits of a stored probability
 MOST_SEEN = 255
 FIRST_WEIGHT = 13107  # a fifth, in 65536ths
+WIDTH = 48  # bits of the interval's ends
+TOP, ALL = WIDTH - 8, (1 << WIDTH) - 1
 NO_PRICES = np.zeros((0, 0), np.float32)
 # 65536 / (1 + e^(−k/4)) for k = −48 … 48, rounded.
 LOGISTIC = np.rint(65536 / (1 + np.exp(-np.arange(-48, 49) / 4))).astype(np.int64)
@@ -96,12 +100,14 @@ def _magnitude(q: I32, at: int) -> int:
 @kernel
 def _look_around(q: I32, at: int, shape: I64, sums: I64, contexts: I64) -> None:
     """Fill `contexts` with what is known before the integer `at`: where its counts are, by context."""
-    n_columns, n_kernel = shape[1], shape[2]
+    n_columns, n_kernel, n_line = shape[1], shape[2], shape[3]
     row, column = at // n_columns, at % n_columns
+    place = column % n_kernel
     left = _magnitude(q, at - 1) if column > 0 else 0
     second = _magnitude(q, at - 2) if column > 1 else 0
     above = _magnitude(q, at - n_columns) if row > 0 else 0
     channel = _magnitude(q, at - n_kernel) if column >= n_kernel else 0
+    over = _magnitude(q, at - n_line) if place >= n_line else 0
     in_row = 512 * sums[-1] // (column + 4)
     in_column = 512 * sums[column] // (row + 1)
     row_size = _size(in_row) if column > 3 else UNKNOWN
@@ -110,11 +116,29 @@ def _look_around(q: I32, at: int, shape: I64, sums: I64, contexts: I64) -> None:
     contexts[1] = row_size
     contexts[2] = column_size
     contexts[3] = _size(in_row + in_column)
-    contexts[4] = min(_length(2 * left + second + above), 15) * 16 + column % n_kernel % 16
+    contexts[4] = min(_length(2 * left + second + above + 2 * over), 15) * 16 + place % 16
     contexts[5] = row_size * 32 + column_size
-    contexts[6] = min(_length(channel), 7) * 8 + min(_length(above + left), 7)
+    contexts[6] = min(left, 3) * 64 + min(above, 3) * 16 + min(channel, 3) * 4 + min(over, 3)
     for i in range(N_CONTEXTS):
         contexts[i] = (FIRST_VALUES[i] + contexts[i]) * N_VOTED
+
+
+@kernel
+def _side(q: I32, at: int) -> int:
+    return (1 if q[at] > 0 else 0) - (1 if q[at] < 0 else 0)
+
+
+@kernel
+def _leaning(q: I32, at: int, shape: I64) -> int:
+    """Where the neighbours in the kernel, or in the row of a matrix, say that a sign leans; 0: nowhere.
+
+    It is 3 times the sign of the one before in its line plus the sign of the one in the line before.
+    """
+    n_kernel, n_line = shape[2], shape[3]
+    place = at % shape[1] % n_kernel if n_kernel > 1 else at % shape[1]
+    before = _side(q, at - 1) if place % n_line > 0 else 0
+    over = _side(q, at - n_line) if place >= n_line else 0
+    return 3 * before + over
 
 
 class _Model(NamedTuple):
@@ -132,34 +156,58 @@ class _Coder(NamedTuple):
     """Where decisions go, or come from.
 
     Attributes:
-        trace: to encode, for each decision twice the probability of a 1, plus what was decided.
-        words: to decode.
-        state: the lane's state, how far trace or words are used, and 1 if what they hold is not valid.
+        content: the stream's bytes: those to decode, or room for those to encode.
+        reads: whether to decode.
+        state: LOW and HIGH, the interval's first and last number; CODE, the stream's, to decode; AT, how many
+            bytes have been decided; WRONG, 1 if `content` is not valid.
     """
 
-    trace: I64
-    words: U16
+    content: U8
+    reads: bool
     state: I64
+
+
+LOW, HIGH, CODE, AT, WRONG = range(5)
+
+
+@kernel
+def _byte(coder: _Coder, at: int) -> int:
+    """A byte to decode; those behind the last are 0."""
+    return np.int64(coder.content[at]) if at < coder.content.size else 0  # pyright: ignore[reportReturnType]
 
 
 @kernel
 def _decide(bit: int, p: int, coder: _Coder) -> int:
-    """One decision, which is 1 with probability p / 65536: noted where there is a trace, else decoded."""
-    state = coder.state
-    if coder.trace.size:
-        coder.trace[state[1]] = p << 1 | bit
-        state[1] += 1
-        return bit
-    slot = state[0] & 0xFFFF
-    bit = 1 if slot < p else 0
-    state[0] = p * (state[0] >> 16) + slot if bit else (65536 - p) * (state[0] >> 16) + slot - p
-    if state[0] < 1 << 16:
-        if state[1] < coder.words.size:
-            state[0] = state[0] << 16 | coder.words[state[1]]
-            state[1] += 1
+    """One decision, which is 1 with probability p / 65536: `bit`, or what is decoded."""
+    low, high, code, at = coder.state[LOW], coder.state[HIGH], coder.state[CODE], coder.state[AT]
+    middle = low + ((high - low) >> 16) * (65536 - p)
+    if coder.reads:
+        bit = 1 if code > middle else 0
+    if bit:
+        low = middle + 1
+    else:
+        high = middle
+    while low >> TOP == high >> TOP:
+        if coder.reads:
+            code = (code << 8 & ALL) | _byte(coder, at + WIDTH // 8)
         else:
-            state[0], state[2] = 1 << 16, 1
+            coder.content[at] = low >> TOP
+        low, high, at = low << 8 & ALL, high << 8 & ALL | 255, at + 1
+    coder.state[LOW], coder.state[HIGH], coder.state[CODE], coder.state[AT] = low, high, code, at
+    if coder.reads and at > coder.content.size:
+        coder.state[WRONG] = 1
     return bit
+
+
+@kernel
+def _last(coder: _Coder) -> tuple[int, int]:
+    """The number in the interval that has the fewest bytes before its last zeros; how many these are."""
+    for n in range(WIDTH // 8 + 1):
+        unit = 1 << (WIDTH - 8 * n)
+        number = -(-coder.state[LOW] // unit) * unit
+        if number <= coder.state[HIGH]:
+            return number, n
+    return coder.state[LOW], WIDTH // 8
 
 
 @kernel
@@ -190,7 +238,7 @@ def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model,
     bit = _decide(bit, p, coder)
     error = ((bit << 16) - p) * 4
     for i in range(N_CONTEXTS):
-        model.weights[n, i] += (votes[i] * error + (1 << 17)) >> 18
+        model.weights[n, i] += (votes[i] * error + (1 << 18)) >> 19
         _step(model.chances, model.seen, contexts[i] + n, bit)
     return bit
 
@@ -216,7 +264,7 @@ def _price(contexts: I64, votes: I64, model: _Model, bits: F32) -> None:
 
 @kernel
 def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
-    """All decisions of `q`, into the trace or from words; `shape`: rows, columns, integers in a kernel.
+    """All decisions of `q`; `shape` is that of `_shape`.
 
     `prices` (integers, lengths), if any, are filled with what others would have cost.
     """
@@ -244,9 +292,11 @@ def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
             longer = _decide_by_votes(1 if n_target > n else 0, n, contexts, votes, model, coder)
             n += longer
         value = _lower_bits(target, n, model, coder)
+        if n:
+            value *= _sign(-1 if target < 0 else 1, _leaning(q, at, shape), model, coder)
         if not INT32_MIN <= value <= INT32_MAX:
-            coder.state[2] = 1
-        if coder.state[2]:
+            coder.state[WRONG] = 1
+        if coder.state[WRONG]:
             return
         q[at] = value
         sums[column] += _magnitude(q, at)
@@ -254,8 +304,16 @@ def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
 
 
 @kernel
+def _sign(target: int, leaning: int, model: _Model, coder: _Coder) -> int:
+    """1 or −1: whether it is where the neighbours lean, or negative where they do not."""
+    likely = 1 if leaning > 0 else -1
+    agrees = _decide_plainly(1 if target == likely else 0, SIGN + abs(leaning), model, coder)
+    return likely if agrees else -likely
+
+
+@kernel
 def _lower_bits(target: int, n: int, model: _Model, coder: _Coder) -> int:
-    """The integer whose magnitude has `n` bits."""
+    """The magnitude, of `n` bits."""
     if n == 0:
         return 0
     value = 1
@@ -268,8 +326,7 @@ def _lower_bits(target: int, n: int, model: _Model, coder: _Coder) -> int:
         else:
             bit = _decide(bit, 1 << 15, coder)
         value = value << 1 | bit
-    negative = _decide_plainly(1 if target < 0 else 0, SIGN, model, coder)
-    return -value if negative else value
+    return value
 
 
 @kernel
@@ -281,36 +338,18 @@ def _n_decisions(q: I32) -> int:
     return total
 
 
-@kernel
-def _words(trace: I64) -> tuple[int, U16]:
-    """The lane's final state and the words, in the order the decoder reads them."""
-    words = np.empty(trace.size, np.uint16)  # a decision emits at most one
-    at, state = trace.size, np.uint64(1 << 16)
-    for i in range(trace.size - 1, -1, -1):
-        p, bit = trace[i] >> 1, trace[i] & 1
-        frequency = np.uint64(p if bit else 65536 - p)
-        if state >= frequency << np.uint64(16):
-            at -= 1
-            words[at] = state & np.uint64(0xFFFF)
-            state >>= np.uint64(16)
-        start = np.uint64(0 if bit else p)
-        state = (state // frequency << np.uint64(16)) + state % frequency + start
-    return int(state), words[at:]
-
-
-def encode(q: I32, n_rows: int, n_kernel: int) -> bytes:
-    """The state (u32) and the words of `q`, one integer at least and MOST_INTEGERS at most.
+def encode(q: I32, n_rows: int, kernel: tuple[int, ...]) -> bytes:
+    """The bytes of `q`, one integer at least and MOST_INTEGERS at most.
 
     Args:
         q: flat, in `n_rows` rows of equal length.
         n_rows: the tensor's first dimension, if it is a matrix or more.
-        n_kernel: elements in its dimensions from the third on.
+        kernel: its dimensions from the third on.
     """
-    state, words = _words(_traced(q, n_rows, n_kernel, NO_PRICES))
-    return np.uint32(state).astype("<u4").tobytes() + words.astype("<u2").tobytes()
+    return _encode(q, n_rows, kernel, NO_PRICES)
 
 
-def decode(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
+def decode(source: Cursor, n: int, n_rows: int, kernel: tuple[int, ...]) -> I32:
     """`n` integers from all that is left of `source`.
 
     Raises:
@@ -318,31 +357,34 @@ def decode(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
     """
     if n > MOST_INTEGERS:
         raise source.error(f"at most {MOST_INTEGERS:,} integers in an adaptive stream", f"{n:,}")
-    state = int.from_bytes(source.take(4), "little")
-    if len(source) % 2 or state < LOWEST_STATE:
-        raise source.error("a state and whole words", f"{state} and {len(source)} bytes")
-    words = np.frombuffer(source.take(len(source)), "<u2").astype(np.uint16, copy=False)
-    coder = _Coder(np.zeros(0, np.int64), words, np.array([state, 0, 0], np.int64))
+    content = np.frombuffer(source.take(len(source)), np.uint8).copy()
+    first = int.from_bytes(content[: WIDTH // 8].tobytes().ljust(WIDTH // 8, b"\0"), "big")
+    coder = _Coder(content, True, np.array([0, ALL, first, 0, 0], np.int64))
     q = np.zeros(n, np.int32)
-    _run(q, _shape(n, n_rows, n_kernel), coder, NO_PRICES)
-    if list(coder.state) != [LOWEST_STATE, words.size, 0]:
-        raise source.error("words that decode to the end", "too few, too many, or damaged ones")
+    _run(q, _shape(n, n_rows, kernel), coder, NO_PRICES)
+    number, n_bytes = _last(coder)
+    if coder.state[WRONG] or (coder.state[CODE], content.size - coder.state[AT]) != (number, n_bytes):
+        raise source.error("bytes that decode to the end", "too few, too many, or damaged ones")
     return q
 
 
-def prices(q: I32, n_rows: int, n_kernel: int, n_lengths: int) -> F32:
+def prices(q: I32, n_rows: int, kernel: tuple[int, ...], n_lengths: int) -> F32:
     """(integers, lengths): bits of an integer whose magnitude has 0, 1, … bits in each place of `q`."""
     found = np.empty((q.size, n_lengths), np.float32)
-    _traced(q, n_rows, n_kernel, found)
+    _encode(q, n_rows, kernel, found)
     return found
 
 
-def _traced(q: I32, n_rows: int, n_kernel: int, prices: F32) -> I64:
-    """All decisions of `q`, which stays as it is; `prices` are filled as `_run` does."""
-    coder = _Coder(np.zeros(_n_decisions(q), np.int64), np.zeros(0, np.uint16), np.zeros(3, np.int64))
-    _run(q.copy(), _shape(q.size, n_rows, n_kernel), coder, prices)
-    return coder.trace
+def _encode(q: I32, n_rows: int, kernel: tuple[int, ...], prices: F32) -> bytes:
+    """The bytes of `q`, which stays as it is; `prices` are filled as `_run` does."""
+    room = np.zeros(3 * _n_decisions(q) + WIDTH // 8, np.uint8)  # a decision takes 17 bits at most
+    coder = _Coder(room, False, np.array([0, ALL, 0, 0, 0], np.int64))
+    _run(q.copy(), _shape(q.size, n_rows, kernel), coder, prices)
+    number, n_bytes = _last(coder)
+    return room[: coder.state[AT]].tobytes() + int(number).to_bytes(WIDTH // 8, "big")[:n_bytes]
 
 
-def _shape(n: int, n_rows: int, n_kernel: int) -> I64:
-    return np.array([n_rows, n // n_rows, n_kernel], np.int64)
+def _shape(n: int, n_rows: int, kernel: tuple[int, ...]) -> I64:
+    """Rows, columns, the integers of a kernel, and of a line in it; a matrix's lines are its rows."""
+    n_columns, n_kernel = n // n_rows, math.prod(kernel)
+    return np.array([n_rows, n_columns, n_kernel, kernel[-1] if n_kernel > 1 else n_columns], np.int64)

@@ -32,18 +32,18 @@ class Prices:
     index: I32
 
 
-def prices(q: I32, n_rows: int, n_kernel: int, n_lengths: int) -> Prices:
+def prices(q: I32, n_rows: int, kernel: tuple[int, ...], n_lengths: int) -> Prices:
     """What integers of 0 to `n_lengths` − 1 bits cost in each place.
 
     Args:
         q: flat, one integer at least, in `n_rows` rows of equal length.
         n_rows: the tensor's first dimension, if it is a matrix or more.
-        n_kernel: elements in its dimensions from the third on.
+        kernel: its dimensions from the third on.
         n_lengths: 1 to 32.
     """
     model, n_bits = fit(q, n_rows)
     if is_small(q, n_bits):
-        each = adaptive.prices(q, n_rows, n_kernel, n_lengths)
+        each = adaptive.prices(q, n_rows, kernel, n_lengths)
         return Prices(each, np.arange(q.size, dtype=np.int32))
     bits = symbol_bits(model)
     classes = model.row_class.astype(np.int32)[:, None]

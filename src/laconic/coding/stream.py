@@ -7,6 +7,7 @@ kernel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from laconic.coding import adaptive, static
@@ -23,30 +24,41 @@ from laconic.coding.prediction import (
 from laconic.coding.symbol_models import StaticModel
 from laconic.jit import I32
 
-ADAPTIVE, PREDICTED = 0x0F, 0x1F
+ADAPTIVE, PREDICTED = 0x2F, 0x1F
 SMALL = 1 << 15  # bytes above which a few percent are not worth a hundred times the time
 
 
-def write(q: I32, n_rows: int = 1, n_kernel: int = 1) -> bytes:
+def write(q: I32, n_rows: int = 1, kernel: tuple[int, ...] = ()) -> bytes:
     """Code integers.
 
     Args:
         q: flat, one integer at least, in `n_rows` rows of equal length.
         n_rows: the tensor's first dimension, if it is a matrix or more.
-        n_kernel: elements in its dimensions from the third on.
+        kernel: its dimensions from the third on.
     """
     model, n_bits = fit(q, n_rows)
-    lines = q.reshape(-1, _width(q.size, n_rows, n_kernel))
+    small = is_small(q, n_bits)
+    predicted = _write_predicted(q, n_rows, kernel, math.inf if small else n_bits)
+    if predicted and not small:
+        return predicted
+    plain = _write(q, model, n_rows, kernel)
+    return min(plain, predicted or plain, key=len)
+
+
+def _write_predicted(q: I32, n_rows: int, kernel: tuple[int, ...], most: float) -> bytes | None:
+    """A predicted stream, if static tables make it shorter than `most` bits; None where nothing predicts."""
+    lines = q.reshape(-1, _width(q.size, n_rows, kernel))
     found = predictor(lines)
     left = found.residuals(lines) if found else None
-    if found and left is not None:
-        left, flat = left.ravel(), found.flat
-        coefficients = _write(flat, fit(flat, 1)[0], 1, 1, SMALL >> 3)
-        model_left, n_bits_left = fit(left, n_rows)
-        if n_bits_left + 8 * len(coefficients) < n_bits:
-            head = bytes([PREDICTED, found.shift]) + varint(len(coefficients))
-            return head + coefficients + _write(left, model_left, n_rows, n_kernel)
-    return _write(q, model, n_rows, n_kernel)
+    if not found or left is None:
+        return None
+    left, flat = left.ravel(), found.flat
+    coefficients = _write(flat, fit(flat, 1)[0], 1, (), SMALL >> 3)
+    model, n_bits = fit(left, n_rows)
+    if n_bits + 8 * len(coefficients) >= most:
+        return None
+    head = bytes([PREDICTED, found.shift]) + varint(len(coefficients))
+    return head + coefficients + _write(left, model, n_rows, kernel)
 
 
 def is_small(q: I32, n_bits: float, small: int = SMALL) -> bool:
@@ -54,39 +66,40 @@ def is_small(q: I32, n_bits: float, small: int = SMALL) -> bool:
     return n_bits <= 8 * small and q.size <= adaptive.MOST_INTEGERS
 
 
-def _write(q: I32, model: StaticModel, n_rows: int, n_kernel: int, small: int = SMALL) -> bytes:
+def _write(q: I32, model: StaticModel, n_rows: int, kernel: tuple[int, ...], small: int = SMALL) -> bytes:
     stream = static.write_under(model, q)
     if not is_small(q, 8 * len(stream), small):
         return stream
-    return min(stream, bytes([ADAPTIVE]) + adaptive.encode(q, n_rows, n_kernel), key=len)
+    return min(stream, bytes([ADAPTIVE]) + adaptive.encode(q, n_rows, kernel), key=len)
 
 
-def _width(n: int, n_rows: int, n_kernel: int) -> int:
+def _width(n: int, n_rows: int, kernel: tuple[int, ...]) -> int:
     """How many integers predict each other."""
+    n_kernel = math.prod(kernel)
     return n_kernel if n_kernel > 1 else n // n_rows
 
 
-def read(source: Cursor, n: int, n_rows: int = 1, n_kernel: int = 1) -> I32:
+def read(source: Cursor, n: int, n_rows: int = 1, kernel: tuple[int, ...] = ()) -> I32:
     """Decode the `n` ≥ 1 integers of the stream that fills `source` to its end.
 
     Raises:
         FormatError: the stream violates the specification; nothing larger than the output is allocated.
     """
     if _next(source) != PREDICTED:
-        return _read(source, n, n_rows, n_kernel)
-    found = _read_predictor(source, n, _width(n, n_rows, n_kernel))
-    left = _read(source, n, n_rows, n_kernel)
+        return _read(source, n, n_rows, kernel)
+    found = _read_predictor(source, n, _width(n, n_rows, kernel))
+    left = _read(source, n, n_rows, kernel)
     q = found.integers(left.reshape(-1, len(found.coefficients)))
     if q is None:
         raise source.error("integers of 32 bits", "a larger one")
     return q.ravel()
 
 
-def _read(source: Cursor, n: int, n_rows: int, n_kernel: int) -> I32:
+def _read(source: Cursor, n: int, n_rows: int, kernel: tuple[int, ...]) -> I32:
     if _next(source) != ADAPTIVE:
         return static.read(source, n, n_rows)
     source.byte()
-    return adaptive.decode(source, n, n_rows, n_kernel)
+    return adaptive.decode(source, n, n_rows, kernel)
 
 
 def _read_predictor(source: Cursor, n: int, n_columns: int) -> Predictor:
@@ -97,7 +110,7 @@ def _read_predictor(source: Cursor, n: int, n_columns: int) -> Predictor:
         raise source.error(f"a shift to {MOST_SHIFT}", f"{shift}")
     n_bytes = source.varint()
     inner = Cursor(source.take(n_bytes), source.place)
-    flat = _read(inner, n_columns * (n_columns + 1) // 2, 1, 1)
+    flat = _read(inner, n_columns * (n_columns + 1) // 2, 1, ())
     if max(-int(flat.min()), int(flat.max())) > MOST_COEFFICIENT:
         raise source.error(f"coefficients of at most {MOST_COEFFICIENT}", "a larger one")
     return Predictor.from_flat(shift, n_columns, flat)

@@ -133,7 +133,7 @@ def _prices(state: State) -> Named:
     for name, mean in state["means"].items():
         form = Form(name, mean.dtype, tuple(mean.shape), Method.GRID)
         q = _rounded(mean, deltas[name]).flatten().int().cpu().numpy()
-        found = prices(q, form.n_rows, form.n_kernel, N_LENGTHS)
+        found = prices(q, form.n_rows, form.kernel, N_LENGTHS)
         tables.append(torch.from_numpy(found.tables).to(mean.device))
         first.append((torch.from_numpy(found.index).to(mean.device).long() + n_tables) * N_LENGTHS)
         n_tables += len(found.tables)
