@@ -222,6 +222,26 @@ def lenets() -> str:
     return markdown(head, rows)
 
 
+def targets() -> str:
+    rows = [
+        [
+            network,
+            f"`{target.replace('drop=', '').replace('n_bytes=', '')}`",
+            f"{row['bytes']['mean']:,.0f} ± {row['bytes']['sd']:,.0f}",
+            f"{row['times_smaller']['mean']:,.0f}×",
+            f"{100 * row['score_before']['mean']:.2f}",
+            percent(row["score"]),
+            f"{100 * row['test_accuracy_before']['mean']:.2f}",
+            percent(row["test_accuracy"]),
+            f"{row['misses']['max']:g}",
+        ]
+        for network, found in results("targets")["tasks"].items()
+        for target, row in found.items()
+    ]
+    scores = ["held out, %", "after, %", "test, %", "after, %"]
+    return markdown(["network", "target", "bytes", "smaller", *scores, "missed by"], rows)
+
+
 MEASURES = {
     "total_bits": "total bits",
     "file_bits": "bits of the file",
@@ -273,7 +293,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for table in (
         *(one_shot, fine_tuned, channels, sparse_training),
         *(calibrated, calibrated_text, equal_error, identical, hinton_van_camp, prequential),
-        *(lenets, under_code, under_code_text, prediction, prediction_of_files),
+        *(targets, lenets, under_code, under_code_text, prediction, prediction_of_files),
     )
 }
 

@@ -159,7 +159,7 @@ class _Coder(NamedTuple):
         content: the stream's bytes: those to decode, or room for those to encode.
         reads: whether to decode.
         state: LOW and HIGH, the interval's first and last number; CODE, the stream's, to decode; AT, how many
-            bytes have been decided; WRONG, 1 if `content` is not valid.
+            bytes both ends had in common and left; WRONG, 1 if `content` is not valid.
     """
 
     content: U8
@@ -305,7 +305,7 @@ def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
 
 @kernel
 def _sign(target: int, leaning: int, model: _Model, coder: _Coder) -> int:
-    """1 or −1: whether it is where the neighbours lean, or negative where they do not."""
+    """1 or −1: coded as whether it is what the neighbours lean to, or −1 where they do not lean."""
     likely = 1 if leaning > 0 else -1
     agrees = _decide_plainly(1 if target == likely else 0, SIGN + abs(leaning), model, coder)
     return likely if agrees else -likely
