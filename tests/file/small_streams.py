@@ -138,7 +138,7 @@ class Decisions:
 
     def __init__(self, source):
         self.content, self.at = source.rest(), 0
-        self.low, self.high = 0, (1 << 48) - 1
+        self.low, self.high = 0, LARGEST
         self.counters = defaultdict(Counter)
         self.weights = defaultdict(lambda: [13107] * 7)
 
@@ -148,7 +148,7 @@ class Decisions:
         decision = int(int.from_bytes(window.ljust(6, b"\0"), "big") > middle)
         self.low, self.high = (middle + 1, self.high) if decision else (self.low, middle)
         while self.low >> 40 == self.high >> 40:
-            self.low, self.high = self.low << 8 & TOP, self.high << 8 & TOP | 255
+            self.low, self.high = self.low << 8 & LARGEST, self.high << 8 & LARGEST | 255
             self.at += 1
         return decision
 
@@ -181,7 +181,7 @@ class Decisions:
         return decision
 
 
-TOP = (1 << 48) - 1
+LARGEST = (1 << 48) - 1
 
 
 class Counter:

@@ -2,7 +2,8 @@
 
 To add a file: add its tensors to TENSORS, or its integers and who writes their stream to INTEGERS, run
 `python tests/file/test_golden.py`, and commit what it wrote.
-A file that is there never changes; the encoder may learn to write shorter ones, under new names.
+From the first release on, a file that is there never changes; the encoder may learn to write shorter ones,
+under new names.
 """
 
 import hashlib
