@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from laconic.report.drawing import BLUE, GREY, STYLE, VERMILION, WIDTH, dress, key
+from laconic.report.figures.style import BLUE, GREY, STYLE, VERMILION, WIDTH, dress, key
 
 COLOURS = {"linear": GREY, "perceptron": BLUE, "convolutional": VERMILION}
 ERRORS = {"test_error": "networks as trained", "file_test_error": "decoded files"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import laconic
 from benchmarks.cifar import accuracy, drawn, resnet20
 from benchmarks.common import once, spreads, write_result
-from laconic.evidence import GRAM, observe
+from laconic.model.evidence import GRAM, observe
 
 SEEDS = (0, 1, 2)
 N_IMAGES = 2048
@@ -28,7 +28,9 @@ def run(seed: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lac"
         for price in PRICES:
-            n_bytes = laconic.save(state, path, laconic.RateLoss(price, evidence=evidence), include=floats)
+            n_bytes = laconic.save(
+                state, path, laconic.quantization.RateLoss(price, evidence=evidence), include=floats
+            )
             decoded = laconic.load(path, into=resnet20())
             rows[f"{price:g}"] = {"file_bytes": n_bytes, "accuracy": accuracy(decoded)}
     return rows

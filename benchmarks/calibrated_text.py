@@ -18,8 +18,9 @@ from torch import Tensor
 import laconic
 from benchmarks import minilm
 from benchmarks.common import once, write_result
-from laconic import Curvature, Evidence, Statistic, data_bits, layer_error
-from laconic.evidence import BITS_PER_NAT
+from laconic.model import Evidence, Statistic
+from laconic.model.evidence import BITS_PER_NAT
+from laconic.quantization import Curvature, data_bits, layer_error
 from laconic.quantization.rate import Loss
 
 N_SENTENCES = 1200
@@ -80,12 +81,12 @@ def loss_of(words_count: float) -> Loss:
 def observed() -> Evidence:
     torch.manual_seed(0)  # of directions
     needs = [Statistic.GRAM, Statistic.SENSITIVITY]
-    return laconic.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, projected)
+    return laconic.model.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, projected)
 
 
 def save_rounded(path: Path, words_count: float, price: float = PRICE) -> None:
     evidence, state = observed(), minilm.encoder().state_dict()
-    quantizer = laconic.RateLoss(price, loss_of(words_count), evidence)
+    quantizer = laconic.quantization.RateLoss(price, loss_of(words_count), evidence)
     laconic.save(state, path, quantizer, include=list(state))
 
 

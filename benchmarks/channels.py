@@ -22,7 +22,11 @@ from torch import nn
 import laconic
 from benchmarks.cifar import accuracy, crops, drawn, fine_tune, resnet20
 from benchmarks.common import once, spreads, write_result
-from laconic import Coupled, Plan, Pruner, Rates, Tensor
+from laconic.pruning import Pruner
+from laconic.pruning.budgets import Rates
+from laconic.pruning.scopes import PerTensor
+from laconic.pruning.units import Coupled
+from laconic.surgery import Plan
 
 SEEDS = (0, 1, 2)
 N_IMAGES = 1024
@@ -37,19 +41,19 @@ REPETITIONS = 60
 def ours(seed: int) -> nn.Module:
     """Cut, saved with its plan, and read back into the dense network."""
     model, images = resnet20(), drawn(seed, N_IMAGES)
-    coupling = laconic.channels(model, images.inputs[:2])
+    coupling = laconic.surgery.find_channels(model, images.inputs[:2])
     pruner = Pruner(
-        laconic.output_error,
+        laconic.pruning.criteria.output_error,
         Coupled(coupling),
-        Tensor(),
+        PerTensor(),
         lambda density: Rates(RATES, otherwise=density),
-        laconic.LeastSquares(),
+        laconic.pruning.solvers.LeastSquares(),
     )
-    evidence = laconic.observe(model, images.batches(64), pruner.needs)
+    evidence = laconic.model.observe(model, images.batches(64), pruner.needs)
     mask = laconic.prune_(model, 1 - OTHERWISE, pruner, evidence)
     plan = Plan.of(coupling, mask, model)
-    laconic.shrink_(model, plan, inputs=images.inputs[:2])
-    laconic.reestimate_batch_norm_(model, images.batches(256))
+    laconic.surgery.shrink_(model, plan, inputs=images.inputs[:2])
+    laconic.surgery.reestimate_batch_norm_(model, images.batches(256))
     with tempfile.TemporaryDirectory() as folder:
         laconic.save(model, Path(folder) / "cut.lac", None, plan=plan)
         return laconic.load(Path(folder) / "cut.lac", into=resnet20())
@@ -74,7 +78,7 @@ def torch_pruning(seed: int) -> nn.Module:
         ignored_layers=[model.conv1, model.linear, *(block.conv2 for block in blocks.values())],
     )
     pruner.step()
-    laconic.reestimate_batch_norm_(model, images.batches(256))
+    laconic.surgery.reestimate_batch_norm_(model, images.batches(256))
     return model
 
 
@@ -85,8 +89,8 @@ METHODS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def n_macs(model: nn.Module) -> float:
-    each = laconic.macs(model, torch.zeros(1, 3, 32, 32))
-    return sum(each[name] * weight.numel() for name, weight in laconic.tensors(model).items())
+    each = laconic.surgery.count_macs(model, torch.zeros(1, 3, 32, 32))
+    return sum(each[name] * weight.numel() for name, weight in laconic.model.compressible(model).items())
 
 
 def times_faster(model: nn.Module, dense: nn.Module, batch: int) -> float:

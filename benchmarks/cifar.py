@@ -33,7 +33,7 @@ def resnet20() -> nn.Module:
 
 def folded() -> nn.Module:
     """The same with its batch norms in the layers before them."""
-    return laconic.folded(resnet20(), torch.zeros(2, 3, 32, 32))
+    return laconic.surgery.fuse_batch_norms(resnet20(), torch.zeros(2, 3, 32, 32))
 
 
 def accuracy(model: nn.Module) -> float:
@@ -50,7 +50,12 @@ def drawn(seed: int, n: int) -> Split:
 
 
 def fine_tune(
-    model: nn.Module, epochs: int, lr: float, images: Shifted, seed: int, rules: Sequence[laconic.Rule] = ()
+    model: nn.Module,
+    epochs: int,
+    lr: float,
+    images: Shifted,
+    seed: int,
+    rules: Sequence[laconic.training.Rule] = (),
 ) -> None:
     """Learn what the trained network does, with momentum, at a rate that falls to zero step by step."""
     n_steps = epochs * len(images)
@@ -70,14 +75,14 @@ def crops(batch: int) -> Shifted:
 
 
 def learn(
-    model: nn.Module, training: laconic.Training, images: Shifted, rules: Sequence[laconic.Rule] = ()
+    model: nn.Module, training: laconic.Training, images: Shifted, rules: Sequence[laconic.training.Rule] = ()
 ) -> None:
     """Train to do what the trained network does; the model comes back on the CPU, in evaluation mode."""
     teacher = folded()
     for network in (model, teacher):
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with _fast(model), _fast(teacher):
-        laconic.train(model, images, replace(training, loss=laconic.Distillation(teacher)), rules)
+        laconic.train(model, images, replace(training, loss=laconic.training.Distillation(teacher)), rules)
     model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     model.eval()
 

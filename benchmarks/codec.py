@@ -31,8 +31,9 @@ import laconic
 from benchmarks import cifar, integer_files, minilm, peers
 from benchmarks.common import save_figure, write_result
 from benchmarks.rate_distortion import figure
-from laconic import codec, zoo
-from laconic.checkpoints import read_checkpoint
+from laconic import zoo
+from laconic.codec.tensor import decode_tensor, encode_tensor
+from laconic.formats.checkpoints import read_checkpoint
 
 REPEATS = int(os.environ.get("REPEATS", "5"))
 PLOT = Path(__file__).parent.parent / "docs" / "rate-distortion.svg"
@@ -127,11 +128,11 @@ def ours(state: Mapping[str, Tensor], most_error: float, path: Path) -> int:
     Errors of tensors of one dimension count a hundred times, since the network minds them more.
     """
 
-    def loss(name: str, tensor: Tensor, _: object) -> laconic.Curvature:
-        return laconic.Curvature(1.0 if tensor.ndim > 1 else 100.0)
+    def loss(name: str, tensor: Tensor, _: object) -> laconic.quantization.Curvature:
+        return laconic.quantization.Curvature(1.0 if tensor.ndim > 1 else 100.0)
 
     def written(price: float) -> tuple[int, float]:
-        n_bytes = laconic.save(state, path, laconic.RateLoss(price, loss), include=list(state))
+        n_bytes = laconic.save(state, path, laconic.quantization.RateLoss(price, loss), include=list(state))
         decoded = laconic.load(path)
         return n_bytes, sum(
             float((decoded[n].double() - t.double()).square().sum()) for n, t in state.items()
@@ -193,7 +194,7 @@ def _lossless(name: str, dtype: torch.dtype) -> dict[str, Any]:
         options = {"dtype": name, "threads": threads, "zstd_levels": [3], "repeats": REPEATS}
         theirs, _ = peers.run("lossless_peer", {"plain": plain}, **options)
         torch.set_num_threads(threads)
-        work = laconic.Work(threads)
+        work = laconic.file.FileOptions(threads)
         mine, back = measured(
             partial(laconic.save, state, quantizer=None, work=work),
             partial(laconic.load, work=work),
@@ -210,11 +211,11 @@ def _lossless(name: str, dtype: torch.dtype) -> dict[str, Any]:
     return found
 
 
-def _in_memory(state: Mapping[str, Tensor], work: laconic.Work) -> dict[str, float]:
+def _in_memory(state: Mapping[str, Tensor], work: laconic.file.FileOptions) -> dict[str, float]:
     """Median seconds of coding all tensors and of decoding them, as a file does it."""
 
     def encoded(name: str) -> tuple[Any, bytes]:
-        form, pieces = codec.encode(name, state[name], None, run=run)
+        form, pieces = encode_tensor(name, state[name], None, run=run)
         return form, b"".join(pieces)
 
     def each(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
@@ -227,7 +228,7 @@ def _in_memory(state: Mapping[str, Tensor], work: laconic.Work) -> dict[str, flo
             start = time.perf_counter()
             chunks = each(encoded, state)
             middle = time.perf_counter()
-            each(lambda coded: codec.decode(*coded, run=run), chunks)
+            each(lambda coded: decode_tensor(*coded, run=run), chunks)
             rows.append((middle - start, time.perf_counter() - middle))
     encode, decode = np.median(rows, axis=0).tolist()
     return {"encode_seconds_in_memory": encode, "decode_seconds_in_memory": decode}

@@ -17,7 +17,7 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from laconic.atomic import atomic
+from laconic.core.atomic import atomic
 
 Row = TypeVar("Row", bound=dict[str, Any])
 PACKAGES = ("laconic", "torch", "numpy", "numba")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import laconic
 from benchmarks.common import write_result
-from laconic import cli, datasets, zoo
+from laconic import datasets, zoo
+from laconic.cli import main
 
 CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet32": "resnet32-d509ac18.th"}
 
@@ -24,7 +25,7 @@ def measure(name: str, data: datasets.Dataset) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.lac"
         try:
-            cli.main(["compress", str(checkpoint), "-o", str(path)])
+            main.main(["compress", str(checkpoint), "-o", str(path)])
         except SystemExit as done:
             assert done.code == 0, done.code
         tensors = {key.removeprefix("module."): tensor for key, tensor in laconic.load(path).items()}
@@ -45,7 +46,7 @@ def measure(name: str, data: datasets.Dataset) -> dict[str, float]:
 def main() -> None:
     data = datasets.cifar10()
     results = {name: measure(name, data) for name in CHECKPOINTS}
-    write_result(__file__, {"relative_error": laconic.Grid().relative_error, **results})
+    write_result(__file__, {"relative_error": laconic.quantization.Grid().relative_error, **results})
 
 
 if __name__ == "__main__":

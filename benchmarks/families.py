@@ -11,8 +11,12 @@ from torch import nn
 from torch.optim import AdamW
 
 import laconic
-from laconic import Grid, Hold, Rule, Schedule, Shorten, Training, exponential, zoo
+from laconic import Training, zoo
 from laconic.datasets import Split
+from laconic.quantization import Grid
+from laconic.search import CodeLengthRule
+from laconic.training import Hold, Rule, Schedule
+from laconic.training.schedules import exponential
 
 BATCH = 50
 DECAY, PRICE = 3.0, 3.0  # AdamW's; what a bit of data is worth under the code, in bits of file
@@ -42,15 +46,19 @@ def pruned(model: nn.Module, cases: Split, training: Training, amount: float) ->
 
 def halved(model: nn.Module, cases: Split, training: Training) -> nn.Module:
     """Half of each layer's channels or neurons are cut, the smallest."""
-    coupling = laconic.channels(model, cases.inputs[:1])
-    pruner = laconic.Pruner(unit=laconic.Coupled(coupling), scope=laconic.Tensor())
-    plan = laconic.Plan.of(coupling, pruner.mask(model, 0.5), model)
+    coupling = laconic.surgery.find_channels(model, cases.inputs[:1])
+    pruner = laconic.pruning.Pruner(
+        unit=laconic.pruning.units.Coupled(coupling), scope=laconic.pruning.scopes.PerTensor()
+    )
+    plan = laconic.surgery.Plan.of(coupling, pruner.mask(model, 0.5), model)
     return fit(laconic.shrink(model, plan), cases, training)
 
 
 def shortened(model: nn.Module, cases: Split, training: Training) -> nn.Module:
     price = Schedule(PRICE, training.epochs * len(cases) // BATCH // 2, exponential, initial=10 * PRICE)
-    return fit(model, cases, training, [Shorten(price=price, n_cases=len(cases), first=Grid(0.3), lr=1e-2)])
+    return fit(
+        model, cases, training, [CodeLengthRule(price=price, n_examples=len(cases), first=Grid(0.3), lr=1e-2)]
+    )
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from pathlib import Path
 import laconic
 from benchmarks.cifar import accuracy, crops, drawn, fine_tune, resnet20
 from benchmarks.common import once, spreads, write_result
-from laconic import Count, Gradual, Hold, Mask, Pruner, Rule, Run, Schedule
-from laconic.pruning.contests import Budget
+from laconic.pruning import Mask, Pruner
+from laconic.pruning.budgets import Count
+from laconic.pruning.scopes import NM, Budget
+from laconic.training import Gradual, Hold, Rule, Schedule
 
 SEEDS = (0, 1, 2)
 N_IMAGES, BATCH = 1024, 64
-REPAIRED = Pruner(laconic.output_error, solver=laconic.LeastSquares())
+REPAIRED = Pruner(laconic.pruning.criteria.output_error, solver=laconic.pruning.solvers.LeastSquares())
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ TARGETS = {
         0.01,
         0.5,
         Pruner(
-            laconic.output_error,
-            scope=Run(4),
+            laconic.pruning.criteria.output_error,
+            scope=NM(4),
             budget=two_of_four,
-            solver=laconic.LeastSquares(),
-            among=partial(laconic.tensors, exclude=["conv1"]),  # it has three inputs
+            solver=laconic.pruning.solvers.LeastSquares(),
+            parameters=partial(laconic.model.compressible, exclude=["conv1"]),  # it has three inputs
         ),
     ),
     "80% sparse": Target(8, 0.01, 0.8),
@@ -69,14 +71,14 @@ TARGETS = {
 def run(name: str, seed: int) -> dict[str, float]:
     target = TARGETS[name]
     model = resnet20()
-    evidence = laconic.observe(model, drawn(seed, N_IMAGES).batches(64), target.pruner.needs)
+    evidence = laconic.model.observe(model, drawn(seed, N_IMAGES).batches(64), target.pruner.needs)
     mask = laconic.prune_(model, target.amount, target.pruner, evidence)
     before = accuracy(model)
     fine_tune(model, target.epochs, target.learning_rate, crops(BATCH), seed, [target.rule(mask)])
     with tempfile.TemporaryDirectory() as folder:
         laconic.save(model, Path(folder) / "model.lac", None)
         decoded = laconic.load(Path(folder) / "model.lac", into=resnet20())
-    chosen = target.pruner.among(decoded)
+    chosen = target.pruner.parameters(decoded)
     zeros = sum(int((weight == 0).sum()) for weight in chosen.values())
     return {
         "epochs": target.epochs,

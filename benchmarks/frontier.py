@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from laconic.report.drawing import BLUE, GREY, STYLE, VERMILION, WIDTH, dress
+from laconic.report.figures.style import BLUE, GREY, STYLE, VERMILION, WIDTH, dress
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from benchmarks.common import once, save_figure, spread, write_result
+from benchmarks.moments import exact, squared_error, through, through_linear
 from benchmarks.weights_and_prior import figure
-from laconic import Gaussian, Mixture, bits_back, residual_bits, spaced
-from laconic.datafiles import Source, located
 from laconic.datasets import Split
-from laconic.description.moments import exact, squared_error, through, through_linear
+from laconic.datasets.files import Source, located
+from laconic.mdl import Gaussian, Mixture, bits_back, residual_bits
 
 DRAWS, RUNS, FOLDS = 10, 5, 5
 TRAIN, TEST, INPUTS, HIDDEN = 105, 420, 128, 4
@@ -168,7 +168,7 @@ class Noisy:
 def noisy(seed: int) -> Noisy:
     """A network at random, whose weights have the paper's first deviations and prior."""
     means = parameters_to_vector(network(seed).parameters()).detach()
-    first = spaced(5, 0.24)
+    first = Mixture.evenly_spaced(5, 0.24)
     parts = [means, torch.full_like(means, 2 * math.log(0.1)), first.means, first.log_variances, first.logits]
     return Noisy(torch.cat(parts).requires_grad_())
 

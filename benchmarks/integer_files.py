@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from laconic.codec import Form, Method
+from laconic.codec.rounded_chunks import N_SCALE_BYTES
+from laconic.codec.tensor import Method, TensorSpec
 from laconic.coding import stream
-from laconic.coding.bits import Cursor
+from laconic.coding.bitio import Cursor
 from laconic.file import container
 from laconic.file.writer import drafted
-from laconic.steps import N_STEP_BYTES
 
 Integers = Mapping[str, NDArray[np.int32]]
 
@@ -24,17 +24,17 @@ def write(path: Path, integers: Integers, steps: Mapping[str, float]) -> int:
     """Write float32 tensors, `integers` times their `steps` (bfloat16 numbers); the file's length."""
     with drafted(path, None) as draft:
         for name, q in integers.items():
-            form, chunk = _chunk(name, q, steps[name])
-            draft.append(form, [chunk])
+            spec, chunk = _chunk(name, q, steps[name])
+            draft.append(spec, [chunk])
         return draft.finish({}, {})
 
 
 def _chunk(name: str, q: NDArray[np.int32], step: float) -> tuple[Form, bytes]:
-    form = Form(name, torch.float32, q.shape, Method.GRID)
-    chunk = struct.pack("<f", step)[N_STEP_BYTES:] + stream.write(q.reshape(-1), form.n_rows, form.kernel)
-    if len(chunk) < form.n_bytes:
-        return form, chunk
-    return Form(name, torch.float32, q.shape, Method.EXACT), (q * np.float32(step)).astype("<f4").tobytes()
+    spec = TensorSpec(name, torch.float32, q.shape, Method.GRID)
+    chunk = struct.pack("<f", step)[N_SCALE_BYTES:] + stream.write(q.reshape(-1), spec.n_rows, spec.kernel)
+    if len(chunk) < spec.n_bytes:
+        return spec, chunk
+    return TensorSpec(name, torch.float32, q.shape, Method.EXACT), (q * np.float32(step)).astype("<f4").tobytes()
 
 
 def read(path: Path) -> dict[str, NDArray[np.int32]]:
@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, NDArray[np.int32]]:
     with container.Reader(path) as reader:
         out = {}
         for name, entry in reader.entries.items():
-            source = Cursor(reader.chunk(entry)[N_STEP_BYTES:], name)
-            form = entry.form
-            out[name] = stream.read(source, form.numel, form.n_rows, form.kernel).reshape(form.shape)
+            source = Cursor(reader.chunk(entry)[N_SCALE_BYTES:], name)
+            spec = entry.spec
+            out[name] = stream.read(source, spec.numel, spec.n_rows, spec.kernel).reshape(spec.shape)
         return out

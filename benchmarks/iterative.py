@@ -15,16 +15,19 @@ from torch import nn
 
 import laconic
 from benchmarks.common import spreads, write_result
-from laconic import Schedule, geometric
+from laconic.cli.demo import EXPERIMENTS
 from laconic.datasets import Dataset
-from laconic.demo import EXPERIMENTS
+from laconic.training import Schedule
+from laconic.training.schedules import geometric
 
 SEEDS = (0, 1, 2)
 SPARSITY, ROUNDS = 0.9, 5
-GRID = laconic.Grid(0.1)
+GRID = laconic.quantization.Grid(0.1)
 
 
-def decoded_accuracy(model: nn.Module, data: Dataset, quantizer: laconic.Grid | None) -> tuple[float, int]:
+def decoded_accuracy(
+    model: nn.Module, data: Dataset, quantizer: laconic.quantization.Grid | None
+) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lac"
         n_bytes = laconic.save(model, path, quantizer)
@@ -41,10 +44,10 @@ def run(name: str, seed: int) -> dict[str, float]:
     laconic.train(model, batches, experiment.dense)
     dense, _ = decoded_accuracy(model, data, None)
 
-    def fine_tune(model: nn.Module, mask: laconic.Mask) -> None:
-        laconic.train(model, batches, experiment.fine_tuning, [laconic.Hold(mask)])
+    def fine_tune(model: nn.Module, mask: laconic.pruning.Mask) -> None:
+        laconic.train(model, batches, experiment.fine_tuning, [laconic.training.Hold(mask)])
 
-    *_, last = laconic.iterative(model, Schedule(SPARSITY, ROUNDS, geometric), fine_tune)
+    *_, last = laconic.training.prune_iteratively_(model, Schedule(SPARSITY, ROUNDS, geometric), fine_tune)
     pruned, _ = decoded_accuracy(model, data, None)
     quantised, n_bytes = decoded_accuracy(model, data, GRID)
     float_bytes = 4 * sum(tensor.numel() for tensor in model.state_dict().values())

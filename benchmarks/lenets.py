@@ -1,7 +1,7 @@
 """LeNet-300-100 and LeNet-5 on MNIST in as few bytes as an error allows: three seeds, records in files.
 
-A network is trained, LeNet-5 then with gates on its filters and neurons (`laconic.Gates`), which leave few of
-them. It is trained under the code at a price (`laconic.Shorten`) that falls to the stated one; neurons and
+A network is trained, LeNet-5 then with gates on its filters and neurons (`laconic.training.Gates`), which leave few of
+them. It is trained under the code at a price (`laconic.search.CodeLengthRule`) that falls to the stated one; neurons and
 filters that nothing reads are cut, the rest is trained on at that price, cut again and saved. Images are
 shifted by up to a pixel. Prices and rates were chosen on the last 5 000 training images, which no network
 here is trained on; test errors of seven trials at other prices were seen as well, and LeNet-5's price of 3
@@ -26,8 +26,12 @@ import laconic
 from benchmarks.common import once, record, save_figure, spreads, write_result
 from benchmarks.frontier import figure
 from benchmarks.shifted import Shifted
-from laconic import Coupled, Gates, Schedule, Shorten, Training, exponential, zoo
+from laconic import Training, zoo
 from laconic.datasets import Split, mnist
+from laconic.pruning.units import Coupled
+from laconic.search import CodeLengthRule
+from laconic.training import Gates, Schedule
+from laconic.training.schedules import exponential
 
 SEEDS = (0, 1, 2)
 N_TRAINING, BATCH = 55_000, 256
@@ -48,7 +52,7 @@ class Case:
         lr: the rate under the code.
         prices: at which it is shortened.
         temperatures: where it learns what `teacher` does and not the labels: by price, see
-            `laconic.Distillation`.
+            `laconic.training.Distillation`.
     """
 
     make: Callable[..., nn.Sequential]
@@ -76,7 +80,7 @@ def begun(make: Callable[[], nn.Module], plain: int, gated: int, seed: int) -> n
     model = make()
     laconic.train(model, images, _training(plain, seed))
     if gated:
-        gates = Gates(GATE, N_TRAINING, Coupled(laconic.channels(model, IMAGE)), lr=0.05)
+        gates = Gates(GATE, N_TRAINING, Coupled(laconic.surgery.find_channels(model, IMAGE)), lr=0.05)
         laconic.train(model, images, _training(gated, seed + 500), [gates])
         _cut(model)
     return model
@@ -96,10 +100,12 @@ def trained(network: str, price: float, seed: int) -> nn.Module:
     model = copy.deepcopy(begun(case.make, case.plain, case.gated, seed))
     falling = Schedule(price, case.under_code[0] * len(images), exponential, initial=10 * price)
     for epochs, at_price in zip(case.under_code, (falling, price), strict=True):
-        rule = Shorten(price=at_price, n_cases=N_TRAINING, first=laconic.Grid(0.3), lr=1e-2)
+        rule = CodeLengthRule(
+            price=at_price, n_examples=N_TRAINING, first=laconic.quantization.Grid(0.3), lr=1e-2
+        )
         training = _training(epochs, seed + 1000, case.lr, falls=at_price is price)
         if price in case.temperatures:
-            loss = laconic.Distillation(teacher(), case.temperatures[price])
+            loss = laconic.training.Distillation(teacher(), case.temperatures[price])
             training = replace(training, loss=loss)
         laconic.train(model, images, training, [rule])
         _cut(model)
@@ -107,7 +113,9 @@ def trained(network: str, price: float, seed: int) -> nn.Module:
 
 
 def _cut(model: nn.Module) -> None:
-    laconic.shrink_(model, laconic.unread(laconic.channels(model, IMAGE), model), inputs=IMAGE)
+    laconic.surgery.shrink_(
+        model, laconic.surgery.dead_channels(laconic.surgery.find_channels(model, IMAGE), model), inputs=IMAGE
+    )
 
 
 def _images() -> Shifted:

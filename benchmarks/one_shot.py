@@ -16,9 +16,19 @@ from torch import nn
 import laconic
 from benchmarks.cifar import accuracy, drawn, resnet20
 from benchmarks.common import once, spread, write_result
-from laconic import Pruner, Row, Tensor
 from laconic.datasets import Split
-from laconic.evidence import FISHER, GRADIENT, GRAM, NORM, SENSITIVITY, Evidence, observe, sampled_labels
+from laconic.model.evidence import (
+    FISHER,
+    GRADIENT,
+    GRAM,
+    NORM,
+    SENSITIVITY,
+    Evidence,
+    observe,
+    sampled_labels,
+)
+from laconic.pruning import Pruner
+from laconic.pruning.scopes import PerRow, PerTensor
 
 SEEDS = (0, 1, 2)
 AMOUNTS = (0.5, 0.6, 0.7, 0.8)
@@ -27,19 +37,21 @@ AGAIN = "; batch norms re-estimated"
 
 
 def methods(seed: int) -> dict[str, Pruner]:
-    repair = laconic.LeastSquares()
+    repair = laconic.pruning.solvers.LeastSquares()
     return {
-        "random": Pruner(laconic.random(seed), scope=Tensor()),
+        "random": Pruner(laconic.pruning.criteria.random(seed), scope=PerTensor()),
         "magnitude": Pruner(),
-        "LAMP": Pruner(laconic.lamp),
-        "Wanda": Pruner(laconic.wanda, scope=Row()),
-        "Taylor": Pruner(laconic.taylor),
-        "Fisher (OBD)": Pruner(laconic.fisher),
+        "LAMP": Pruner(laconic.pruning.criteria.lamp),
+        "Wanda": Pruner(laconic.pruning.criteria.wanda, scope=PerRow()),
+        "Taylor": Pruner(laconic.pruning.criteria.taylor),
+        "Fisher (OBD)": Pruner(laconic.pruning.criteria.fisher),
         "magnitude, repaired": Pruner(solver=repair),
-        "SparseGPT": Pruner(scope=Tensor(), solver=laconic.SparseGpt()),
-        "SparseGPT, rates by output error": Pruner(laconic.output_error, solver=laconic.SparseGpt()),
-        "OBS in bits, repaired": Pruner(laconic.obs, solver=repair),
-        "OBS by output error, repaired": Pruner(laconic.output_error, solver=repair),
+        "SparseGPT": Pruner(scope=PerTensor(), solver=laconic.pruning.solvers.SparseGPT()),
+        "SparseGPT, rates by output error": Pruner(
+            laconic.pruning.criteria.output_error, solver=laconic.pruning.solvers.SparseGPT()
+        ),
+        "OBS in bits, repaired": Pruner(laconic.pruning.criteria.obs, solver=repair),
+        "OBS by output error, repaired": Pruner(laconic.pruning.criteria.output_error, solver=repair),
     }
 
 
@@ -67,7 +79,7 @@ def run(seed: int, name: str) -> dict[str, dict[str, float]]:
         model = copy.deepcopy(dense)
         laconic.prune_(model, amount, methods(seed)[name], evidence)
         rows[name][f"{amount:.0%}"] = accuracy(model)
-        laconic.reestimate_batch_norm_(model, images.batches(256))
+        laconic.surgery.reestimate_batch_norm_(model, images.batches(256))
         rows[f"{name}{AGAIN}"][f"{amount:.0%}"] = accuracy(model)
     return rows
 

@@ -104,7 +104,9 @@ def norms(model: nn.Module, inputs: Tensor) -> dict[str, float]:
     squared = copy.deepcopy(model).double()
     for parameter in squared.parameters():
         parameter.square_()
-    largest = [float(torch.linalg.matrix_norm(w.flatten(1), 2)) for w in laconic.tensors(model).values()]
+    largest = [
+        float(torch.linalg.matrix_norm(w.flatten(1), 2)) for w in laconic.model.compressible(model).values()
+    ]
     return {
         "l2_norm": sum(float(p.sum()) for p in squared.parameters()) ** 0.5,
         "spectral_norms": math.prod(largest),

@@ -22,8 +22,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import laconic
 from benchmarks.common import once, spread, write_result
-from laconic import Learner, Training
+from laconic import Training
 from laconic.datasets import Split, mnist
+from laconic.mdl import Learner
 
 SEEDS = (0, 1, 2)
 FOLDER = Path(__file__).parent.parent / "runs" / "prequential"
@@ -43,9 +44,9 @@ class Amount:
     most: int
     least: int
 
-    def steps_an_epoch(self, n_cases: int) -> int:
+    def steps_an_epoch(self, n_examples: int) -> int:
         """Epochs are always as many: the rate falls once in each."""
-        return math.ceil(max(self.least, self.most * math.sqrt(n_cases / 32_768)) / EPOCHS)
+        return math.ceil(max(self.least, self.most * math.sqrt(n_examples / 32_768)) / EPOCHS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def distorted(images: Tensor) -> Tensor:
     return F.grid_sample(images - BLACK, places, align_corners=False) + BLACK
 
 
-def training(n_cases: int, lr: float) -> Training:
+def training(n_examples: int, lr: float) -> Training:
     """Adam at a rate that rises for five epochs and falls by a cosine.
 
     With few labels networks are too sure of themselves: a part of each label's probability, eight cases'
@@ -95,7 +96,7 @@ def training(n_cases: int, lr: float) -> Training:
     return Training(
         EPOCHS,
         partial(torch.optim.AdamW, lr=lr),
-        partial(F.cross_entropy, label_smoothing=min(0.1, 8 / n_cases)),
+        partial(F.cross_entropy, label_smoothing=min(0.1, 8 / n_examples)),
         partial(LambdaLR, lr_lambda=rate),
     )
 
@@ -147,8 +148,8 @@ LEARNERS = (
 def run(seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     labelled = mnist().train
-    ends = laconic.doubling(len(labelled))
-    return laconic.prequential(LEARNERS, labelled, ends, n_classes=10, seed=seed, folder=FOLDER).to_dict()
+    ends = laconic.mdl.doubling(len(labelled))
+    return laconic.mdl.prequential(LEARNERS, labelled, ends, n_classes=10, seed=seed, folder=FOLDER).to_dict()
 
 
 def main() -> None:

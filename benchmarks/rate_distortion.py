@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from laconic.report.drawing import BLUE, GREY, STYLE, WIDTH, dress
+from laconic.report.figures.style import BLUE, GREY, STYLE, WIDTH, dress
 
 LABELS = {
     "nncodec_bytes": ("NNCodec, dependent quantisation", GREY, "s"),

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.common import write_result
-from laconic import storing
-from laconic.checkpoints import open_checkpoint
+from laconic.cli import checkpoints
+from laconic.formats.checkpoints import open_checkpoint
 
 N_BYTES = 1 << 30
 SHAPES = ((4096, 4096), (11008, 2048), (4096,), (2048, 2048))
@@ -96,9 +96,9 @@ def child(what: str, source: str, target: str, threads: str) -> dict[str, float]
     before = memory("VmRSS")
     start = time.perf_counter()
     if what == "compress":
-        storing.compress(Path(source), Path(target), storing.Options(threads=int(threads)))
+        checkpoints.compress(Path(source), Path(target), checkpoints.Options(threads=int(threads)))
     else:
-        storing.decompress(Path(source), Path(target), storing.Wanted(threads=int(threads)))
+        checkpoints.decompress(Path(source), Path(target), checkpoints.Wanted(threads=int(threads)))
     seconds = time.perf_counter() - start
     peak = memory("VmHWM") - before
     n_bytes = total(Path(source if what == "compress" else target))
@@ -114,8 +114,10 @@ def warm_up(threads: int) -> None:
         folder = Path(name)
         for dtype in (torch.float32, torch.bfloat16):
             save_file({"w": torch.randn(2000, 500).to(dtype)}, folder / "w.safetensors")
-            storing.compress(folder / "w.safetensors", folder / "w.lac", storing.Options(threads=threads))
-            storing.decompress(folder / "w.lac", folder / "back", storing.Wanted(threads=threads))
+            checkpoints.compress(
+                folder / "w.safetensors", folder / "w.lac", checkpoints.Options(threads=threads)
+            )
+            checkpoints.decompress(folder / "w.lac", folder / "back", checkpoints.Wanted(threads=threads))
 
 
 def memory(field: str) -> int:
@@ -138,7 +140,7 @@ def same(source: Path, back: Path) -> bool:
 
 def killed(source: Path, target: Path, whole: bytes) -> dict[str, float | bool]:
     """Kill -9 once half is done, and run the same command again."""
-    command = [sys.executable, "-m", "laconic.cli", "compress", source, "-o", target, "--lossless"]
+    command = [sys.executable, "-m", "laconic.cli.main", "compress", source, "-o", target, "--lossless"]
     part = Path(f"{target}.part")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (part.exists() and part.stat().st_size > len(whole) / 2):

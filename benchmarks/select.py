@@ -33,10 +33,12 @@ def measure(method: str) -> dict[str, float]:
     model = nn.Sequential(*[nn.Linear(SIDE, SIDE, bias=False) for _ in range(N_LAYERS)])
     import laconic
 
-    laconic.select(laconic.magnitude({"w": torch.rand(1000)}), laconic.Density(0.1))  # imports
+    laconic.pruning.select(
+        laconic.pruning.criteria.magnitude({"w": torch.rand(1000)}), laconic.pruning.budgets.Density(0.1)
+    )  # imports
     before, start = peak_bytes(), time.perf_counter()
     if method == "laconic":
-        kept = laconic.Pruner().mask(model, AMOUNT).n_kept
+        kept = laconic.pruning.Pruner().mask(model, AMOUNT).n_kept
     else:
         layers = [(layer, "weight") for layer in model]
         prune.global_unstructured(layers, prune.L1Unstructured, amount=AMOUNT)

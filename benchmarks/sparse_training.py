@@ -24,8 +24,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import laconic
 from benchmarks.common import spreads, write_result
-from laconic import Schedule, zoo
+from laconic import zoo
 from laconic.datasets import mnist
+from laconic.training import Schedule
 
 SEEDS = (0, 1, 2)
 BATCH, CASES = 128, 60_000
@@ -44,7 +45,9 @@ class Bench:
         torch.manual_seed(self.seed)
         return zoo.lenet_300_100()
 
-    def train(self, model: nn.Module, epochs: int, lr: float, rules: Sequence[laconic.Rule] = ()) -> None:
+    def train(
+        self, model: nn.Module, epochs: int, lr: float, rules: Sequence[laconic.training.Rule] = ()
+    ) -> None:
         """Train `model`, at a constant rate for the first half of the epochs, then linearly to zero."""
 
         def late(epoch: int) -> float:
@@ -74,50 +77,59 @@ def lottery(bench: Bench) -> Named:
     start = copy.deepcopy(model.state_dict())
     fit = partial(bench.train, epochs=TICKET_EPOCHS, lr=1.2e-3)
     fit(model)
-    schedule = Schedule(1 - 0.8**TICKET_ROUNDS, TICKET_ROUNDS, laconic.geometric)
-    for done in laconic.iterative(
-        model, schedule, lambda model, mask: fit(model, rules=[laconic.Hold(mask)]), rewind=start
+    schedule = Schedule(1 - 0.8**TICKET_ROUNDS, TICKET_ROUNDS, laconic.training.schedules.geometric)
+    for done in laconic.training.prune_iteratively_(
+        model, schedule, lambda model, mask: fit(model, rules=[laconic.training.Hold(mask)]), rewind=start
     ):
         if done.number == TICKET_ROUNDS:
             yield "lottery ticket", model
             for name, mask in {
                 "re-initialised": done.mask,
-                "layer-shuffled": laconic.shuffled(done.mask),
+                "layer-shuffled": laconic.training.shuffled(done.mask),
             }.items():
                 control = bench.model()
                 if name == "re-initialised":
-                    laconic.reinitialise_(control, seed=100 + bench.seed)
-                fit(control, rules=[laconic.Hold(mask)])
+                    laconic.training.reinitialize_(control, seed=100 + bench.seed)
+                fit(control, rules=[laconic.training.Hold(mask)])
                 yield f"lottery ticket, {name}", control
 
 
 def sparse_from_the_start(bench: Bench, sparsity: float) -> Named:
-    moves = Schedule(0.0, int(0.75 * SPARSE_EPOCHS * STEPS), laconic.cosine, initial=0.3)
-    at_random = laconic.Pruner(laconic.random(bench.seed), scope=laconic.Tensor(), budget=laconic.Erk)
+    moves = Schedule(0.0, int(0.75 * SPARSE_EPOCHS * STEPS), laconic.training.schedules.cosine, initial=0.3)
+    at_random = laconic.pruning.Pruner(
+        laconic.pruning.criteria.random(bench.seed),
+        scope=laconic.pruning.scopes.PerTensor(),
+        budget=laconic.pruning.budgets.Erk,
+    )
     for name in ("static", "SET", "RigL"):
         model = bench.model()
         mask = at_random.mask(model, sparsity)
-        growth = laconic.AtRandom(bench.seed) if name == "SET" else laconic.ByGradient()
-        moving = laconic.DropAndGrow(mask, moves, growth, every=50)
-        bench.train(model, SPARSE_EPOCHS, 2e-3, [laconic.Hold(mask) if name == "static" else moving])
+        growth = laconic.training.AtRandom(bench.seed) if name == "SET" else laconic.training.ByGradient()
+        moving = laconic.training.DropAndGrow(mask, moves, growth, every=50)
+        bench.train(model, SPARSE_EPOCHS, 2e-3, [laconic.training.Hold(mask) if name == "static" else moving])
         yield f"{name}, {sparsity:.0%} sparse", model
 
 
 def gates(bench: Bench) -> Named:
-    for name, unit, price in (("weights", laconic.Weight(), 1.0), ("inputs", laconic.Block(None, 1), 0.2)):
+    for name, unit, price in (
+        ("weights", laconic.pruning.units.Weight(), 1.0),
+        ("inputs", laconic.pruning.units.Block(None, 1), 0.2),
+    ):
         model = bench.model()
-        rule = laconic.Gates(price, CASES, unit, lr=1e-2, seed=bench.seed)
+        rule = laconic.training.Gates(price, CASES, unit, lr=1e-2, seed=bench.seed)
         bench.train(model, SPARSE_EPOCHS, 1e-3, [rule])
         yield f"L0 gates on {name}, price {price}", model
 
 
 def variational(bench: Bench) -> Named:
     model = bench.model()
-    warm_up = Schedule(1.0, 6 * STEPS, laconic.linear)
-    rule = laconic.VariationalDropout(CASES, warm_up, initial=-8.0, lr=2e-3, seed=bench.seed)
+    warm_up = Schedule(1.0, 6 * STEPS, laconic.training.schedules.linear)
+    rule = laconic.training.VariationalDropout(CASES, warm_up, initial=-8.0, lr=2e-3, seed=bench.seed)
     bench.train(model, 12, 1e-3, [rule])
-    mask = laconic.Mask({name: weight != 0 for name, weight in laconic.tensors(model).items()})
-    bench.train(model, 4, 1e-3, [laconic.Hold(mask)])
+    mask = laconic.pruning.Mask(
+        {name: weight != 0 for name, weight in laconic.model.compressible(model).items()}
+    )
+    bench.train(model, 4, 1e-3, [laconic.training.Hold(mask)])
     yield "sparse variational dropout", model
 
 
@@ -125,13 +137,13 @@ def gradual(bench: Bench) -> Named:
     for sparsity in (0.95, 0.98):
         model = bench.model()
         ramp = Schedule(sparsity, int(0.6 * SPARSE_EPOCHS * STEPS), begin=STEPS)
-        bench.train(model, SPARSE_EPOCHS, 2e-3, [laconic.Gradual(ramp)])
+        bench.train(model, SPARSE_EPOCHS, 2e-3, [laconic.training.Gradual(ramp)])
         yield f"gradual magnitude, {sparsity:.0%} sparse", model
 
 
 def proximal(bench: Bench) -> Named:
     model = bench.model()
-    bench.train(model, SPARSE_EPOCHS, 1e-3, [laconic.Proximal(0.1)])
+    bench.train(model, SPARSE_EPOCHS, 1e-3, [laconic.training.Proximal(0.1)])
     yield "proximal L1, penalty 0.1", model
 
 
@@ -158,7 +170,7 @@ def measured(method: str, seed: int) -> dict[str, dict[str, float]]:
             laconic.save(model, Path(folder) / "model.lac", None)
             decoded = laconic.load(Path(folder) / "model.lac", into=zoo.lenet_300_100())
         code = laconic.evaluate(decoded, mnist().test.batches(2000))
-        weights = laconic.tensors(decoded).values()
+        weights = laconic.model.compressible(decoded).values()
         n_zero = sum(int((weight == 0).sum()) for weight in weights)
         rows[name] = {
             "test_accuracy": code.accuracy,

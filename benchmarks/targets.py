@@ -21,8 +21,9 @@ from torch import nn
 import laconic
 from benchmarks import cifar
 from benchmarks.common import once, spreads, write_result
-from laconic import MaxBytes, MaxDrop, Shortest, Target, Training, zoo
+from laconic import MaxBytes, MaxDrop, Shortest, Training, zoo
 from laconic.datasets import Split, cifar10, digits, mnist
+from laconic.search import Target
 
 SEEDS = (0, 1, 2)
 

@@ -14,7 +14,7 @@ import torch
 import laconic
 from benchmarks import minilm
 from benchmarks.common import write_result
-from laconic.checkpoints import read_checkpoint
+from laconic.formats.checkpoints import read_checkpoint
 
 REPEATS = 5
 
@@ -41,7 +41,7 @@ def main() -> None:
     results = {
         "weights": n_weights,
         "repeats": REPEATS,
-        "relative_error": laconic.Grid().relative_error,
+        "relative_error": laconic.quantization.Grid().relative_error,
         "file_bytes": n_bytes,
         "encode_weights_per_second": statistics.median(encode[1:]),
         "decode_weights_per_second": statistics.median(decode[1:]),

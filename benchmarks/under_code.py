@@ -1,7 +1,7 @@
 """ResNet-20 on CIFAR-10, trained under the code for fifteen epochs: two prices, three seeds.
 
 Batch norms are folded into the layers before them, all numbers are rounded by rate and loss with 2 048
-training images, and the network is trained at a price (`laconic.Shorten`) to do what the trained one does,
+training images, and the network is trained at a price (`laconic.search.CodeLengthRule`) to do what the trained one does,
 without labels, on crops and flips. Files hold all numbers of the network that they decode to, and are kept
 as records; accuracy is on all 10 000 test images.
 """
@@ -19,8 +19,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 import laconic
 from benchmarks.cifar import accuracy, crops, drawn, folded, learn, resnet20
 from benchmarks.common import once, record, spreads, write_result
-from laconic import RateLoss, Shorten, Training
-from laconic.evidence import GRAM
+from laconic import Training
+from laconic.model.evidence import GRAM
+from laconic.quantization import RateLoss
+from laconic.search import CodeLengthRule
 
 SEEDS = (0, 1, 2)
 PRICES = (8.0, 3.2)
@@ -30,7 +32,7 @@ EPOCHS, BATCH, LEARNING_RATE = 15, 128, 1e-3
 
 def rounded(seed: int) -> nn.Module:
     model = folded()
-    evidence = laconic.observe(model, drawn(seed, N_IMAGES).batches(64), [GRAM])
+    evidence = laconic.model.observe(model, drawn(seed, N_IMAGES).batches(64), [GRAM])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rounded.lac"
         laconic.save(model, path, RateLoss(ROUNDED_AT, evidence=evidence))
@@ -41,7 +43,7 @@ def trained(price: float, seed: int) -> nn.Module:
     model, images = rounded(seed), crops(BATCH)
     falls = partial(CosineAnnealingLR, T_max=EPOCHS)
     training = Training(EPOCHS, partial(Adam, lr=LEARNING_RATE), scheduler=falls, seed=seed)
-    rule = Shorten(price=price, n_cases=len(images.data), every=len(images), lr=1e-2)
+    rule = CodeLengthRule(price=price, n_examples=len(images.data), every=len(images), lr=1e-2)
     learn(model, training, images, [rule])
     return model
 

@@ -1,7 +1,7 @@
 """MiniLM trained under the code to do what the trained network does, without labels: three seeds.
 
 It is rounded as in `benchmarks.calibrated_text`, at a lower price. Then all but the words' vectors is trained
-at a price (`laconic.Shorten`): embeddings should be those of the trained network, and so should what each of
+at a price (`laconic.search.CodeLengthRule`): embeddings should be those of the trained network, and so should what each of
 its blocks puts out. Sentences are the STS benchmark's training ones. Scores are those of `benchmarks.minilm`:
 people's judgements on the dev set, and text of another kind, before training and after. The dev set was seen
 when the price was raised from 1e7, where one seed had 0.8575 in 3.83 MB. Files hold all numbers of the
@@ -27,8 +27,10 @@ import laconic
 from benchmarks import calibrated_text, minilm
 from benchmarks.calibrated_text import WORDS
 from benchmarks.common import once, spreads, write_result
-from laconic import Distillation, Shorten, Training
-from laconic.shortest import parameters
+from laconic import Training
+from laconic.search import CodeLengthRule
+from laconic.search.compress import parameters
+from laconic.training import Distillation
 
 SEEDS = (0, 1, 2)
 WORDS_COUNT, ROUNDED_AT = 30, 6e6
@@ -84,7 +86,7 @@ def shorten(model: minilm.Encoder, seed: int) -> None:
     loss = Distillation(minilm.encoder(), hints=[BLOCKS], loss=squared_error)
     falls = partial(CosineAnnealingLR, T_max=EPOCHS)
     training = Training(EPOCHS, partial(Adam, lr=LEARNING_RATE), loss, falls, seed)
-    rule = Shorten(price=PRICE * math.log(2), n_cases=1, lr=LEARNING_RATE, among=all_but_words)
+    rule = CodeLengthRule(price=PRICE * math.log(2), n_examples=1, lr=LEARNING_RATE, parameters=all_but_words)
     laconic.train(model, sentences(), training, [rule])
 
 

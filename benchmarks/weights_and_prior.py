@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from laconic.report.drawing import BLUE, GREY, STYLE, VERMILION, WIDTH, dress
+from laconic.report.figures.style import BLUE, GREY, STYLE, VERMILION, WIDTH, dress
 
 
 @rc_context(STYLE)

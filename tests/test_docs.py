@@ -9,7 +9,7 @@ import pytest
 
 import laconic
 from laconic import datasets, zoo
-from laconic.report import figures
+from laconic.report.figures import stages
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -42,8 +42,8 @@ def documented():
 def test_every_public_name_is_in_the_reference():
     expected = {f"laconic.{name}" for name in laconic.__all__}
     expected |= public_of(datasets) | public_of(zoo)
-    expected |= {f"laconic.report.figures.{name}" for name in figures.__all__}
-    expected |= {"laconic.checkpoints.read_checkpoint"}
+    expected |= {f"laconic.report.figures.{name}" for name in stages.__all__}
+    expected |= {"laconic.formats.checkpoints.read_checkpoint"}
     assert sorted(expected - documented()) == []
 
 
@@ -67,7 +67,7 @@ def test_the_guide_to_criteria_runs_and_keeps_their_promises():
     names = {}
     exec(snippet, names)
     assert names["mask"].sparsity == pytest.approx(0.5)
-    weights = laconic.tensors(zoo.blobs_net())
+    weights = laconic.model.compressible(zoo.blobs_net())
     lost = names["magnitude_of_row"](weights)
     assert {n: t.shape for n, t in lost.items()} == {n: t.shape for n, t in weights.items()}
 

@@ -22,7 +22,7 @@ def test_the_commands_run_one_after_another(tmp_path):
         for line in block.splitlines() if language == "sh" else []:
             command = shlex.split(line, comments=True)
             if command[0] == "laconic":
-                module = [sys.executable, "-m", "laconic.cli", *command[1:]]
+                module = [sys.executable, "-m", "laconic.cli.main", *command[1:]]
                 subprocess.run(module, cwd=tmp_path, check=True, capture_output=True)
     written = {path.name for path in tmp_path.iterdir()}
     files = {"model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors", "target.lac"}

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from laconic import zoo
-from laconic.checkpoints import CheckpointError
 from laconic.datasets import cifar10
+from laconic.formats.checkpoints import CheckpointError
 
 ROOT = Path(os.environ.get("LACONIC_DATA", "."))
 CHECKPOINTS = {

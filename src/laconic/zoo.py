@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from laconic.checkpoints import CheckpointError, read_checkpoint
+from laconic.formats.checkpoints import CheckpointError, read_checkpoint
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
@@ -89,7 +89,7 @@ def digits_net() -> nn.Sequential:
 
 
 def lenet5(n_first: int = 20, n_second: int = 50, n_hidden: int = 500) -> nn.Sequential:
-    """Caffe's LeNet-5 for (cases, 1, 28, 28): 20-50-500 units, one ReLU; 431 080 parameters."""
+    """Caffe's LeNet-5 for (examples, 1, 28, 28): 20-50-500 units, one ReLU; 431 080 parameters."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(1, n_first, 5),

@@ -1,7 +1,7 @@
 import numpy as np
 
 from laconic.coding import byte_stream
-from laconic.coding.bits import Cursor
+from laconic.coding.bitio import Cursor
 
 
 def test_bytes_whose_table_would_be_overfull_stay_raw():

@@ -7,9 +7,10 @@ import constriction
 import numpy as np
 import pytest
 
-from laconic.coding import static
-from laconic.coding.bits import Cursor
+from laconic.coding import static_stream
+from laconic.coding.bitio import Cursor
 from laconic.coding.fit import fit
+from laconic.coding.layout import Layout
 
 SHAPE = (250, 400)
 CODERS = {
@@ -52,11 +53,14 @@ def oracle_bits(symbols, model, coder):
 @pytest.mark.parametrize("kind", ["sparse", "Gaussian", "heavy-tailed"])
 def test_words_and_states_against_other_coders_and_the_ideal(kind, coder):
     q = integers(kind)
-    model, _ = fit(q, SHAPE[0])
+    model, _ = fit(q, Layout(*SHAPE))
     symbols = np.where((q >= model.lo) & (q < model.lo + model.width), q - model.lo, model.width)
     shares = model.frequencies[classes_of(model), symbols] / 2**model.precision
     ideal = -np.log2(shares).sum()
-    ours = 8 * static.measure(Cursor(static.write(q, SHAPE[0]), "here"), q.size, SHAPE[0])["weights"]
+    ours = (
+        8
+        * static_stream.measure(Cursor(static_stream.write(q, Layout(*SHAPE)), "here"), Layout(*SHAPE))["weights"]
+    )
     theirs = oracle_bits(symbols, model, coder)
     assert ideal <= min(ours, theirs)
     assert ours <= 1.001 * ideal + 8 * (4 + 3)  # a lane's state, the varint, a word that is not full

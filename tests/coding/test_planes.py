@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from laconic.coding import byte_stream, magnitudes, planes
-from laconic.coding.bits import Cursor
+from laconic.coding import byte_stream, octaves, planes
+from laconic.coding.bitio import Cursor
 from laconic.errors import FormatError
 
 TYPES = (np.uint8, np.uint16, np.uint32, np.uint64)
@@ -31,13 +31,13 @@ def test_planes_of_any_words_round_trip(found, n_columns, floating):
 
 @given(words)
 def test_magnitudes_of_any_words_round_trip(found):
-    coded = b"".join(magnitudes.encode(found))
-    assert (magnitudes.decode(Cursor(coded, "here"), found.size, found.dtype) == found).all()
-    assert magnitudes.measure(Cursor(coded, "here"), found.size).total() == len(coded)
+    coded = b"".join(octaves.encode(found))
+    assert (octaves.decode(Cursor(coded, "here"), found.size, found.dtype) == found).all()
+    assert octaves.measure(Cursor(coded, "here"), found.size).total() == len(coded)
     with pytest.raises(FormatError):
-        magnitudes.decode(Cursor(coded + b"\0", "here"), found.size, found.dtype)
+        octaves.decode(Cursor(coded + b"\0", "here"), found.size, found.dtype)
     with pytest.raises(FormatError):
-        magnitudes.decode(Cursor(coded[:-1], "here"), found.size, found.dtype)
+        octaves.decode(Cursor(coded[:-1], "here"), found.size, found.dtype)
 
 
 def entropy_bytes(plane):

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from laconic.coding import stream
-from laconic.coding.bits import Cursor, varint
-from laconic.coding.prediction import MOST_COLUMNS, Predictor, predictor
+from laconic.coding.bitio import Cursor, varint
+from laconic.coding.layout import Layout
+from laconic.coding.prediction import MAX_COLUMNS, Predictor, predictor
 from laconic.errors import FormatError
+from tests.support.layouts import in_rows
 
 
 def correlated(n_rows=3000, n_columns=24, scale=20.0, seed=0):
@@ -47,17 +49,17 @@ def test_residuals_of_more_than_32_bits_are_not_coded(monkeypatch):
     q[13] = [2**20 - 1, 2**20 - 1, 2**20 - 1, 0, 0]
     assert wild.residuals(q) is None
     monkeypatch.setattr(stream, "predictor", lambda _: wild)
-    assert (stream.read(Cursor(stream.write(q.ravel(), 20), "here"), 100, 20) == q.ravel()).all()
+    assert (stream.read(Cursor(stream.write(q.ravel(), in_rows(100, 20)), "here"), in_rows(100, 20)) == q.ravel()).all()
 
 
 def test_correlated_columns_are_coded_shorter_and_others_as_before():
     q = correlated()
-    data = stream.write(q.ravel(), len(q))
-    assert stream.model(Cursor(data, "here")).startswith("predicted")
-    assert (stream.read(Cursor(data, "here"), q.size, len(q)).reshape(q.shape) == q).all()
+    data = stream.write(q.ravel(), Layout(*q.shape))
+    assert stream.symbol_model(Cursor(data, "here")).startswith("predicted")
+    assert (stream.read(Cursor(data, "here"), Layout(*q.shape)).reshape(q.shape) == q).all()
     shuffled = np.random.default_rng(2).permuted(q, axis=0)
-    assert len(data) < 0.9 * len(stream.write(shuffled.ravel(), len(q)))
-    parts = stream.measure(Cursor(data, "here"), q.size, len(q))
+    assert len(data) < 0.9 * len(stream.write(shuffled.ravel(), Layout(*q.shape)))
+    parts = stream.measure(Cursor(data, "here"), Layout(*q.shape))
     assert parts["prediction"] > 0
     assert sum(parts.values()) == len(data)
     noise = np.random.default_rng(3).normal(0, 20, q.shape).astype(np.int32)
@@ -66,34 +68,34 @@ def test_correlated_columns_are_coded_shorter_and_others_as_before():
 
 def test_kernels_are_predicted_from_their_own_weights():
     kernels = correlated(600, 9).reshape(20, 30 * 9)
-    data = stream.write(kernels.ravel(), 20, (3, 3))
-    assert stream.model(Cursor(data, "here")).startswith("predicted")
-    assert (stream.read(Cursor(data, "here"), kernels.size, 20, (3, 3)) == kernels.ravel()).all()
-    assert len(data) < len(stream.write(kernels.ravel(), 20))
+    data = stream.write(kernels.ravel(), in_rows(kernels.size, 20, (3, 3)))
+    assert stream.symbol_model(Cursor(data, "here")).startswith("predicted")
+    assert (stream.read(Cursor(data, "here"), in_rows(kernels.size, 20, (3, 3))) == kernels.ravel()).all()
+    assert len(data) < len(stream.write(kernels.ravel(), in_rows(kernels.size, 20)))
 
 
-@pytest.mark.parametrize("shape", [(3000, 1), (20, 24), (MOST_COLUMNS + 2, MOST_COLUMNS + 1)])
+@pytest.mark.parametrize("shape", [(3000, 1), (20, 24), (MAX_COLUMNS + 2, MAX_COLUMNS + 1)])
 def test_shapes_that_are_not_predicted(shape):
     assert predictor(np.ones(shape, np.int32)) is None
 
 
 def test_damaged_predictions_are_refused():
     q = correlated(200, 5)
-    data = stream.write(q.ravel(), len(q))
+    data = stream.write(q.ravel(), Layout(*q.shape))
     assert data[0] == stream.PREDICTED
     with pytest.raises(FormatError, match="shift"):
-        stream.read(Cursor(data[:1] + b"\x0b" + data[2:], "here"), q.size, len(q))
+        stream.read(Cursor(data[:1] + b"\x0b" + data[2:], "here"), Layout(*q.shape))
     with pytest.raises(FormatError, match="columns"):
-        stream.read(Cursor(data, "here"), q.size, q.size)
+        stream.read(Cursor(data, "here"), Layout(q.size, 1))
     flat = some_predictor(5).flat
     flat[0] = 5000
-    inner = stream.write(flat)
+    inner = stream.write(flat, Layout.flat(flat.size))
     head = bytes([stream.PREDICTED, 4]) + varint(len(inner)) + inner
     with pytest.raises(FormatError, match="coefficients of at most"):
-        stream.read(Cursor(head + stream.write(q.ravel(), len(q)), "here"), q.size, len(q))
+        stream.read(Cursor(head + stream.write(q.ravel(), Layout(*q.shape)), "here"), Layout(*q.shape))
     flat[:5] = 2000  # predicts integers beyond 32 bits
-    inner = stream.write(flat)
-    largest = stream.write(np.full(q.size, 2**31 - 1, np.int32), len(q))
+    inner = stream.write(flat, Layout.flat(flat.size))
+    largest = stream.write(np.full(q.size, 2**31 - 1, np.int32), Layout(*q.shape))
     head = bytes([stream.PREDICTED, 0]) + varint(len(inner)) + inner
     with pytest.raises(FormatError, match="32 bits"):
-        stream.read(Cursor(head + largest, "here"), q.size, len(q))
+        stream.read(Cursor(head + largest, "here"), Layout(*q.shape))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from laconic.coding import rans
-from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE
 
 PRECISION = 12
 
@@ -87,7 +87,7 @@ def test_any_frequency_in_rows_of_any_length(top, n_rows):
 
 def test_as_many_lanes_as_keep_their_states_below_a_thousandth():
     few, many = (rans.encode(*_plain(drawn(1000, n=n))) for n in (25_000, 200_000))
-    assert few[0] == 0 and few[2].nbytes < rans.LEAST_FOR_LANES
+    assert few[0] == 0 and few[2].nbytes < rans.MIN_LANE_BYTES
     assert many[0] == 3 and 1000 * many[1].size * 4 <= many[2].nbytes
 
 

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from laconic.coding import adaptive, static, stream
-from laconic.coding.bits import Cursor
+from laconic.coding import adaptive, static_stream, stream
+from laconic.coding.bitio import Cursor
+from laconic.coding.layout import Layout
 from laconic.errors import FormatError
 
 INT32 = np.iinfo(np.int32)
@@ -17,22 +18,22 @@ matrices = hnp.arrays(
 )
 
 
-def write_adaptive(q, n_rows=1, kernel=()):
-    return bytes([stream.ADAPTIVE]) + adaptive.encode(q, n_rows, kernel)
+def write_adaptive(q, layout):
+    return bytes([stream.ADAPTIVE]) + adaptive.encode(q, layout)
 
 
 WRITERS = {
     "chosen": stream.write,
-    "static": static.write,
+    "static": static_stream.write,
     "adaptive": write_adaptive,
 }
 
 
 def round_trip(matrix, write=stream.write):
-    data = write(matrix.ravel(), len(matrix))
-    back = stream.read(Cursor(data, "here"), matrix.size, len(matrix))
+    data = write(matrix.ravel(), Layout(*matrix.shape))
+    back = stream.read(Cursor(data, "here"), Layout(*matrix.shape))
     assert (back == matrix.ravel()).all()
-    assert sum(stream.measure(Cursor(data, "here"), matrix.size, len(matrix)).values()) == len(data)
+    assert sum(stream.measure(Cursor(data, "here"), Layout(*matrix.shape)).values()) == len(data)
     return data
 
 
@@ -91,10 +92,12 @@ def test_adaptive_streams_learn_rows_and_columns_by_themselves(name):
 
 
 def test_the_shortest_is_chosen():
-    chosen = {name: stream.model(Cursor(round_trip(q.astype(np.int32)), "here")) for name, q in CASES.items()}
+    chosen = {name: stream.symbol_model(Cursor(round_trip(q.astype(np.int32)), "here")) for name, q in CASES.items()}
     assert set(chosen.values()) == {"static", "adaptive"}
     for q in CASES.values():
-        assert len(round_trip(q.astype(np.int32))) <= len(static.write(q.astype(np.int32).ravel(), len(q)))
+        assert len(round_trip(q.astype(np.int32))) <= len(
+            static_stream.write(q.astype(np.int32).ravel(), Layout(*np.atleast_2d(q).shape))
+        )
     assert chosen["fine"] == "static"  # too long to be worth an adaptive model's time
 
 
@@ -102,12 +105,12 @@ def test_the_shortest_is_chosen():
 def test_every_truncation_and_extension_is_refused_or_other_integers(write):
     """Almost all bytes are an adaptive stream of some integers; a file's checksums tell them apart."""
     matrix = CASES["outliers"][:20].astype(np.int32)
-    data = write(matrix.ravel(), len(matrix))
+    data = write(matrix.ravel(), Layout(*matrix.shape))
     refused = 0
     wrong = [*(data[:end] for end in range(len(data))), data + b"\0", data + b"\0\0"]
     for stream_of_others in wrong:
         try:
-            found = stream.read(Cursor(stream_of_others, "here"), matrix.size, len(matrix))
+            found = stream.read(Cursor(stream_of_others, "here"), Layout(*matrix.shape))
         except FormatError:
             refused += 1
         else:
@@ -117,12 +120,12 @@ def test_every_truncation_and_extension_is_refused_or_other_integers(write):
 
 def test_nested_classes_of_classes_are_refused():
     rows = CASES["rows of different scales"].astype(np.int32)
-    data = bytearray(static.write(rows.ravel(), len(rows)))
-    parts = stream.measure(Cursor(bytes(data), "here"), rows.size, len(rows))
+    data = bytearray(static_stream.write(rows.ravel(), Layout(*rows.shape)))
+    parts = stream.measure(Cursor(bytes(data), "here"), Layout(*rows.shape))
     assert parts["classes"] > 0
     data[parts["code header"] + parts["tables"]] |= 0x10  # the class stream claims two classes
     with pytest.raises(FormatError, match="header"):
-        stream.read(Cursor(bytes(data), "here"), rows.size, len(rows))
+        stream.read(Cursor(bytes(data), "here"), Layout(*rows.shape))
 
 
 def test_overhead_of_a_small_tensor():

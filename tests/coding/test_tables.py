@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laconic.coding.bits import Cursor
+from laconic.coding.bitio import Cursor
 from laconic.coding.fit import fit
+from laconic.coding.layout import Layout
 from laconic.coding.tables import Formula, Levels, frequencies
 from laconic.errors import FormatError
 
@@ -68,7 +69,7 @@ def test_small_tensors_of_many_scales_get_a_formula_and_large_ones_levels():
     def kind(n_rows, n_columns):
         scales = 20 * 2 ** rng.normal(0, 0.5, (n_rows, 1))
         q = np.rint(rng.normal(0, scales, (n_rows, n_columns))).astype(np.int32)
-        return type(fit(q.ravel(), n_rows)[0].tables)
+        return type(fit(q.ravel(), Layout(n_rows, n_columns))[0].tables)
 
     assert kind(100, 200) is Formula
     assert kind(2000, 1000) is Levels

@@ -42,7 +42,7 @@ def test_a_model_is_described_by_the_file_it_makes(model, batches, tmp_path):
 
 
 def test_data_bits_are_those_of_the_decoded_network(model, batches, tmp_path):
-    coarse = laconic.Grid(0.9)
+    coarse = laconic.quantization.Grid(0.9)
     laconic.save(model, tmp_path / "m.lac", coarse)
     decoded = laconic.load(tmp_path / "m.lac", into=copy.deepcopy(model)).eval()
     expected = sum(
@@ -51,7 +51,7 @@ def test_data_bits_are_those_of_the_decoded_network(model, batches, tmp_path):
     ledger = laconic.describe(model, batches, quantizer=coarse)
     assert ledger.data_bits == pytest.approx(expected)
     assert ledger.data_bits != pytest.approx(laconic.evaluate(model, batches).bits)
-    assert ledger.n_cases == 107
+    assert ledger.n_examples == 107
     assert ledger.total_bits == ledger.model_bits + ledger.data_bits
 
 
@@ -87,7 +87,7 @@ def test_evaluate_counts_bits_and_hits():
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]))
     code = laconic.evaluate(nn.Identity(), [(logits, torch.tensor([0, 0]))])
     assert code.bits == pytest.approx(1 + 3)
-    assert (code.n_cases, code.n_right, code.accuracy) == (2, 1, 0.5)
+    assert (code.n_examples, code.n_right, code.accuracy) == (2, 1, 0.5)
     certain = laconic.evaluate(nn.Identity(), [(torch.tensor([[800.0, 0.0]]), torch.tensor([1]))])
     assert certain.bits == pytest.approx(800 / math.log(2)), (
         "a wrong certainty costs what it costs, not infinity"

@@ -2,8 +2,8 @@
 
 import math
 
-from file.small_bytes import Bits, Bytes, check
-from file.small_streams import Layout, static
+from tests.file.small_bytes import Bits, Bytes, check
+from tests.file.small_streams import Layout, static
 
 FLOATS = (0, 1, 2, 3, 10, 11)  # types
 

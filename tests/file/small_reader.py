@@ -14,9 +14,9 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from file import small_planes
-from file.small_bytes import Bits, Bytes, Refused, check
-from file.small_streams import Layout, integers
+from tests.file import small_planes
+from tests.file.small_bytes import Bits, Bytes, Refused, check
+from tests.file.small_streams import Layout, integers
 
 __all__ = ["Refused", "directory", "plan", "read"]
 NOTES = (3, 6)  # methods that are no tensors

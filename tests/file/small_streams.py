@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import accumulate
 from typing import NamedTuple
 
-from file.small_bytes import Bits, Bytes, check, unzigzag
+from tests.file.small_bytes import Bits, Bytes, check, unzigzag
 
 
 class Layout(NamedTuple):
@@ -45,11 +45,11 @@ def predicted(source, layout):
     check(not section.rest(), "bytes after the coefficients")
     check(max(map(abs, coefficients)) <= 2047, "a coefficient")
     triangle = iter(coefficients[m:])
-    of_each = [(b, [next(triangle) for _ in range(j)]) for j, b in enumerate(coefficients[:m])]
+    per_tensor = [(b, [next(triangle) for _ in range(j)]) for j, b in enumerate(coefficients[:m])]
     residuals, q = iter(integers(source, layout, ("adaptive", "static"))), []
     for _ in range(layout.n // m):
         line = []
-        for b, c in of_each:
+        for b, c in per_tensor:
             total = b + sum(x * y for x, y in zip(c, line, strict=True)) + (1 << shift) // 2
             line.append(next(residuals) + (total >> shift))
         q += line

@@ -8,7 +8,6 @@ under new names.
 
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -19,16 +18,18 @@ import pytest
 import torch
 
 import laconic
-from laconic import Codebook, FixedBits, Grid, Plan
-from laconic.codec import Form, Method
-from laconic.coding import adaptive, static, stream
-from laconic.coding.bits import Cursor, varint
+from laconic.codec.rounded_chunks import N_SCALE_BYTES
+from laconic.codec.tensor import Method, TensorSpec
+from laconic.coding import adaptive, static_stream, stream
+from laconic.coding.bitio import Cursor, varint
+from laconic.coding.layout import Layout
 from laconic.coding.prediction import Predictor
-from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE, StaticModel
 from laconic.coding.tables import Formula
 from laconic.file import container
 from laconic.file.writer import drafted
-from laconic.steps import N_STEP_BYTES
+from laconic.quantization import Codebook, FixedBits, Grid
+from laconic.surgery import Plan
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -141,24 +142,22 @@ def correlated(n_lines, n_columns):
     return integers(n_lines, 1, scale=20, seed=7) + integers(n_lines, n_columns, scale=3)
 
 
-def written_adaptively(q, n_rows, kernel):
-    return bytes([stream.ADAPTIVE]) + adaptive.encode(q, n_rows, kernel)
+def written_adaptively(q, layout):
+    return bytes([stream.ADAPTIVE]) + adaptive.encode(q, layout)
 
 
-def written_statically(q, n_rows, kernel):
-    del kernel
-    return static.write(q, n_rows)
+def written_statically(q, layout):
+    return static_stream.write(q, layout)
 
 
 def by_formula(escape, drops):
     """A writer: rows alternate between two classes; all columns but each third drop by two, where `drops`."""
 
-    def write(q, n_rows, kernel):
-        del kernel
-        rows, columns = 2 + np.arange(n_rows) % 2, 2 * (np.arange(q.size // n_rows) % 3 > 0)
+    def write(q, layout):
+        rows, columns = 2 + np.arange(layout.n_rows) % 2, 2 * (np.arange(layout.n_columns) % 3 > 0)
         table = Formula(12, 40, 24, escape, np.array([-40, 0, 8, 16]))
         classes = rows.astype(np.uint8), columns.astype(np.uint8) if drops else ALL_COLUMNS_ALIKE
-        return static.write_under(StaticModel(-50, 100, table, 12, *classes), q)
+        return static_stream.write_under(StaticModel(-50, 100, table, 12, *classes), q)
 
     return write
 
@@ -166,15 +165,15 @@ def by_formula(escape, drops):
 def predicted(residuals):
     """A writer: each integer from the one before and half of the first; coefficients are static."""
 
-    def write(q, n_rows, kernel):
-        m = math.prod(kernel) if kernel else q.size // n_rows
+    def write(q, layout):
+        m = layout.n_predicting
         coefficients = 3 * np.eye(m, m + 1, dtype=np.int64)
         coefficients[:, 0] = 5 - np.arange(m)
         coefficients[1:, 1] += 4
         found = Predictor(3, np.concatenate([coefficients[:, :1], np.tril(coefficients[:, 1:], -1)], 1))
-        inner = static.write(found.flat, 1)
+        inner = static_stream.write(found.flat, Layout.flat(found.flat.size))
         head = bytes([stream.PREDICTED, found.shift]) + varint(len(inner)) + inner
-        return head + residuals(found.residuals(q.reshape(-1, m)).ravel(), n_rows, kernel)
+        return head + residuals(found.residuals(q.reshape(-1, m)).ravel(), layout)
 
     return write
 
@@ -211,10 +210,10 @@ def write(name, path):
         laconic.save(tensors, path, quantizer, plan=next(iter(plan), None))
         return
     writer, q = INTEGERS[name]
-    form = Form("w", torch.float32, q.shape, Method.GRID)
+    spec = TensorSpec("w", torch.float32, q.shape, Method.GRID)
     step = b"\x80\x3e"  # a quarter
     with drafted(path, None) as draft:
-        draft.append(form, [step + writer(q.ravel(), form.n_rows, form.kernel)])
+        draft.append(spec, [step + writer(q.ravel(), spec.layout)])
         draft.finish({}, {})
 
 
@@ -272,7 +271,7 @@ def test_golden_planes_and_exact_differences_are_lossless():
 
 @pytest.mark.parametrize("name", ["plan", "adaptive-plan"])
 def test_the_golden_plan_is_read(name):
-    assert laconic.Reader(FOLDER / f"{name}.lac").plan == CUT
+    assert laconic.file.Reader(FOLDER / f"{name}.lac").plan == CUT
 
 
 def parts_of(name):
@@ -283,29 +282,29 @@ def traits(name):
     """What the streams of a file are made of."""
     with container.Reader(FOLDER / f"{name}.lac") as reader:
         for entry in reader.entries.values():
-            if entry.form.method is Method.GRID and entry.form.numel and not entry.tied_to:
-                yield from stream_traits(entry.form, Cursor(reader.chunk(entry)[N_STEP_BYTES:], name))
+            if entry.spec.method is Method.GRID and entry.spec.numel and not entry.tied_to:
+                yield from stream_traits(entry.spec, Cursor(reader.chunk(entry)[N_SCALE_BYTES:], name))
 
 
-def stream_traits(form, source):
-    kind = stream.model(Cursor(source.data, "here"))
-    yield kind, "rows" if form.n_rows > 1 else "one row", "kernels" if form.kernel else "no kernels"
+def stream_traits(spec, source):
+    kind = stream.symbol_model(Cursor(source.data, "here"))
+    yield kind, "rows" if spec.layout.n_rows > 1 else "one row", "kernels" if spec.layout.kernel else "no kernels"
     if kind.startswith("predicted"):
         yield "a shift" if source.take(2)[1] else "no shift"
         source.take(source.varint())
     if kind.endswith("static"):
-        parts = static.measure(Cursor(source.data[source.at :], "here"), form.numel, form.n_rows)
+        parts = static_stream.measure(Cursor(source.data[source.at :], "here"), spec.layout)
         lanes, shape = source.take(2)
         yield "lanes" if lanes & 15 else "one lane"
-        classes = "drops" if shape & static.BY_COLUMN else "classes" if lanes >> 4 else "one class"
-        yield "formula" if shape & static.BY_FORMULA else "levels", classes, parts["escapes"] > 0
+        classes = "drops" if shape & static_stream.BY_COLUMN else "classes" if lanes >> 4 else "one class"
+        yield "formula" if shape & static_stream.BY_FORMULA else "levels", classes, parts["escapes"] > 0
 
 
 def test_together_they_use_every_part_of_a_stream():
     parts = set().union(*map(parts_of, CASES), laconic.describe(FOLDER / "delta.lac", base=PARENT).by_part())
     assert {"coded planes", "raw planes", "plane headers", "differences", "parent"} <= parts
-    expected = {"tables", "classes", "weights", "escapes", "step", "exact values", "plan", "prediction"}
-    expected |= {"steps", "values"}
+    expected = {"tables", "classes", "weights", "escapes", "scale", "exact values", "plan", "prediction"}
+    expected |= {"scales", "values"}
     assert expected <= parts
     found = {trait for name in CASES for trait in traits(name)}
     assert found >= {

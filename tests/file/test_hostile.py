@@ -10,16 +10,17 @@ import torch
 from torch import nn
 
 import laconic
-from file.test_golden import FOLDER
-from fuzz import surgeon
-from fuzz.surgeon import seal
-from laconic.codec import DTYPES
-from laconic.coding import adaptive, static
-from laconic.coding.bits import varint, zigzag
+from laconic.codec.spec import DTYPES
+from laconic.coding import adaptive, static_stream
+from laconic.coding.bitio import varint, zigzag
 from laconic.errors import FormatError, LaconicError, LimitError, MismatchError, UnsupportedError
 from laconic.file import container
 from laconic.file.inspect import inspect
-from laconic.file.parent import state_digest
+from laconic.model.modules import state_digest
+from tests.file.test_golden import FOLDER
+from tests.fuzz import surgeon
+from tests.fuzz.surgeon import seal
+from tests.support.layouts import in_rows
 
 N_MUTANTS = 12_000
 
@@ -74,7 +75,7 @@ def dense():
 
 
 KEPT = torch.tensor([0, 4, 5, 8])
-PLAN = laconic.Plan(
+PLAN = laconic.surgery.Plan(
     {f"1.{name}": (9,) for name in ("bias", "running_mean", "running_var", "weight")} | {"0.bias": (9,), "0.weight": (9, 5), "2.weight": (4, 9)},
     {f"1.{name}": {0: KEPT} for name in ("bias", "running_mean", "running_var", "weight")} | {"0.bias": {0: KEPT}, "0.weight": {0: KEPT}, "2.weight": {1: KEPT}},
     {("3", "n_heads"): 2},
@@ -123,8 +124,8 @@ def reseal(data):
 def check(path, data, truth=None):
     path.write_bytes(data)
     try:
-        with laconic.Reader(path) as reader:
-            assert reader.plan is None or isinstance(reader.plan, laconic.Plan)
+        with laconic.file.Reader(path) as reader:
+            assert reader.plan is None or isinstance(reader.plan, laconic.surgery.Plan)
         tensors = laconic.load(path, max_bytes=1 << 22, base=PARENT)
     except LaconicError as error:
         assert str(error)
@@ -160,7 +161,7 @@ def test_mutated_plans_with_honest_checksums_cut_a_model_or_leave_it_alone(origi
     data, path, rng = originals[-1][0], tmp_path / "mutant", random.Random(2)
     (line, plan), *_ = reversed(surgeon.dissect(data))
     end = data.index(line + surgeon.placed(plan)[0]) + len(line) + 1 + len(plan)
-    assert len(plan) <= container.MOST_INLINE_BYTES
+    assert len(plan) <= container.MAX_INLINE_BYTES
     outcomes = set()
     for _ in range(N_MUTANTS // 12):
         mutant = bytearray(data)
@@ -180,10 +181,10 @@ def test_mutated_plans_with_honest_checksums_cut_a_model_or_leave_it_alone(origi
     assert outcomes == {"cut", "FormatError", "MismatchError"}
 
 
-def entry(name=b"w", form=0, shape=(2,), chunk=b"", shared=0):
+def entry(name=b"w", spec=0, shape=(2,), chunk=b"", shared=0):
     shape = varint(len(shape)) + b"".join(map(varint, shape))
     begun, _ = surgeon.placed(chunk)
-    return varint(shared) + varint(16 * len(name)) + name + bytes([form]) + shape + begun
+    return varint(shared) + varint(16 * len(name)) + name + bytes([spec]) + shape + begun
 
 
 EIGHT, EIGHTY = bytes(8), bytes(80)
@@ -208,32 +209,32 @@ CRAFTED = {
     "a name that is not text": (seal(b"\1" + entry(b"\xff")), FormatError, "UTF-8"),
     "a prefix of nothing": (seal(b"\1" + entry(shared=3)), FormatError, "a name of 1 to"),
     "a shape of 2^61": (seal(b"\1" + entry(shape=HUGE)), FormatError, "fewer than"),
-    "zeros for terabytes": (seal(b"\1" + entry(shape=(1 << 40,), form=0x10, chunk=EIGHT)), LimitError, "above the limit"),
+    "zeros for terabytes": (seal(b"\1" + entry(shape=(1 << 40,), spec=0x10, chunk=EIGHT)), LimitError, "above the limit"),
     "many dimensions": (seal(b"\1" + entry(shape=(1,) * 65)), FormatError, "at most 64 dimensions"),
     "tied to itself": (seal(b"\1\0\x10w\x20\0"), FormatError, "an earlier entry"),
     "tied, with a type": (seal(b"\2" + entry(chunk=EIGHT) + b"\0\x10v\x21\0"), FormatError, "without a type"),
     "exact, too short": (seal(b"\1" + entry(chunk=EIGHT[:7])), FormatError, "a chunk of 8 bytes"),
-    "a boolean of 2": (seal(b"\1" + entry(form=9, shape=(1,), chunk=b"\2")), FormatError, "0 and 1"),
-    "integers on a grid": (seal(b"\1" + entry(form=0x17, chunk=EIGHT)), FormatError, "floating type"),
-    "no integers on a grid": (seal(b"\1" + entry(form=0x17, shape=(0,))), FormatError, "floating type"),
-    "integers of a codebook": (seal(b"\1" + entry(form=0x77, chunk=EIGHT)), FormatError, "floating type"),
-    "no integers of a codebook": (seal(b"\1" + entry(form=0x77, shape=(0,))), FormatError, "floating type"),
-    "integers at the rows' steps": (seal(b"\1" + entry(form=0x87, chunk=EIGHT)), FormatError, "floating type"),
-    "a step of zero": (seal(b"\1" + entry(form=0x10, chunk=EIGHT)), FormatError, "positive finite step"),
-    "an infinite step": (seal(b"\1" + entry(form=0x10, chunk=b"\x80\x7f")), FormatError, "positive finite step"),
-    "an unknown method": (seal(b"\1" + entry(form=0xF0, chunk=EIGHT)), UnsupportedError, "method 15"),
+    "a boolean of 2": (seal(b"\1" + entry(spec=9, shape=(1,), chunk=b"\2")), FormatError, "0 and 1"),
+    "integers on a grid": (seal(b"\1" + entry(spec=0x17, chunk=EIGHT)), FormatError, "floating type"),
+    "no integers on a grid": (seal(b"\1" + entry(spec=0x17, shape=(0,))), FormatError, "floating type"),
+    "integers of a codebook": (seal(b"\1" + entry(spec=0x77, chunk=EIGHT)), FormatError, "floating type"),
+    "no integers of a codebook": (seal(b"\1" + entry(spec=0x77, shape=(0,))), FormatError, "floating type"),
+    "integers at the rows' scales": (seal(b"\1" + entry(spec=0x87, chunk=EIGHT)), FormatError, "floating type"),
+    "a scale of zero": (seal(b"\1" + entry(spec=0x10, chunk=EIGHT)), FormatError, "positive finite scale"),
+    "an infinite scale": (seal(b"\1" + entry(spec=0x10, chunk=b"\x80\x7f")), FormatError, "positive finite scale"),
+    "an unknown method": (seal(b"\1" + entry(spec=0xF0, chunk=EIGHT)), UnsupportedError, "method 15"),
 }  # fmt: skip
 
 
-def of_one(*parts, form=0x10, shape=(3, 2)):
+def of_one(*parts, spec=0x10, shape=(3, 2)):
     """A file of one tensor, whose chunk is `parts`."""
     chunk = b"".join(parts)
     _, before = surgeon.placed(chunk)
-    return seal(b"\1" + entry(form=form, shape=shape, chunk=chunk), before)
+    return seal(b"\1" + entry(spec=spec, shape=shape, chunk=chunk), before)
 
 
-def planes(chunk, form=0x40, shape=(2,)):
-    return of_one(chunk, form=form, shape=shape)
+def planes(chunk, spec=0x40, shape=(2,)):
+    return of_one(chunk, spec=spec, shape=shape)
 
 
 RAW = b"\0" + bytes(2)  # a plane of two zeros
@@ -250,14 +251,14 @@ CRAFTED_PLANES = {
     "a plane that zeros leave out": (planes(b"\2\x0d\1" + RAW * 4), "the planes' end"),
     "a stream without end": (planes(b"\2\x0d\0\2" + varint(1 << 60) + bytes(2)), "more bytes"),
     "a stream of nothing": (planes(b"\2\x03\0\2\0"), "more bytes"),
-    "a boolean of 2": (planes(b"\2\4\0\0\2\2", form=0x49), "0 and 1"),
+    "a boolean of 2": (planes(b"\2\4\0\0\2\2", spec=0x49), "0 and 1"),
     "a parent's type": (seal(b"\1" + entry(b"p", 0x61, (), bytes(32))), "without type"),
     "a short parent": (seal(b"\1" + entry(b"p", 0x60, (), bytes(31))), "expected 32 bytes"),
     "two parents": (
         seal(b"\2" + entry(b"p", 0x60, (), bytes(32)) + entry(b"q", 0x60, (), bytes(32))),
         "found 'q' after it",
     ),
-    "a difference without a parent": (planes(b"\0", form=0x50), "a parent's digest"),
+    "a difference without a parent": (planes(b"\0", spec=0x50), "a parent's digest"),
 }  # fmt: skip
 
 
@@ -269,22 +270,22 @@ def test_crafted_planes_are_refused_by_name(name, tmp_path):
         laconic.load(tmp_path / "crafted")
 
 
-def difference(chunk, shape=(2,), form=0x50):
+def difference(chunk, shape=(2,), spec=0x50):
     """A file of one difference from a parent of two zeros."""
     digest = bytes.fromhex(state_digest({"w": torch.zeros(2)}))
-    directory = b"\2" + entry(form=form, shape=shape, chunk=chunk) + entry(b"p", 0x60, (), digest)
+    directory = b"\2" + entry(spec=spec, shape=shape, chunk=chunk) + entry(b"p", 0x60, (), digest)
     return seal(directory)
 
 
 CRAFTED_DIFFERENCES = {
     "a mode of 2": (difference(b"\2"), "a delta's mode below 2"),
     "another shape": (difference(b"\0", shape=(3,)), r"a parent's tensor of \(3,\), torch.float32, found \(2,\)"),
-    "another type": (difference(b"\0", form=0x52), "a parent's tensor of"),
+    "another type": (difference(b"\0", spec=0x52), "a parent's tensor of"),
     "numbers of 33 bits": (difference(b"\0\2\3\0\1\x40"), "half octaves below 64"),
     "bits too few": (difference(b"\0\2\3\0\x0a\x0a"), "more bytes|bits and zeros"),
     "bits after the last": (difference(b"\0\2\4\0\4\4\1"), "2 bits and zeros"),
     "a bit too many": (difference(b"\0\2\3\1\2\0"), "0 bits and zeros"),
-    "a step of zero": (difference(b"\1\0\0"), "positive finite step"),
+    "a scale of zero": (difference(b"\1\0\0"), "positive finite scale"),
 }  # fmt: skip
 
 
@@ -299,19 +300,19 @@ def test_crafted_differences_are_refused_by_name(name, tmp_path):
 @pytest.mark.parametrize(("base", "error"), [(None, MismatchError), ({"w": torch.zeros(2)}, FormatError)])
 def test_a_difference_of_any_size_is_not_described_on_its_own_word(base, error, tmp_path):
     """Differences are as large as the parent, so they are under no other limit; found by fuzzing."""
-    stream = static.write(np.array([0, 1] * 40, np.int32), 1)
+    stream = static_stream.write(np.array([0, 1] * 40, np.int32), in_rows(80))
     (tmp_path / "crafted").write_bytes(difference(b"\1\x80\x3f" + stream, shape=(1 << 44, 2)))
     with pytest.raises(error, match="w.*: expected"):
         laconic.describe(tmp_path / "crafted", base=base)
 
 
-def planned(chunk, form=0x30, shape=(), after=b""):
+def planned(chunk, spec=0x30, shape=(), after=b""):
     """A file of an entry w of shape (2,), a tied one, and a plan."""
     directory = (
         bytes([3 + bool(after)])
         + entry(chunk=EIGHT)
         + b"\0\x10v\x20\0"
-        + entry(b"p", form, shape, chunk)
+        + entry(b"p", spec, shape, chunk)
         + after
     )
     return seal(directory)
@@ -344,8 +345,8 @@ PLANS = {
     "blocks without end": (planned(SET + b"\0" + varint(1 << 60)), "more bytes"),
     "a block that returns too much": (planned(SET + b"\0\1\0\x10b\x41"), "at most 64 values"),
     "bytes after it": (planned(SET + b"\0\0\0"), "the plan's end"),
-    "a plan with a type": (planned(SET + b"\0\0", form=0x31), "without type and dimensions"),
-    "a plan with an unknown type": (planned(SET + b"\0\0", form=0x3F), "without type and dimensions"),
+    "a plan with a type": (planned(SET + b"\0\0", spec=0x31), "without type and dimensions"),
+    "a plan with an unknown type": (planned(SET + b"\0\0", spec=0x3F), "without type and dimensions"),
     "a plan with dimensions": (planned(SET + b"\0\0", shape=(1,)), "without type and dimensions"),
     "a plan before others": (planned(SET + b"\0\0", after=b"\0\x10z\x20\0"), "the plan as the last entry"),
 }  # fmt: skip
@@ -357,7 +358,7 @@ def gridded(*parts, shape=(3, 2)):
 
 
 def adaptively(*values, n_rows=1):
-    return b"\x2f" + adaptive.encode(np.array(values, np.int32), n_rows, ())
+    return b"\x2f" + adaptive.encode(np.array(values, np.int32), in_rows(len(values), n_rows))
 
 
 def prediction(shift, *coefficients):
@@ -438,11 +439,11 @@ def floats(*values):
 
 
 def codebook(n, values, origin, *q):
-    return of_one(varint(n), values, varint(origin), adaptively(*q, n_rows=3), form=0x70)
+    return of_one(varint(n), values, varint(origin), adaptively(*q, n_rows=3), spec=0x70)
 
 
-def rows(steps, *q, form=0x80):
-    return of_one(steps, adaptively(*q, n_rows=3), form=form)
+def rows(scales, *q, spec=0x80):
+    return of_one(scales, adaptively(*q, n_rows=3), spec=spec)
 
 
 ONES, THREE, VALUES = b"\x80\x3f" * 3, floats(-1, 0, 2), 6 * [0]
@@ -450,7 +451,7 @@ LEGENDS = {
     "no values": (codebook(0, b"", 0, *VALUES), "1 to 65,536 values"),
     "too many values": (codebook(65_537, floats(*range(65_537)), 0, *VALUES), "1 to 65,536 values"),
     "endless values": (codebook(1 << 60, b"", 0, *VALUES), "1 to 65,536 values"),
-    "values beyond the end": (of_one(varint(3) + floats(1, 2), form=0x70), "more bytes"),
+    "values beyond the end": (of_one(varint(3) + floats(1, 2), spec=0x70), "more bytes"),
     "values that fall": (codebook(3, floats(0, 2, 1), 0, *VALUES), "ascending order"),
     "a value twice": (codebook(3, floats(0, 1, 1), 0, *VALUES), "ascending order"),
     "zero and its negative": (codebook(3, floats(-0.0, 0, 1), 0, *VALUES), "ascending order"),
@@ -459,19 +460,19 @@ LEGENDS = {
     "an infinite value": (codebook(3, floats(0, 1, np.inf), 0, *VALUES), "finite values"),
     "values from minus infinity": (codebook(3, floats(-np.inf, 0, 1), 0, *VALUES), "finite values"),
     "an origin beyond the values": (codebook(3, THREE, 3, *VALUES), "an origin below 3"),
-    "no indices": (of_one(varint(3) + THREE + b"\1", form=0x70), "3 more bytes"),
+    "no indices": (of_one(varint(3) + THREE + b"\1", spec=0x70), "3 more bytes"),
     "an index above the values": (codebook(3, THREE, 1, 0, 1, -1, 0, 0, 2), "indices below 3"),
     "an index below the values": (codebook(3, THREE, 1, 0, 1, -1, 0, 0, -2), "indices below 3"),
     "the largest index": (codebook(3, THREE, 1, *5 * [0], 2**31 - 1), "indices below 3"),
     "the least index": (codebook(3, THREE, 1, *5 * [0], -(2**31)), "indices below 3"),
-    "a row without a step": (of_one(ONES[:4], form=0x80), "6 more bytes"),
-    "a row's step of zero": (rows(ONES[:4] + b"\0\0", *VALUES), "positive finite step"),
-    "a row's infinite step": (rows(ONES[:4] + b"\x80\x7f", *VALUES), "positive finite step"),
-    "a row's step below zero": (rows(ONES[:4] + b"\x80\xbf", *VALUES), "positive finite step"),
-    "a row's step that is none": (rows(ONES[:4] + b"\xc0\x7f", *VALUES), "positive finite step"),
-    "steps for many rows": (of_one(ONES, form=0x80, shape=(1 << 20, 1)), "2097152 more bytes"),
-    "a large value in the last row": (rows(ONES[:4] + b"\x7f\x7f", *4 * [0], 0, -2), "a larger q × step"),
-    "a large value in 16 bits": (rows(ONES, 0, 0, 65_505, 0, 0, 0, form=0x81), "a larger q × step"),
+    "a row without a scale": (of_one(ONES[:4], spec=0x80), "6 more bytes"),
+    "a row's scale of zero": (rows(ONES[:4] + b"\0\0", *VALUES), "positive finite scale"),
+    "a row's infinite scale": (rows(ONES[:4] + b"\x80\x7f", *VALUES), "positive finite scale"),
+    "a row's scale below zero": (rows(ONES[:4] + b"\x80\xbf", *VALUES), "positive finite scale"),
+    "a row's scale that is none": (rows(ONES[:4] + b"\xc0\x7f", *VALUES), "positive finite scale"),
+    "scales for many rows": (of_one(ONES, spec=0x80, shape=(1 << 20, 1)), "2097152 more bytes"),
+    "a large value in the last row": (rows(ONES[:4] + b"\x7f\x7f", *4 * [0], 0, -2), "a larger q × scale"),
+    "a large value in 16 bits": (rows(ONES, 0, 0, 65_505, 0, 0, 0, spec=0x81), "a larger q × scale"),
 }  # fmt: skip
 
 
@@ -499,7 +500,7 @@ def test_crafted_chunks_are_refused_by_name(name, tmp_path):
 
 def test_the_plan_that_the_next_ones_damage_is_read(tmp_path):
     (tmp_path / "crafted").write_bytes(planned(SET + b"\0\0"))
-    assert laconic.Reader(tmp_path / "crafted").plan == laconic.Plan(
+    assert laconic.file.Reader(tmp_path / "crafted").plan == laconic.surgery.Plan(
         {"w": (3,)}, {"w": {0: torch.tensor([0, 2])}}
     )
 
@@ -508,7 +509,7 @@ def test_the_plan_that_the_next_ones_damage_is_read(tmp_path):
 def test_crafted_plans_are_refused_by_name(name, tmp_path):
     data, message = PLANS[name]
     (tmp_path / "crafted").write_bytes(data)
-    with pytest.raises(FormatError, match=message), laconic.Reader(tmp_path / "crafted") as reader:
+    with pytest.raises(FormatError, match=message), laconic.file.Reader(tmp_path / "crafted") as reader:
         assert reader.plan
 
 
@@ -531,7 +532,7 @@ def test_files_of_any_type_are_inspected_and_described(dtype, tmp_path):
 
 
 def test_other_tensors_of_a_file_with_an_unknown_method_are_read(tmp_path):
-    data = seal(b"\2" + entry(form=0xF0, chunk=EIGHT) + entry(b"v", chunk=EIGHT))
+    data = seal(b"\2" + entry(spec=0xF0, chunk=EIGHT) + entry(b"v", chunk=EIGHT))
     (tmp_path / "newer").write_bytes(data)
     assert laconic.load(tmp_path / "newer", names=["v"])["v"].tolist() == [0.0, 0.0]
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from file import small_bytes
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bitio import Cursor, varint
 from laconic.errors import UnsupportedError
-from laconic.file.names import ENDINGS, LONGEST_NAME, read_name, write_name
+from laconic.file.names import ENDINGS, MAX_NAME_BYTES, read_name, write_name
+from tests.file import small_bytes
 
 PARTS = st.sampled_from([b"layer1.", b"0.", b"conv1", b"bn", "é".encode(), b".", b"running_", *ENDINGS[1:]])
 NAMES = st.lists(PARTS, min_size=1, max_size=5).map(b"".join)
@@ -38,7 +38,7 @@ def test_the_endings_are_those_of_the_page():
     assert len(set(ENDINGS)) == 16
 
 
-@pytest.mark.parametrize("name", [b"", b"x" * (LONGEST_NAME + 1)])
+@pytest.mark.parametrize("name", [b"", b"x" * (MAX_NAME_BYTES + 1)])
 def test_names_of_other_lengths_are_refused(name):
     with pytest.raises(UnsupportedError, match="1 to 1024"):
         write_name(name, b"")

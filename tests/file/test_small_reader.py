@@ -15,19 +15,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import laconic
-from coding.test_tables import formulas
-from file import small_bytes, small_planes, small_reader, small_streams
-from file.small_reader import Refused
-from file.test_golden import CASES, CUT, DELTAS, FOLDER, PARENT, written_adaptively, written_statically
-from file.test_hostile import CRAFTED, LEGENDS, PLANS, STREAMS
-from fuzz import surgeon
-from laconic.codec import DTYPES, GRID_DTYPES
-from laconic.coding import adaptive, static, stream
-from laconic.coding.bits import Cursor, varint
+from laconic.codec.spec import DTYPES, GRID_DTYPES
+from laconic.coding import adaptive, static_stream, stream
+from laconic.coding.bitio import Cursor, varint
+from laconic.coding.layout import Layout
 from laconic.coding.prediction import Predictor
-from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE, StaticModel
 from laconic.coding.tables import Levels
 from laconic.errors import LaconicError
+from tests.coding.test_tables import formulas
+from tests.file import small_bytes, small_planes, small_reader, small_streams
+from tests.file.small_reader import Refused
+from tests.file.test_golden import CASES, CUT, DELTAS, FOLDER, PARENT, written_adaptively, written_statically
+from tests.file.test_hostile import CRAFTED, LEGENDS, PLANS, STREAMS
+from tests.fuzz import surgeon
 
 GOLDEN = sorted(FOLDER.glob("*.lac"))
 N_MUTANTS = 400
@@ -52,9 +53,9 @@ def test_it_imports_nothing_but_the_standard_library():
         names |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
     assert names <= sys.stdlib_module_names | {
-        "file",
-        "file.small_streams",
-        "file.small_bytes",
+        "tests.file",
+        "tests.file.small_streams",
+        "tests.file.small_bytes",
     }
 
 
@@ -120,7 +121,7 @@ def test_files_of_any_kind(tmp_path_factory, shape, dtype, kind, error, seed):
     torch.manual_seed(seed)
     n = int(torch.tensor(shape).prod())
     values = KINDS[kind](n)
-    quantizer = laconic.Grid(error) if dtype in GRID_DTYPES else None
+    quantizer = laconic.quantization.Grid(error) if dtype in GRID_DTYPES else None
     tensors = {"w": values.to(dtype).reshape(shape), "w.raw": torch.randint(0, 2, (n,), dtype=torch.uint8)}
     path = tmp_path_factory.mktemp("f") / "t.lac"
     laconic.save(tensors, path, quantizer, include=["w"] if quantizer else None)
@@ -142,7 +143,7 @@ def matrices(draw, elements, least_rows=1, most_kernels=4):
 
 def agree(data, q, kernel):
     """Both readers find `q` in a stream."""
-    assert (stream.read(Cursor(data, "here"), q.size, len(q), kernel) == q.ravel()).all()
+    assert (stream.read(Cursor(data, "here"), Layout(*q.shape, kernel)) == q.ravel()).all()
     source = small_bytes.Bytes(data)
     assert small_streams.integers(source, small_streams.Layout(q.size, len(q), kernel)) == q.ravel().tolist()
     assert not source.rest()
@@ -152,7 +153,7 @@ def agree(data, q, kernel):
 @given(matrix=matrices(st.one_of(st.integers(-3, 3), st.integers(-3000, 3000), INT32)))
 def test_streams_of_any_kind(write, matrix):
     q, kernel = matrix
-    agree(write(q.ravel(), len(q), kernel), q, kernel)
+    agree(write(q.ravel(), Layout(*q.shape, kernel)), q, kernel)
 
 
 @given(
@@ -169,9 +170,9 @@ def test_predicted_streams(matrix, shift, seed, residuals):
     coefficients = np.random.default_rng(seed).integers(-60, 61, (m, m + 1))
     coefficients[:, 1:] = np.tril(coefficients[:, 1:], -1)
     found = Predictor(shift, coefficients)
-    inner = stream.write(found.flat)
+    inner = stream.write(found.flat, Layout.flat(found.flat.size))
     head = bytes([stream.PREDICTED, shift]) + varint(len(inner)) + inner
-    agree(head + residuals(found.residuals(lines).ravel(), len(q), kernel), q, kernel)
+    agree(head + residuals(found.residuals(lines).ravel(), Layout(*q.shape, kernel)), q, kernel)
 
 
 @st.composite
@@ -204,7 +205,7 @@ def test_static_streams_under_any_tables(tables, data):
     model = data.draw(static_models(tables, *q.shape))
     if not model.frequencies[:, -1].all():  # nothing may escape
         q = q.clip(model.lo, model.lo + model.width - 1)
-    agree(static.write_under(model, q.ravel()), q, kernel)
+    agree(static_stream.write_under(model, q.ravel()), q, kernel)
 
 
 def change(rng):
@@ -231,7 +232,7 @@ def test_mutants_are_refused_by_both_or_by_neither(tmp_path):
         path.write_bytes(mutant)
         try:
             theirs = by_laconic(path, max_bytes=LIMIT)
-            with laconic.Reader(path) as reader:
+            with laconic.file.Reader(path) as reader:
                 assert reader.plan is None or reader.plan
         except LaconicError as refusal:
             theirs = refusal

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import laconic
-from file.states import same_bits, tensor_of
-from laconic import cli
-from laconic.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from laconic.cli import main
 from laconic.errors import MismatchError
 from laconic.file.export import export
-from laconic.pipeline import Work
+from laconic.file.workers import FileOptions
+from laconic.formats.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from tests.support.states import same_bits, tensor_of
 
 
 def state(n=6):
@@ -48,7 +48,7 @@ def sharded(tmp_path):
 
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as done:
-        cli.main([str(argument) for argument in arguments])
+        main.main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return done.value.code, captured.out, captured.err
 
@@ -57,9 +57,11 @@ def equal(a, b):
     return a.keys() == b.keys() and all(same_bits(a[name], tensor) for name, tensor in b.items())
 
 
-@pytest.mark.parametrize("quantizer", [laconic.Codebook(16), laconic.FixedBits(4)])
+@pytest.mark.parametrize("quantizer", [laconic.quantization.Codebook(16), laconic.quantization.FixedBits(4)])
 def test_a_folder_is_rounded_as_its_tensors_are(sharded, tmp_path, quantizer):
-    laconic.save(open_checkpoint(sharded), tmp_path / "a.lac", quantizer, work=Work(threads=2, resume="it"))
+    laconic.save(
+        open_checkpoint(sharded), tmp_path / "a.lac", quantizer, work=FileOptions(threads=2, resume="it")
+    )
     laconic.save(state(), tmp_path / "b.lac", quantizer)
     decoded, expected = laconic.load(tmp_path / "a.lac"), laconic.load(tmp_path / "b.lac")
     assert equal(decoded, expected)
@@ -97,17 +99,17 @@ def test_a_folder_goes_there_and_back_exactly_in_shards(sharded, tmp_path, capsy
 def test_files_are_the_same_whatever_the_threads(tmp_path):
     files = set()
     for threads in (1, 2, 5):
-        laconic.save(state(20), tmp_path / "m.lac", None, work=Work(threads))
+        laconic.save(state(20), tmp_path / "m.lac", None, work=FileOptions(threads))
         files.add((tmp_path / "m.lac").read_bytes())
     assert len(files) == 1
-    assert equal(laconic.load(tmp_path / "m.lac", work=Work(3)), state(20))
+    assert equal(laconic.load(tmp_path / "m.lac", work=FileOptions(3)), state(20))
 
 
 def test_exported_files_are_those_of_safetensors(tmp_path):
     """Whole tensors at multiples of their length, in the library's own order."""
     save_file(state(), tmp_path / "theirs", {"format": "pt"})
     laconic.save(state(), tmp_path / "m.lac", None)
-    with laconic.Reader(tmp_path / "m.lac") as reader:
+    with laconic.file.Reader(tmp_path / "m.lac") as reader:
         export(reader, tmp_path / "ours", list(reader.entries))
     assert list(load_file(tmp_path / "ours")) == list(load_file(tmp_path / "theirs"))
     assert equal(load_file(tmp_path / "ours"), load_file(tmp_path / "theirs"))
@@ -117,7 +119,7 @@ def test_only_what_is_asked_for_is_decoded(sharded, tmp_path, capsys):
     packed, back = tmp_path / "m.lac", tmp_path / "back.safetensors"
     run(capsys, "compress", sharded, "-o", packed, "--lossless")
     whole = bytearray(packed.read_bytes())
-    with laconic.Reader(packed) as reader:
+    with laconic.file.Reader(packed) as reader:
         whole[list(reader.entries.values())[-1].offset] ^= 1
     packed.write_bytes(whole)
     only = ["--only", r"re:layers\.[12]\.", "--only", "layers.4"]
@@ -165,7 +167,9 @@ def interrupted(tmp_path):
 
     def left(tensors, n_read):
         with pytest.raises(KeyboardInterrupt):
-            laconic.save(Interrupted(tensors, n_read), tmp_path / "m.lac", None, work=Work(1, resume="input"))
+            laconic.save(
+                Interrupted(tensors, n_read), tmp_path / "m.lac", None, work=FileOptions(1, resume="input")
+            )
         return {
             path: path.read_bytes() for path in (tmp_path / "m.lac.part", tmp_path / "m.lac.part.journal")
         }
@@ -181,7 +185,7 @@ def test_an_interrupted_file_goes_on(interrupted, tmp_path):
         for file, data in kept.items():
             file.write_bytes(data[: len(data) - cut * (file == damaged)])
         again = Interrupted(state(), 2 + (cut > 0))
-        laconic.save(again, path, None, work=Work(1, resume="input"))
+        laconic.save(again, path, None, work=FileOptions(1, resume="input"))
         assert again.left == 0, "only what was not finished is read again"
         assert path.read_bytes() == whole.read_bytes()
         assert not part.exists() and not journal.exists()
@@ -197,7 +201,7 @@ def test_small_tensors_go_on_as_well(interrupted, tmp_path):
         for file, data in kept.items():
             file.write_bytes(data[: len(data) - cut * (file == journal)])
         again = Interrupted(tensors, 1 + cut)
-        laconic.save(again, path, None, work=Work(1, resume="input"))
+        laconic.save(again, path, None, work=FileOptions(1, resume="input"))
         assert again.left == 0
         assert path.read_bytes() == whole.read_bytes()
 
@@ -212,7 +216,7 @@ def test_damaged_records_are_coded_again(interrupted, tmp_path):
             changed = bytearray(kept[damaged])
             changed[at] ^= 64
             damaged.write_bytes(changed)
-            laconic.save(state(), path, None, work=Work(1, resume="input"))
+            laconic.save(state(), path, None, work=FileOptions(1, resume="input"))
             assert equal(laconic.load(path), state())
 
 
@@ -221,7 +225,7 @@ def test_half_of_what_was_left(left, interrupted, tmp_path):
     """A draft without its journal may be anyone's; a journal without its draft is what a crash leaves."""
     files = list(interrupted(state(), 4))
     files[1 - left].unlink()
-    save = partial(laconic.save, state(), tmp_path / "m.lac", None, work=Work(1, resume="input"))
+    save = partial(laconic.save, state(), tmp_path / "m.lac", None, work=FileOptions(1, resume="input"))
     if left == 0:
         with pytest.raises(MismatchError, match="remove it to start anew"):
             save()
@@ -233,16 +237,18 @@ def test_half_of_what_was_left(left, interrupted, tmp_path):
 def test_other_options_or_input_do_not_go_on(tmp_path):
     path = tmp_path / "m.lac"
     with pytest.raises(KeyboardInterrupt):
-        laconic.save(Interrupted(state(), 4), path, None, work=Work(1, resume="input"))
-    for quantizer, resume in ((laconic.Grid(), "input"), (None, "another")):
+        laconic.save(Interrupted(state(), 4), path, None, work=FileOptions(1, resume="input"))
+    for quantizer, resume in ((laconic.quantization.Grid(), "input"), (None, "another")):
         with pytest.raises(MismatchError, match=r"m\.lac\.part: .* remove it to start anew"):
-            laconic.save(state(), path, quantizer, work=Work(1, resume=resume))
+            laconic.save(state(), path, quantizer, work=FileOptions(1, resume=resume))
     assert not path.exists()
 
 
 def test_a_refused_save_leaves_no_part(tmp_path):
-    with pytest.raises(laconic.NonFiniteError):
-        laconic.save({"w": torch.full((9, 9), torch.nan)}, tmp_path / "m.lac", work=Work(1, resume="input"))
+    with pytest.raises(laconic.errors.NonFiniteError):
+        laconic.save(
+            {"w": torch.full((9, 9), torch.nan)}, tmp_path / "m.lac", work=FileOptions(1, resume="input")
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -250,7 +256,7 @@ def test_a_killed_command_goes_on(tmp_path, capsys):
     source, packed, part = tmp_path / "m.safetensors", tmp_path / "m.lac", tmp_path / "m.lac.part"
     tensors = {f"t{i:03}": tensor_of(torch.float32, (200, 300), "weights", i) for i in range(150)}
     save_file(tensors, source)
-    command = [sys.executable, "-m", "laconic.cli", "compress", source, "-o", packed, "--lossless"]
+    command = [sys.executable, "-m", "laconic.cli.main", "compress", source, "-o", packed, "--lossless"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (part.exists() and part.stat().st_size > 1_000_000):
         time.sleep(0.002)

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["laconic"]):
     from laconic.errors import LaconicError
     from laconic.file import container
     from laconic.file.inspect import inspect
-    from laconic.file.state import load
+    from laconic.file.save_load import load
 
 sys.path.insert(0, str(Path(__file__).parent))
 import surgeon
@@ -51,7 +51,7 @@ def read(data):
 
 def plan(path):
     with container.Reader(path) as reader:
-        assert reader.plan is None or isinstance(reader.plan, laconic.Plan)
+        assert reader.plan is None or isinstance(reader.plan, laconic.surgery.Plan)
 
 
 def mutate(data, most_bytes, seed):
@@ -61,7 +61,7 @@ def mutate(data, most_bytes, seed):
 
 def main():
     container.FREE_BYTES, container.EXPANSION = DECODED_BYTES, 0
-    adaptive.MOST_INTEGERS = ADAPTIVE_INTEGERS
+    adaptive.MAX_INTEGERS = ADAPTIVE_INTEGERS
     adaptive._logits = functools.cache(adaptive._logits)  # the same for every stream, and slow as Python
     for file in sorted(GOLDEN.glob("*.lac")):
         read(file.read_bytes())  # imports what is imported late

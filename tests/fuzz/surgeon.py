@@ -6,7 +6,7 @@ the lines of the directory and their chunks are changed one at a time, and lengt
 
 import zlib
 
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bitio import Cursor, varint
 from laconic.file import container
 
 
@@ -48,7 +48,7 @@ def assemble(parts):
 def placed(chunk):
     """What the directory has of a chunk, and what lies before it."""
     n_bytes = varint(len(chunk))
-    if len(chunk) <= container.MOST_INLINE_BYTES:
+    if len(chunk) <= container.MAX_INLINE_BYTES:
         return n_bytes + chunk, b""
     return n_bytes + zlib.crc32(chunk).to_bytes(4, "little"), chunk
 

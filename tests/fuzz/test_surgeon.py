@@ -3,8 +3,8 @@ import random
 import pytest
 
 import laconic
-from file.test_golden import CASES, FOLDER
-from fuzz import surgeon
+from tests.file.test_golden import CASES, FOLDER
+from tests.fuzz import surgeon
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -21,6 +21,6 @@ def test_a_changed_chunk_has_the_right_length_and_checksum(tmp_path):
         (tmp_path / "mutant.lac").write_bytes(mutant)
         try:
             laconic.load(tmp_path / "mutant.lac")
-        except laconic.FormatError as error:
+        except laconic.errors.FormatError as error:
             refused += "checksum" in str(error)
     assert refused <= 5, "few mutants are stopped by a checksum"

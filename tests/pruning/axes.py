@@ -1,43 +1,16 @@
-"""Every member of every axis. A new criterion, unit, scope, budget or solver is one entry here."""
+"""Every member of every axis. A new unit, scope, budget or solver is one entry here."""
 
-import laconic
-from laconic import (
-    Block,
-    Count,
-    Coupled,
-    Cut,
-    Density,
-    Erk,
-    LeastSquares,
-    Model,
-    Price,
-    Rates,
-    Row,
-    Run,
-    SparseGpt,
-    Tensor,
-    Total,
-    Weight,
-)
 from laconic.errors import MismatchError, UnsupportedError
-from pruning.nets import COUPLING
+from laconic.pruning import criteria
+from laconic.pruning.budgets import Count, Density, Erk, Price, Rates, Total
+from laconic.pruning.scopes import NM, Global, PerRow, PerTensor
+from laconic.pruning.solvers import Cut, LeastSquares, SparseGPT
+from laconic.pruning.units import Block, Coupled, Weight
+from tests.support.nets import COUPLING
 
-CRITERIA = [
-    laconic.magnitude,
-    laconic.squared_magnitude,
-    laconic.random(3),
-    laconic.taylor,
-    laconic.fisher,
-    laconic.snip,
-    laconic.movement,
-    laconic.wanda,
-    laconic.lamp,
-    laconic.output_error,
-    laconic.obs,
-    laconic.norm_scale,
-]
+CRITERIA = [*criteria.CRITERIA.values(), criteria.random(3)]  # those register themselves
 UNITS = [Weight(), Block(2, 2), Block(3, 5), Block(1, None), Block(None, 1), Coupled(COUPLING)]
-SCOPES = [Model(), Tensor(), Row(), Run(4)]
+SCOPES = [Global(), PerTensor(), PerRow(), NM(4)]
 BUDGETS = {  # from the density wanted
     "Density": Density,
     "Count": lambda density: Count(round(4 * density)),
@@ -46,7 +19,7 @@ BUDGETS = {  # from the density wanted
     "Erk": Erk,
     "Rates": lambda density: Rates({"re:": density}),
 }
-SOLVERS = [Cut(), LeastSquares(), SparseGpt(columns=8)]
+SOLVERS = [Cut(), LeastSquares(), SparseGPT(columns=8)]
 REFUSED = (MismatchError, UnsupportedError)
 
 

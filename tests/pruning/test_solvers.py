@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Cut, LeastSquares, SparseGpt
-from laconic.evidence import GRAM
-from pruning.nets import net_and_evidence
+from laconic.model.evidence import GRAM
+from laconic.pruning.solvers import Cut, LeastSquares, SparseGPT
+from tests.support.nets import net_and_evidence
 
 AMOUNT = 0.6
 
@@ -25,10 +25,10 @@ def output_error(before, after, inputs):
         return float((before(inputs) - after(inputs)).square().sum() / before(inputs).square().sum())
 
 
-def pruned(layer, inputs, solver, criterion=laconic.magnitude, **axes):
-    evidence = laconic.observe(layer, [(inputs, torch.zeros(len(inputs), dtype=torch.long))], [GRAM])
+def pruned(layer, inputs, solver, criterion=laconic.pruning.criteria.magnitude, **axes):
+    evidence = laconic.model.observe(layer, [(inputs, torch.zeros(len(inputs), dtype=torch.long))], [GRAM])
     after = copy.deepcopy(layer)
-    mask = laconic.prune_(after, AMOUNT, laconic.Pruner(criterion, solver=solver, **axes), evidence)
+    mask = laconic.prune_(after, AMOUNT, criterion, solver=solver, data=evidence, **axes)
     return after, mask
 
 
@@ -40,24 +40,30 @@ def test_least_squares_is_the_best_that_the_mask_allows():
         assert torch.allclose(row[kept], best, atol=1e-3)
 
 
-@pytest.mark.parametrize("unit", [laconic.Weight(), laconic.Block(2, 2)], ids=str)
-@pytest.mark.parametrize("scope", [laconic.Tensor(), laconic.Row(), laconic.Run(4)], ids=str)
+@pytest.mark.parametrize("unit", [laconic.pruning.units.Weight(), laconic.pruning.units.Block(2, 2)], ids=str)
+@pytest.mark.parametrize(
+    "scope",
+    [laconic.pruning.scopes.PerTensor(), laconic.pruning.scopes.PerRow(), laconic.pruning.scopes.NM(4)],
+    ids=str,
+)
 def test_repair_beats_cutting_and_the_surgeon_beats_magnitude(unit, scope):
     inputs, layer = correlated(), nn.Linear(24, 16)
-    if isinstance(scope, laconic.Run) and unit != laconic.Weight():
-        scope = laconic.Row()
+    if isinstance(scope, laconic.pruning.scopes.NM) and unit != laconic.pruning.units.Weight():
+        scope = laconic.pruning.scopes.PerRow()
     errors = {
         (solver, criterion): output_error(
             layer, pruned(layer, inputs, solver, criterion, unit=unit, scope=scope)[0], inputs
         )
-        for solver in (Cut(), LeastSquares(), SparseGpt(columns=4))
-        for criterion in (laconic.magnitude, laconic.output_error)
+        for solver in (Cut(), LeastSquares(), SparseGPT(columns=4))
+        for criterion in (laconic.pruning.criteria.magnitude, laconic.pruning.criteria.output_error)
     }
-    by_magnitude = {type(s).__name__: e for (s, c), e in errors.items() if c is laconic.magnitude}
+    by_magnitude = {
+        type(s).__name__: e for (s, c), e in errors.items() if c is laconic.pruning.criteria.magnitude
+    }
     assert by_magnitude["LeastSquares"] < by_magnitude["Cut"]
-    assert by_magnitude["SparseGpt"] < by_magnitude["Cut"]
-    if unit == laconic.Weight():
-        assert errors[LeastSquares(), laconic.output_error] < by_magnitude["LeastSquares"]
+    assert by_magnitude["SparseGPT"] < by_magnitude["Cut"]
+    if unit == laconic.pruning.units.Weight():
+        assert errors[LeastSquares(), laconic.pruning.criteria.output_error] < by_magnitude["LeastSquares"]
 
 
 def test_sparse_gpt_is_the_surgeon_on_one_column_at_a_time():
@@ -65,26 +71,25 @@ def test_sparse_gpt_is_the_surgeon_on_one_column_at_a_time():
     inputs, layer = correlated(d=6), nn.Linear(6, 1, bias=False)
     with torch.no_grad():
         layer.weight[:] = torch.tensor([1e-4, 1, 1, 1, 1, 1])
-    evidence = laconic.observe(layer, [(inputs, torch.zeros(400, dtype=torch.long))], [GRAM])
+    evidence = laconic.model.observe(layer, [(inputs, torch.zeros(400, dtype=torch.long))], [GRAM])
     after = copy.deepcopy(layer)
-    laconic.prune_(after, 1 / 6, laconic.Pruner(solver=SparseGpt(columns=6)), evidence)
+    laconic.prune_(after, 1 / 6, solver=SparseGPT(columns=6), data=evidence)
     assert not after.weight[0, 0]
     best = torch.linalg.lstsq(inputs[:, 1:], inputs @ layer.weight[0]).solution
     assert torch.allclose(after.weight[0, 1:], best, atol=1e-4)
 
 
-@pytest.mark.parametrize("solver", [LeastSquares(), SparseGpt(columns=36), SparseGpt(columns=1)], ids=str)
+@pytest.mark.parametrize("solver", [LeastSquares(), SparseGPT(columns=36), SparseGPT(columns=1)], ids=str)
 def test_convolutions_and_groups_are_repaired_through_their_patches(solver):
     model, _, batches = net_and_evidence()
     batches = [(x.cumsum(2).cumsum(3), y) for x, y in batches]  # neighbours look alike
-    evidence = laconic.observe(model, batches, [GRAM])
-    only = partial(laconic.tensors, include=["grouped", "conv1"])
+    evidence = laconic.model.observe(model, batches, [GRAM])
+    only = partial(laconic.model.compressible, include=["grouped", "conv1"])
     errors = {}
     for name, how in {"cut": Cut(), "repaired": solver}.items():
         after = copy.deepcopy(model)
-        mask = laconic.prune_(
-            after, AMOUNT, laconic.Pruner(scope=laconic.Tensor(), solver=how, among=only), evidence
-        )
+        scope = laconic.pruning.scopes.PerTensor()
+        mask = laconic.prune_(after, AMOUNT, scope=scope, solver=how, data=evidence, parameters=only)
         assert [int(m.sum()) for m in mask.values()] == [round(0.4 * m.numel()) for m in mask.values()]
         inputs = torch.cat([x for x, _ in batches])
         before = model.eval().grouped(inputs)
@@ -97,7 +102,7 @@ def test_batch_norms_are_measured_anew_and_nothing_else():
     batches = net_and_evidence()[2]
     momentum, keys = model.bn.momentum, dict(model.named_parameters())
     before = {name: parameter.clone() for name, parameter in keys.items()}
-    laconic.reestimate_batch_norm_(model, batches)
+    laconic.surgery.reestimate_batch_norm_(model, batches)
     with torch.no_grad():
         inputs = [model.conv1(model.grouped(x)) for x, _ in batches]
     mean = torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0)
@@ -105,4 +110,4 @@ def test_batch_norms_are_measured_anew_and_nothing_else():
     assert model.bn.momentum == momentum
     assert model.training
     assert all(torch.equal(before[name], parameter) for name, parameter in keys.items())
-    laconic.reestimate_batch_norm_(nn.Linear(2, 2), [])  # none to measure
+    laconic.surgery.reestimate_batch_norm_(nn.Linear(2, 2), [])  # none to measure

@@ -6,14 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import laconic
-from laconic import Codebook
-from laconic.forms import Form, Method
+from laconic.codec.spec import Method
+from laconic.quantization import Codebook
 
 
 def decoded(quantizer, weight):
     found = quantizer.rounded(weight)
-    form = Form("w", weight.dtype, tuple(weight.shape), Method.CODEBOOK)
-    return found, found.legend.tensor(form, found.q, None)
+    return found, found.dequantizer.dequantize(found.q, tuple(weight.shape), weight.dtype)
 
 
 def squared(error):
@@ -62,7 +61,7 @@ def test_few_values_stay_as_they_are(seed, n_values, sparse):
     expected = 0.0 if (weight == 0).any() else weight.flatten().mode().values
     counts = torch.unique(weight, return_counts=True)[1]
     if sparse or (counts == counts.max()).sum() == 1:
-        assert found.legend.values[found.legend.origin] == expected
+        assert found.dequantizer.values[found.dequantizer.origin] == expected
 
 
 @pytest.mark.parametrize("outlier", [1e6, -1e30])
@@ -70,7 +69,7 @@ def test_a_far_outlier_costs_one_value(outlier):
     weight = torch.randn(100, 100, generator=torch.Generator().manual_seed(0))
     weight[5, 6] = outlier
     found, back = decoded(Codebook(16), weight)
-    assert len(found.legend.values) == 16
+    assert len(found.dequantizer.values) == 16
     assert back[5, 6] == weight[5, 6]
     assert squared((back - weight).clamp(-9, 9)) / weight.numel() < 0.02
 
@@ -79,7 +78,7 @@ def test_a_far_outlier_costs_one_value(outlier):
 def test_sixteen_bits(dtype):
     weight = torch.randn(60, 60).to(dtype)
     found, back = decoded(Codebook(8), weight)
-    assert found.legend.values.dtype == back.dtype == dtype
+    assert found.dequantizer.values.dtype == back.dtype == dtype
     assert squared(back - weight) < 0.05 * squared(weight)
 
 
@@ -87,8 +86,8 @@ def test_small_tensors_stay_exact(tmp_path):
     for n, method in ((16, Method.EXACT), (20, Method.EXACT), (60, Method.CODEBOOK)):
         bias = torch.randn(n)
         laconic.save({"b": bias}, tmp_path / "b.lac", Codebook(16), include=["b"])
-        with laconic.Reader(tmp_path / "b.lac") as reader:
-            assert reader.entries["b"].form.method is method
+        with laconic.file.Reader(tmp_path / "b.lac") as reader:
+            assert reader.entries["b"].spec.method is method
         assert torch.equal(laconic.load(tmp_path / "b.lac")["b"], bias) == (method is Method.EXACT)
 
 

@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import laconic
-from file import small_reader
-from file.states import same_bits
-from file.test_small_reader import by_laconic
-from laconic import Codebook, FixedBits, Grid, RateLoss, squared_error
-from laconic.codec import GRID_DTYPES
+from laconic.codec.rounded_chunks import HEADS
+from laconic.codec.spec import GRID_DTYPES
 from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.file.inspect import inspect
-from laconic.tensors import names_to_quantize
+from laconic.model.selectors import names_to_quantize
+from laconic.quantization import Codebook, FixedBits, Grid, RateLoss, squared_error
+from tests.file import small_reader
+from tests.file.test_small_reader import by_laconic
+from tests.support.states import same_bits
 
 QUANTIZERS = {
     "grid": Grid(0.05),
@@ -68,17 +69,17 @@ def test_what_a_model_is_rounded_to_is_what_its_file_holds(quantizer, tmp_path):
     laconic.prune_(model, 0.8)
     laconic.save(model, tmp_path / "a.lac", quantizer)
     state = model.state_dict()
-    rounders = quantizer.of_each({name: state[name] for name in names_to_quantize(model, None, ())})
+    rounders = quantizer.per_tensor({name: state[name] for name in names_to_quantize(model, None, ())})
     decoded = laconic.load(tmp_path / "a.lac")
-    with laconic.Reader(tmp_path / "a.lac") as reader:
-        for name, weight in laconic.tensors(model).items():
+    with laconic.file.Reader(tmp_path / "a.lac") as reader:
+        for name, weight in laconic.model.compressible(model).items():
             found = rounders[name].rounded(weight.detach())
             if found is None:
                 assert same_bits(decoded[name], weight.detach())
                 continue
             assert found.q.shape == (weight.numel(),)
-            assert reader.entries[name].form.method is found.legend.method
-            from_integers = found.legend.tensor(reader.entries[name].form, found.q, None)
+            assert HEADS[reader.entries[name].spec.method].kind is type(found.dequantizer)
+            from_integers = found.dequantizer.dequantize(found.q, tuple(state[name].shape), state[name].dtype)
             assert same_bits(decoded[name], from_integers)
     assert same_bits(decoded["tied.weight"], decoded["fc1.weight"])
     found = {tensor["name"]: tensor for tensor in inspect(tmp_path / "a.lac")["tensors"]}

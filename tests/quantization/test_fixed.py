@@ -2,26 +2,24 @@ import pytest
 import torch
 
 import laconic
-from laconic import FixedBits
-from laconic.forms import Form, Method
+from laconic.quantization import FixedBits
 
 
 def decoded(quantizer, weight):
     found = quantizer.rounded(weight)
-    form = Form("w", weight.dtype, tuple(weight.shape), Method.ROWS)
-    return found, found.legend.tensor(form, found.q, None)
+    return found, found.dequantizer.dequantize(found.q, tuple(weight.shape), weight.dtype)
 
 
 @pytest.mark.parametrize("n_bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_integers_have_the_width_and_each_row_its_own_step(n_bits, dtype):
+def test_integers_have_the_width_and_each_row_its_own_scale(n_bits, dtype):
     scales = 2.0 ** torch.arange(-8, 8)[:, None, None, None]
     weight = (torch.randn(16, 5, 3, 3) * scales).to(dtype)
     weight[3] = 0
     found, back = decoded(FixedBits(n_bits), weight)
     most = 2 ** (n_bits - 1) - 1
     assert abs(found.q).max() == most
-    assert found.legend.steps.shape == (16,)
+    assert found.dequantizer.scales.shape == (16,)
     assert not back[3].any()
     alone = [decoded(FixedBits(n_bits), row[None])[1][0] for row in weight]
     assert torch.equal(back, torch.stack(alone)), "rows do not depend on each other"

@@ -6,47 +6,47 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import laconic
-from laconic.quantization import grid, legends
+from laconic.quantization import grid, rounded
 from laconic.quantization.grid import Grid
 
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
 vectors = hnp.arrays(np.float32, st.integers(1, 60), elements=floats)
 
 
-def on_grid(weights, step):
+def on_grid(weights, scale):
     out = np.empty_like(weights)
-    q = grid.quantize(weights, step, float(np.finfo(weights.dtype).max))
-    legends.dequantize(q, np.array([step]), out)
+    q = grid.quantize(weights, scale, float(np.finfo(weights.dtype).max))
+    rounded._multiply(q, np.array([scale]), out)
     return out
 
 
 @given(vectors, st.sampled_from([0.3, 0.05, 0.001]))
 def test_the_stated_error_is_kept(weights, relative_error):
-    step = Grid(relative_error).step(weights)
-    if step is None:
+    scale = Grid(relative_error).scale(weights)
+    if scale is None:
         return
     exact = weights.astype(np.float64)
-    error = np.linalg.norm(on_grid(weights, step).astype(np.float64) - exact)
+    error = np.linalg.norm(on_grid(weights, scale).astype(np.float64) - exact)
     assert error <= relative_error * np.linalg.norm(exact) * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("relative_error", [0.3, 0.1, 0.01])
 def test_the_step_is_the_coarsest(relative_error):
     weights = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
-    step = Grid(relative_error).step(weights)
+    scale = Grid(relative_error).scale(weights)
     allowed = relative_error**2 * grid.moments(weights)[0]
-    assert grid.squared_error(weights, step) <= allowed < grid.squared_error(weights, step * 1.02)
+    assert grid.squared_error(weights, scale) <= allowed < grid.squared_error(weights, scale * 1.02)
 
 
 def test_decoded_weights_quantise_to_themselves():
     weights = np.random.default_rng(0).laplace(size=1000).astype(np.float32)
-    step = Grid(0.02).step(weights)
-    once = on_grid(weights, step)
-    assert (on_grid(once, step) == once).all()
+    scale = Grid(0.02).scale(weights)
+    once = on_grid(weights, scale)
+    assert (on_grid(once, scale) == once).all()
 
 
 @pytest.mark.parametrize(
-    ("weights", "step"),
+    ("weights", "scale"),
     [
         (np.zeros(5, np.float32), 1.0),
         (np.full(5, 1e-45, np.float32), None),
@@ -55,15 +55,15 @@ def test_decoded_weights_quantise_to_themselves():
         (np.array([1e30, 1e-30], np.float32), "any"),
     ],
 )
-def test_degenerate_weights(weights, step):
-    found = Grid(0.05).step(weights)
-    assert found == step or (step == "any" and found)
+def test_degenerate_weights(weights, scale):
+    found = Grid(0.05).scale(weights)
+    assert found == scale or (scale == "any" and found)
 
 
 def test_largest_value_does_not_overflow():
     weights = np.array([65504.0, 1.0], np.float32)
-    step = grid.as_step(9000.0)
-    assert (abs(grid.quantize(weights, step, 65504.0)) * step <= 65504).all()
+    scale = grid.as_scale(9000.0)
+    assert (abs(grid.quantize(weights, scale, 65504.0)) * scale <= 65504).all()
 
 
 @pytest.mark.parametrize("bad", [0, 1, -0.1, float("nan")])
@@ -77,13 +77,13 @@ integers = hnp.arrays(np.int32, st.integers(1, 60), elements=st.integers(-300, 3
 
 @given(integers, st.floats(1e-30, 1e30), st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
 def test_a_tensor_on_a_grid_is_found_to_be(q, scale, dtype):
-    tensor = legends.on_grid(q, grid.as_step(scale), dtype)
-    exact = legends.on_grid(q, grid.as_step(scale), torch.float64)
+    tensor = rounded.on_grid(q, grid.as_scale(scale), dtype)
+    exact = rounded.on_grid(q, grid.as_scale(scale), torch.float64)
     found = grid.exactly(tensor)
     if torch.equal(tensor.double(), exact):
         assert found is not None
     if found is not None:
-        assert torch.equal(legends.on_grid(found.q, found.legend.step, dtype), tensor)
+        assert torch.equal(rounded.on_grid(found.q, found.dequantizer.scale, dtype), tensor)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_is_on_no_grid(weights):
 
 
 def test_one_number_among_many_can_be_off_the_grid():
-    tensor = 0.125 * torch.arange(-2 * grid.FEW, 2 * grid.FEW, dtype=torch.float32)
+    tensor = 0.125 * torch.arange(-2 * grid.N_FIRST, 2 * grid.N_FIRST, dtype=torch.float32)
     assert grid.exactly(tensor) is not None
     tensor[-1] += 1e-2
     assert grid.exactly(tensor) is None

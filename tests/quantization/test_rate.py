@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import RateLoss, data_bits, layer_error, squared_error
 from laconic.coding import stream
 from laconic.errors import MismatchError
-from laconic.evidence import FISHER, GRAM, SENSITIVITY, Evidence
+from laconic.model.evidence import FISHER, GRAM, SENSITIVITY, Evidence
+from laconic.quantization import RateLoss, data_bits, layer_error, squared_error
 from laconic.quantization.rate import Curvature
 
 
@@ -18,20 +18,20 @@ def layer(n_in=48, n_out=24, seed=0):
     torch.manual_seed(seed)
     linear = nn.Linear(n_in, n_out, bias=False)
     inputs = torch.randn(400, n_in // 4) @ torch.randn(n_in // 4, n_in) + 0.3 * torch.randn(400, n_in)
-    evidence = laconic.observe(linear, [(inputs, torch.zeros(400))], [GRAM], lambda out, _: out.sum())
+    evidence = laconic.model.observe(linear, [(inputs, torch.zeros(400))], [GRAM], lambda out, _: out.sum())
     return linear.weight.detach(), inputs, evidence
 
 
 def rounded(quantizer, weight, name="weight"):
-    found = quantizer.of_each({name: weight})[name].rounded(weight)
-    q, step = found.q, found.legend.step
-    return torch.from_numpy(q * step).reshape(weight.shape).to(weight.dtype), q, step
+    found = quantizer.per_tensor({name: weight})[name].rounded(weight)
+    q, scale = found.q, found.dequantizer.scale
+    return torch.from_numpy(q * scale).reshape(weight.shape).to(weight.dtype), q, scale
 
 
-def cost_bits(quantizer, weight, q, step):
+def cost_bits(quantizer, weight, q, scale):
     """Bits of the integers, and of the loss at its price."""
     n_bytes = len(stream.write(q.astype(np.int32), len(weight)))
-    decoded = torch.from_numpy(q * step).reshape(weight.shape)
+    decoded = torch.from_numpy(q * scale).reshape(weight.shape)
     curvature = quantizer.loss("weight", weight, quantizer.evidence)
     error = (weight - decoded).double()
     gram = torch.eye(weight.shape[1], dtype=torch.float64)[None] if curvature.gram is None else curvature.gram
@@ -43,10 +43,10 @@ def test_bits_plus_price_times_loss_is_lower_than_with_nearest_integers(loss):
     _, _, evidence = layer(96, 256)
     weight = 0.1 * torch.randn(256, 96)
     quantizer = RateLoss(2000.0 if loss is squared_error else 5e4, loss, evidence)
-    _, q, step = rounded(quantizer, weight)
-    nearest = (weight / step).round().reshape(-1).numpy()
+    _, q, scale = rounded(quantizer, weight)
+    nearest = (weight / scale).round().reshape(-1).numpy()
     assert (q != nearest).any()
-    assert cost_bits(quantizer, weight, q, step) < cost_bits(quantizer, weight, nearest, step)
+    assert cost_bits(quantizer, weight, q, scale) < cost_bits(quantizer, weight, nearest, scale)
 
 
 def test_what_is_saved_is_what_was_rounded(tmp_path):
@@ -59,14 +59,14 @@ def test_what_is_saved_is_what_was_rounded(tmp_path):
 def test_errors_are_made_up_for_in_the_layers_output():
     weight, inputs, evidence = layer()
     exact = inputs @ weight.T
-    with_gram, q, step = rounded(RateLoss(1e4, evidence=evidence), weight)
-    nearest = (weight / step).round() * step
+    with_gram, q, scale = rounded(RateLoss(1e4, evidence=evidence), weight)
+    nearest = (weight / scale).round() * scale
 
     def error(decoded):
         return float((inputs @ decoded.T - exact).norm() / exact.norm())
 
     assert error(with_gram) < 0.7 * error(nearest)
-    assert not np.array_equal(q, (weight / step).round().reshape(-1).numpy())
+    assert not np.array_equal(q, (weight / scale).round().reshape(-1).numpy())
 
 
 @pytest.mark.parametrize("price", [1e3, 1e4, 1e5])
@@ -119,7 +119,7 @@ def test_groups_of_a_convolution_have_their_own_inputs():
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 12, 3, groups=4, bias=False)
     inputs = torch.randn(16, 8, 6, 6)
-    evidence = laconic.observe(conv, [(inputs, torch.zeros(16))], [GRAM], lambda out, _: out.sum())
+    evidence = laconic.model.observe(conv, [(inputs, torch.zeros(16))], [GRAM], lambda out, _: out.sum())
     decoded, _, _ = rounded(RateLoss(1e5, evidence=evidence), conv.weight.detach())
     exact = conv(inputs)
     conv.weight.data.copy_(decoded)
@@ -139,6 +139,6 @@ def test_refusals(tmp_path):
     with pytest.raises(MismatchError, match=r"w: curvature has 5 rows, tensor is \(6, 4\)"):
         wrong = RateLoss(1.0, lambda *_: Curvature(torch.ones(5)))
         laconic.save({"w": weight}, tmp_path / "w.lac", wrong)
-    with pytest.raises(laconic.UnsupportedError, match="expected a Grid for a difference"):
+    with pytest.raises(laconic.errors.UnsupportedError, match="expected a Grid for a difference"):
         laconic.save({"w": weight}, tmp_path / "w.lac", RateLoss(1.0), base={"w": weight})
     assert list(tmp_path.iterdir()) == []

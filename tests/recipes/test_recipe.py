@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laconic import MismatchError, Recipe
-from laconic.recipes.axes import AXES, BY_AMOUNT, COUPLED
+from laconic.errors import MismatchError
+from laconic.recipes import parse_recipe, read_recipe
+from laconic.recipes.registry import BY_AMOUNT, COUPLED, names_of
 
 TRAINING = {"epochs": 2}
 FRACTIONS = st.floats(0, 1)
 UNITS = st.sampled_from(["weight", "4x2", {"name": "block", "height": 3}, {"name": "block", "width": 2}])
 SCORES = st.fixed_dictionaries(
-    {"criterion": st.sampled_from(sorted(AXES["criterion"].keys() - {"movement", "norm-scale"}))},
+    {"criterion": st.sampled_from(sorted(names_of("criterion").keys() - {"movement", "norm-scale"}))},
     optional={"unit": UNITS, "scope": st.sampled_from(["model", "tensor", "row"])},
 )
 BUDGETS = st.sampled_from(["density", {"name": "density", "each": 16}, {"name": "density", "each": "macs"}])
@@ -50,13 +51,13 @@ REST = st.fixed_dictionaries(
 
 @given(SCORES, REST, st.randoms())
 def test_a_recipe_goes_to_toml_and_back(scores, rest, shuffle: random.Random):
-    recipe = Recipe.of({**scores, **rest})
-    again = Recipe.of(tomllib.loads(recipe.to_toml()))
+    recipe = parse_recipe({**scores, **rest})
+    again = parse_recipe(tomllib.loads(recipe.to_toml()))
     assert again == recipe
     assert again.digest == recipe.digest
     values = list(recipe.to_dict().items())
     shuffle.shuffle(values)
-    assert Recipe.of(dict(values)).digest == recipe.digest
+    assert parse_recipe(dict(values)).digest == recipe.digest
 
 
 def test_spelling_order_comments_and_defaults_do_not_matter(tmp_path):
@@ -68,7 +69,7 @@ def test_spelling_order_comments_and_defaults_do_not_matter(tmp_path):
     digests = set()
     for i, text in enumerate(texts):
         (tmp_path / f"{i}.toml").write_text(text)
-        digests.add(Recipe.load(tmp_path / f"{i}.toml").digest)
+        digests.add(read_recipe(tmp_path / f"{i}.toml").digest)
     assert len(digests) == 1
     assert len(digests.pop()) == 12
 
@@ -86,15 +87,15 @@ def test_whatever_is_chosen_differently_has_another_digest():
         {**base, "dense": {"epochs": 3}},
         {**base, "exclude": ["fc1"]},
     ]
-    recipes = [Recipe.of(values) for values in others]
+    recipes = [parse_recipe(values) for values in others]
     assert len({recipe.digest for recipe in recipes}) == len(recipes)
     assert recipes[0].seeded(1) == recipes[2]
 
 
 def test_integers_are_numbers_and_shorthands_are_their_long_forms():
-    assert Recipe.of({"amount": 1}).amount == 1.0
+    assert parse_recipe({"amount": 1}).amount == 1.0
     long = {"scope": {"name": "run", "length": 4}, "budget": {"name": "count", "n": 2}}
-    assert Recipe.of({"pattern": "2:4"}) == Recipe.of(long)
+    assert parse_recipe({"pattern": "2:4"}) == parse_recipe(long)
 
 
 ITERATIVE = {"name": "iterative", "rounds": 3}
@@ -118,7 +119,7 @@ REFUSED = {
     ),
     "a type": ({"amount": True}, "amount: expected a number, found true"),
     "not a number": ({"amount": float("nan")}, "amount: expected a number, found nan"),
-    "a list": ({"amount": 0.5, "exclude": "fc1"}, "exclude: expected a list of strings, found 'fc1'"),
+    "a list": ({"amount": 0.5, "exclude": "fc1"}, "exclude: expected a list, found 'fc1'"),
     "a fraction of an integer": (
         {"amount": 0.5, "method": {"name": "iterative", "rounds": 2.5}},
         "method iterative.rounds: expected an integer, found 2.5",
@@ -135,7 +136,7 @@ REFUSED = {
         {"amount": 0.5, "training": {"epochs": 1, "optimizer": {"name": "sgd", "l": 1.0}}},
         "training.optimizer sgd: expected one of lr, momentum, weight_decay, nesterov, found 'l'; did you mean 'lr'?",
     ),
-    "a range": ({"amount": 1.5}, "amount: expected a fraction within [0, 1], found 1.5"),
+    "a range": ({"amount": 1.5}, "amount: expected a number <= 1.0, found 1.5"),
     "a range of an option": (
         {"amount": 0.5, "unit": {"name": "block", "height": 0, "width": 3}},
         "unit: block: expected sides of at least 1, got 0 by 3",
@@ -146,17 +147,17 @@ REFUSED = {
     ),
     "no epochs": (
         {"amount": 0.5, "training": {"epochs": 0}},
-        "training.epochs: expected at least 1, found 0",
+        "training.epochs: expected an integer >= 1, found 0",
     ),
-    "no cases": ({"amount": 0.5, "calibration": 0}, "calibration: expected at least 1, found 0"),
-    "all error": ({"amount": 0.5, "relative_error": 1}, "relative_error: expected within [0, 1), found 1.0"),
+    "no cases": ({"amount": 0.5, "calibration": 0}, "calibration: expected an integer >= 1, found 0"),
+    "all error": ({"amount": 0.5, "relative_error": 1}, "relative_error: expected a number < 1.0, found 1"),
     "no amount": ({}, "amount: expected a fraction removed, in [0, 1], found nothing"),
     "an amount too many": (
         {"amount": 0.5, "pattern": "2:4"},
         "amount: expected none, as budget count decides how much stays, found 0.5",
     ),
     "an amount of gates": (
-        {"amount": 0.5, "method": {"name": "gates", "price": 1.0}, "training": TRAINING},
+        {"amount": 0.5, "method": {"name": "gates", "penalty": 1.0}, "training": TRAINING},
         "amount: expected none, as method gates decides how much stays, found 0.5",
     ),
     "a pattern and a budget": (
@@ -178,7 +179,7 @@ REFUSED = {
         "training: expected a table [training] for method rigl, found nothing",
     ),
     "an axis without use": (
-        {"method": {"name": "gates", "price": 1.0}, "criterion": "wanda", "training": TRAINING},
+        {"method": {"name": "gates", "penalty": 1.0}, "criterion": "wanda", "training": TRAINING},
         "criterion: expected none, for which method gates has no use, found 'wanda'",
     ),
     "a ramp of counts": (
@@ -238,7 +239,7 @@ REFUSED = {
 def test_what_cannot_be_is_refused_by_place_expectation_and_finding(case):
     values, message = REFUSED[case]
     with pytest.raises(MismatchError) as refused:
-        Recipe.of(values, "recipe.toml")
+        parse_recipe(values, "recipe.toml")
     assert str(refused.value).startswith("recipe.toml: ")
     assert str(refused.value).endswith(message)
 
@@ -248,22 +249,22 @@ def test_what_is_no_toml_is_refused(tmp_path):
     for content in (b"amount = ", b"\xff"):
         path.write_bytes(content)
         with pytest.raises(MismatchError, match=r"r\.toml: expected TOML, found an error"):
-            Recipe.load(path)
+            read_recipe(path)
 
 
 def test_every_combination_of_names_is_a_recipe_or_is_refused():
     """No choice fails in another way than by a refusal."""
     needed = {"block": {"height": 2}, "run": {"length": 4}, "count": {"n": 2}, "rates": {"densities": {}}}
     needed |= {"total": {"limit": 9}, "iterative": {"rounds": 2}, "lottery": {"rounds": 2}}
-    needed |= {"gates": {"price": 1.0}, "proximal": {"penalty": 1.0}}
+    needed |= {"gates": {"penalty": 1.0}, "proximal": {"penalty": 1.0}}
     axes = ("method", "criterion", "unit", "scope", "budget")
     fine = 0
-    for names in itertools.product(*(AXES[axis] for axis in axes)):
-        used = AXES["method"][names[0]].axes | {"method"}
+    for names in itertools.product(*(names_of(axis) for axis in axes)):
+        used = names_of("method")[names[0]].traits.axes | {"method"}
         values = {a: {"name": n, **needed.get(n, {})} for a, n in zip(axes, names, strict=True) if a in used}
         amount = {"amount": 0.5} if "budget" in used and names[4] in BY_AMOUNT else {}
         try:
-            recipe = Recipe.of({**values, **amount, "training": TRAINING})
+            recipe = parse_recipe({**values, **amount, "training": TRAINING})
         except MismatchError:
             continue
         fine += 1
@@ -279,7 +280,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "recipes").glob("*.t
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_recipes(path):
     assert path.read_text().startswith("# ")
-    assert Recipe.load(path).relative_error == 0.1
+    assert read_recipe(path).relative_error == 0.1
 
 
 def test_the_examples_are_nine():

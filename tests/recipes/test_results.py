@@ -4,16 +4,17 @@ import json
 
 import pytest
 
-from laconic import read_results, trials
+from laconic.description import Measurement
 from laconic.errors import FormatError
-from laconic.report.trials import Outcome, by_setting
-from report.outcomes import PRUNED
+from laconic.recipes import read_results, trials
+from laconic.report.trials import by_setting
+from tests.support.outcomes import PRUNED
 
 
 def write(folder, name, recipe, pruned=PRUNED):
     (folder / name).mkdir()
     known = {"digest": name, "references": {}, "seconds": 1.0, "versions": {}}
-    result = {**known, "recipe": recipe, "pruned": pruned, "dense": {"accuracy": 0.95}}
+    result = {**known, "recipe": recipe, "pruned": pruned, "dense": {"score": 0.95}}
     (folder / name / "result.json").write_text(json.dumps(result))
 
 
@@ -37,8 +38,8 @@ def test_runs_are_named_by_what_tells_them_apart_and_grouped_over_seeds(tmp_path
         ("magnitude", 1),
     ]
     assert [len(runs) for runs in by_setting(found)["magnitude"]] in ([1, 2], [2, 1])
-    assert found[0].outcome == Outcome.of(PRUNED)
-    assert found[0].dense.accuracy == 0.95
+    assert found[0].pruned == Measurement.from_dict(PRUNED)
+    assert found[0].dense.score == 0.95
     write(tmp_path, "4", {**common, "criterion": "lamp", "unit": "weight", "amount": 0.5})
     assert {trial.method for trial in trials(read_results(tmp_path))} == {
         "magnitude, weight",
@@ -53,7 +54,7 @@ def test_runs_of_one_recipe_are_named_all_the_same(tmp_path):
     assert (trial.method, trial.seed) == ("one-shot", 3)
 
 
-@pytest.mark.parametrize("pruned", [None, {"accuracy": "good"}])
+@pytest.mark.parametrize("pruned", [None, {"score": "good"}])
 def test_damaged_results_are_named(tmp_path, pruned):
     write(tmp_path, "bad", {}, pruned)
     with pytest.raises(FormatError, match=r"bad.result.json: expected a run's result"):

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import MismatchError, Training, zoo
+from laconic import Training, zoo
 from laconic.datasets import blobs
+from laconic.errors import MismatchError
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def networks():
     laconic.train(dense, batches, Training(20))
     pruned, short = copy.deepcopy(dense), copy.deepcopy(dense)
     laconic.prune_(pruned, 0.8)
-    rule = laconic.Shorten(price=2.0, n_cases=len(data.train), every=20, lr=1e-2)
+    rule = laconic.search.CodeLengthRule(price=2.0, n_examples=len(data.train), every=20, lr=1e-2)
     laconic.train(short, batches, Training(20), [rule])
     linear = nn.Sequential(nn.Flatten(), nn.Linear(20, 3))
     laconic.train(linear, batches, Training(20))
@@ -46,7 +47,7 @@ def test_batches_will_do_for_data(networks):
     one = {"dense": models["dense"]}
     here, there = laconic.compare(one, batches), laconic.compare(one, data)
     assert here.shortest.ledger.total_bits == pytest.approx(there.shortest.ledger.total_bits)
-    assert here.shortest.accuracy == there.shortest.accuracy
+    assert here.shortest.score == there.shortest.score
 
 
 def test_nothing_to_compare(networks):

@@ -2,15 +2,16 @@ import math
 
 import pytest
 
-from laconic.report.trials import Measure, Outcome, Spread, Trial, by_setting, spread
-from report.outcomes import PRUNED
+from laconic.description import Measurement
+from laconic.report.trials import Quantity, Spread, Trial, by_setting, spread
+from tests.support.outcomes import PRUNED
 
 
-def test_outcomes_take_what_they_know_and_leave_the_rest():
-    found = Outcome.of(PRUNED | {"news": "of another version"})
+def test_measurements_take_what_they_know_and_leave_the_rest():
+    found = Measurement.from_dict(PRUNED | {"news": "of another version"})
     assert found.total_bits == 500
-    assert [measure.of(found) for measure in Measure] == [80, 40, 70, 50, 90, 500]
-    assert math.isnan(Outcome.of({"accuracy": 1}).total_bits)
+    assert [quantity.of(found) for quantity in Quantity] == [80, 40, 70, 50, 90, 500]
+    assert math.isnan(Measurement.from_dict({"score": 1}).total_bits)
 
 
 def test_means_and_sample_deviations():
@@ -18,11 +19,11 @@ def test_means_and_sample_deviations():
     assert (found.mean, found.sd) == (2, pytest.approx(math.sqrt(2)))
     assert found.text("{:.1f}") == "2.0 ± 1.4"
     assert Spread((1.0,)).text("{:.1f}") == Spread((1.0, 1.0)).text("{:.1f}") == "1.0"
-    assert spread([Outcome(accuracy=0.5)], Measure.ACCURACY) == Spread((50.0,))
+    assert spread([Measurement(score=0.5)], Quantity.ACCURACY) == Spread((50.0,))
 
 
 def test_settings_go_from_the_least_sparse_on():
-    trials = [Trial("a", seed, Outcome(sparsity=s), str(s)) for s in (0.9, 0.5) for seed in (0, 1)]
-    found = by_setting([*trials, Trial("b", 0, Outcome(sparsity=0.1))])
+    trials = [Trial("a", seed, Measurement(sparsity=s), str(s)) for s in (0.9, 0.5) for seed in (0, 1)]
+    found = by_setting([*trials, Trial("b", 0, Measurement(sparsity=0.1))])
     assert list(found) == ["a", "b"]
-    assert [[run.outcome.sparsity for run in runs] for runs in found["a"]] == [[0.5, 0.5], [0.9, 0.9]]
+    assert [[run.pruned.sparsity for run in runs] for runs in found["a"]] == [[0.5, 0.5], [0.9, 0.9]]

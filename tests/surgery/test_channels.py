@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import laconic
-from laconic import Plan
 from laconic.errors import UnsupportedError
-from surgery.test_conformance import agree, run
+from laconic.surgery import Plan
+from tests.surgery.test_conformance import agree, run
 
 X = torch.randn(3, 8)
 
@@ -29,7 +29,7 @@ def names(coupling):
 
 def test_frozen_models_are_cut_like_others():
     model = mlp().requires_grad_(False)
-    coupling = laconic.channels(model, X)
+    coupling = laconic.surgery.find_channels(model, X)
     assert names(coupling) == {"0", "2"}
     kept = torch.ones(6, 8, dtype=torch.bool)
     kept[:3] = False
@@ -40,12 +40,12 @@ def test_frozen_models_are_cut_like_others():
 
 def test_tracing_needs_no_gradients_around_it():
     with torch.no_grad():
-        assert names(laconic.channels(mlp(), X)) == {"0", "2"}
+        assert names(laconic.surgery.find_channels(mlp(), X)) == {"0", "2"}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_types_of_floats(dtype):
-    assert names(laconic.channels(mlp().to(dtype), X.to(dtype))) == {"0", "2"}
+    assert names(laconic.surgery.find_channels(mlp().to(dtype), X.to(dtype))) == {"0", "2"}
 
 
 class Strict(nn.Module):
@@ -60,7 +60,7 @@ class Strict(nn.Module):
 
 
 def test_models_that_run_in_one_type_only():
-    assert names(laconic.channels(Strict(), X)) == {"inner.0", "inner.2"}
+    assert names(laconic.surgery.find_channels(Strict(), X)) == {"inner.0", "inner.2"}
 
 
 class Custom(nn.Module):
@@ -105,14 +105,14 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_cut_would_change_is_refused(name):
     model, reason = REFUSED[name]
-    coupling = laconic.channels(model, X)
+    coupling = laconic.surgery.find_channels(model, X)
     assert "first" not in names(coupling)
     assert re.search(reason, coupling.refused["first"])
 
 
 def test_fixed_statistics_by_channel_are_no_obstacle():
     model = Custom(lambda m, x: m.last(F.normalize(m.n(m.first(x)).relu(), dim=-1)), n=nn.BatchNorm1d(6))
-    assert names(laconic.channels(model, X)) == {"first"}
+    assert names(laconic.surgery.find_channels(model, X)) == {"first"}
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -120,7 +120,7 @@ def test_recurrent_layers_are_refused_by_name_and_others_are_not(kind):
     model = Custom(
         lambda m, x: m.out(m.r(m.last(m.first(x)))[0]), r=kind(2, 4, batch_first=True), out=nn.Linear(4, 2)
     )
-    coupling = laconic.channels(model, torch.randn(3, 5, 8))
+    coupling = laconic.surgery.find_channels(model, torch.randn(3, 5, 8))
     assert names(coupling) == {"first"}
     assert coupling.refused["r"].startswith(f"{kind.__name__} packs its weights")
     assert "last" in coupling.refused
@@ -128,7 +128,7 @@ def test_recurrent_layers_are_refused_by_name_and_others_are_not(kind):
 
 def test_filters_with_several_channels_each_are_refused():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(8, 2, 1))
-    coupling = laconic.channels(model, torch.randn(2, 3, 5, 5))
+    coupling = laconic.surgery.find_channels(model, torch.randn(2, 3, 5, 5))
     assert not coupling.groups
     assert "1 has several filters for a channel" in coupling.refused["0"]
 
@@ -136,7 +136,7 @@ def test_filters_with_several_channels_each_are_refused():
 def test_channels_that_meet_are_one_member():
     """A gated unit: halves of one layer are multiplied with each other."""
     model = Custom(lambda m, x: m.out(torch.mul(*m.first(x).chunk(2, 1))), out=nn.Linear(3, 2))
-    (group,) = laconic.channels(model, X).groups
+    (group,) = laconic.surgery.find_channels(model, X).groups
     assert {part.tensor: part.index.tolist() for part in group.parts} == {
         "first.weight": [[0, 3], [1, 4], [2, 5]],
         "first.bias": [[0, 3], [1, 4], [2, 5]],
@@ -160,7 +160,9 @@ class Slow(nn.Module):
         return self.fc(x)
 
 
-@pytest.mark.parametrize("trace", [laconic.channels, laconic.heads, laconic.blocks])
+@pytest.mark.parametrize(
+    "trace", [laconic.surgery.find_channels, laconic.surgery.find_heads, laconic.surgery.find_residual_blocks]
+)
 def test_tracing_ends_after_its_time(trace):
     with pytest.raises(UnsupportedError, match="Slow: tracing did not end within 0.05 seconds"):
         trace(Slow(), X, seconds=0.05)
@@ -171,7 +173,7 @@ def test_tracing_ends_after_its_time_in_another_thread():
 
     def work():
         try:
-            laconic.channels(Slow(), X, seconds=0.05)
+            laconic.surgery.find_channels(Slow(), X, seconds=0.05)
         except UnsupportedError as error:
             caught.append(str(error))
 
@@ -183,7 +185,7 @@ def test_tracing_ends_after_its_time_in_another_thread():
 
 def test_another_thread_in_time():
     found = []
-    thread = threading.Thread(target=lambda: found.append(laconic.channels(mlp(), X)))
+    thread = threading.Thread(target=lambda: found.append(laconic.surgery.find_channels(mlp(), X)))
     thread.start()
     thread.join()
     assert names(found[0]) == {"0", "2"}
@@ -194,7 +196,7 @@ def test_a_timer_that_ran_before_runs_on():
     previous = signal.signal(signal.SIGALRM, lambda *_: None)
     before = signal.setitimer(signal.ITIMER_REAL, 100)
     try:
-        laconic.channels(mlp(), X)
+        laconic.surgery.find_channels(mlp(), X)
         assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
     finally:
         signal.setitimer(signal.ITIMER_REAL, *before)
@@ -213,7 +215,9 @@ FAILING = {
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("name", FAILING)
-@pytest.mark.parametrize("trace", [laconic.channels, laconic.heads, laconic.blocks])
+@pytest.mark.parametrize(
+    "trace", [laconic.surgery.find_channels, laconic.surgery.find_heads, laconic.surgery.find_residual_blocks]
+)
 def test_failures_have_names(trace, name):
     model, message = FAILING[name]
     with pytest.raises(UnsupportedError, match=message):
@@ -223,7 +227,7 @@ def test_failures_have_names(trace, name):
 def test_without_torch_pruning_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     with pytest.raises(ImportError, match=r'pip install "laconic\[surgery\]"'):
-        laconic.channels(mlp(), X)
+        laconic.surgery.find_channels(mlp(), X)
 
 
 def test_inputs_by_position_and_by_name():
@@ -237,24 +241,24 @@ def test_inputs_by_position_and_by_name():
 
     scale = torch.tensor(2.0)
     for inputs in ((X, scale), [X, scale], {"x": X, "scale": scale}):
-        assert names(laconic.channels(Two(), inputs)) == {"inner.0", "inner.2"}
+        assert names(laconic.surgery.find_channels(Two(), inputs)) == {"inner.0", "inner.2"}
 
 
 def test_a_wrong_coupling_does_not_pass_the_trial():
     """The trial decides: here by a group that pairs the wrong channels, in a network of equal numbers."""
-    from laconic.surgery.guard import traced
-    from laconic.surgery.trial import sift
+    from laconic.surgery.sandbox import sandboxed
+    from laconic.surgery.verify import sift
 
     model = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
     for parameter in model.parameters():
         nn.init.ones_(parameter)
-    right = laconic.channels(model, X).groups[0]
+    right = laconic.surgery.find_channels(model, X).groups[0]
     parts = [
-        laconic.Part(p.tensor, p.axis, p.index.flip(0) if p.tensor == "1.weight" else p.index)
+        laconic.surgery.Part(p.tensor, p.axis, p.index.flip(0) if p.tensor == "1.weight" else p.index)
         for p in right.parts
     ]
-    wrong = laconic.Group("wrong", tuple(parts))
-    with traced(model, X, 60) as (copied, inputs):
+    wrong = laconic.surgery.Group("wrong", tuple(parts))
+    with sandboxed(model, X, 60) as (copied, inputs):
         accepted, refused = sift(copied, inputs, [right])
         assert (accepted, refused) == ([right], {})
         accepted, refused = sift(copied, inputs, [wrong])
@@ -265,11 +269,11 @@ def test_a_wrong_coupling_does_not_pass_the_trial():
 def test_cut_and_masked_agree_where_zero_is_not_what_zero_gives():
     """A sigmoid of nothing is a half; the column that reads it is zero as well."""
     model = nn.Sequential(nn.Linear(8, 6), nn.Sigmoid(), nn.Linear(6, 2))
-    coupling = laconic.channels(model, X)
+    coupling = laconic.surgery.find_channels(model, X)
     mask = {
         "0.weight": torch.arange(6)[:, None].expand(6, 8) > 2,
         "2.weight": torch.arange(6).expand(2, 6) > 2,
     }
     small = laconic.shrink(model, Plan.of(coupling, mask, model), X)
-    laconic.apply_(model, laconic.Mask(mask))
+    laconic.pruning.apply_(model, laconic.pruning.Mask(mask))
     assert agree(run(model, X), run(small, X))

@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Plan
-from laconic.surgery.trial import call, floats
-from surgery.networks import NETWORKS
+from laconic.model.modules import call
+from laconic.surgery import Plan
+from laconic.surgery.verify import floats
+from tests.support.networks import NETWORKS
 
-KINDS = {"channels": laconic.channels, "heads": laconic.heads, "blocks": laconic.blocks}
+KINDS = {
+    "channels": laconic.surgery.find_channels,
+    "heads": laconic.surgery.find_heads,
+    "blocks": laconic.surgery.find_residual_blocks,
+}
 CASES = [(name, kind) for name, net in NETWORKS.items() for kind in KINDS if getattr(net, kind)]
 every_case = pytest.mark.parametrize(("name", "kind"), CASES, ids=lambda value: value)
 
@@ -38,7 +43,8 @@ def run(model, inputs):
 def half(coupling, model):
     """A mask that removes half the members of each group (of blocks, every other block), and how many stay."""
     mask = {
-        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in laconic.tensors(model).items()
+        name: torch.ones_like(weight, dtype=torch.bool)
+        for name, weight in laconic.model.compressible(model).items()
     }
     stay = {}
     for i, group in enumerate(coupling.groups):
@@ -47,13 +53,13 @@ def half(coupling, model):
         for part in group.parts if len(gone) else ():
             if part.tensor in mask:
                 mask[part.tensor].index_fill_(part.axis, part.index[gone].flatten(), False)
-    return laconic.Mask(mask), stay
+    return laconic.pruning.Mask(mask), stay
 
 
 def masked(model, mask, plan):
     """The model with zeros where the mask says so, and all of a block where it goes."""
     model = copy.deepcopy(model)
-    laconic.apply_(model, mask)
+    laconic.pruning.apply_(model, mask)
     for name in plan.bypassed:
         for parameter in model.get_submodule(name).parameters():
             nn.init.zeros_(parameter)
@@ -105,7 +111,7 @@ def test_the_smaller_model_computes_what_the_masked_one_does(couplings, name, ki
         n_parameters(model),
     )
 
-    laconic.shrink_(model, plan, optimizer, inputs)
+    laconic.surgery.shrink_(model, plan, optimizer, inputs)
 
     assert agree(expected, run(model, inputs))
     assert n_parameters(model) < n_before
@@ -117,7 +123,7 @@ def test_the_smaller_model_computes_what_the_masked_one_does(couplings, name, ki
     dense = network.make()
     assert laconic.load(tmp_path / "small.lac", into=dense) is dense
     assert agree(run(dense, inputs), run(model, inputs))
-    assert laconic.Reader(tmp_path / "small.lac").plan == plan
+    assert laconic.file.Reader(tmp_path / "small.lac").plan == plan
     again = laconic.load(tmp_path / "small.lac", into=laconic.shrink(network.make(), plan))
     assert agree(run(again, inputs), run(model, inputs))
 
@@ -137,7 +143,7 @@ def test_smaller_models_are_copied_and_compiled(couplings, name):
     network = NETWORKS[name]
     model, inputs = network.make(), network.inputs()
     groups = [g for kind in KINDS if getattr(network, kind) for g in found(couplings, name, kind).groups][:-1]
-    mask, _ = half(laconic.Coupling(tuple(groups), {}), model)
+    mask, _ = half(laconic.surgery.Coupling(tuple(groups), {}), model)
     small = laconic.shrink(model, Plan.of(groups, mask, model), inputs)
     expected = run(small, inputs)
     assert agree(expected, run(copy.deepcopy(small), inputs))
@@ -154,7 +160,7 @@ def test_the_model_is_not_touched_by_tracing(name):
     state, flags = copy.deepcopy(model.state_dict()), [p.requires_grad for p in model.parameters()]
     chance = torch.random.get_rng_state()
     hooks = [(dict(m._forward_hooks), dict(m._forward_pre_hooks), m.training) for m in model.modules()]
-    coupling = laconic.channels(model, inputs)
+    coupling = laconic.surgery.find_channels(model, inputs)
     assert torch.equal(chance, torch.random.get_rng_state())
     assert {group.name for group in coupling.groups} == set(network.channels)
     assert all(torch.equal(state[n], t) for n, t in model.state_dict().items())

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import laconic
-from surgery.networks import bert, llama, tokens
+from tests.support.networks import bert, llama, tokens
 
 X = torch.randn(2, 5, 12)
 
@@ -54,7 +54,7 @@ SPELT = {
 @pytest.mark.parametrize("name", SPELT)
 def test_attention_is_told_by_its_structure(name):
     names, attributes, use, settings = SPELT[name]
-    coupling = laconic.heads(nn.Sequential(Attention(names, attributes, use)), X)
+    coupling = laconic.surgery.find_heads(nn.Sequential(Attention(names, attributes, use)), X)
     (group,) = coupling.groups
     assert group.n == 4
     assert set(group.settings) == set(settings)
@@ -65,7 +65,7 @@ def test_attention_is_told_by_its_structure(name):
 
 
 def test_members_are_key_value_heads_with_their_queries():
-    group = laconic.heads(llama(), tokens()).groups[0]
+    group = laconic.surgery.find_heads(llama(), tokens()).groups[0]
     widths = {part.tensor.rpartition("self_attn.")[2]: tuple(part.index.shape) for part in group.parts}
     assert widths == {
         "q_proj.weight": (4, 8),
@@ -77,7 +77,7 @@ def test_members_are_key_value_heads_with_their_queries():
 
 
 def test_settings_count_heads():
-    group = laconic.heads(bert(), tokens()).groups[0]
+    group = laconic.surgery.find_heads(bert(), tokens()).groups[0]
     assert {attribute: each for _, attribute, each in group.settings} == {
         "num_attention_heads": 1,
         "all_head_size": 8,
@@ -119,7 +119,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_heads_that_cannot_go_are_refused_by_name(name):
     model, attention, reason = REFUSED[name]
-    coupling = laconic.heads(model, X)
+    coupling = laconic.surgery.find_heads(model, X)
     assert not coupling.groups
     assert any(part in coupling.refused[attention] for part in reason.split("|"))
 
@@ -134,6 +134,6 @@ def test_packed_projections_are_refused_by_name():
             q, k, v = (t.unflatten(-1, (4, 3)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
             return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
-    coupling = laconic.heads(nn.Sequential(Packed()), X)
+    coupling = laconic.surgery.find_heads(nn.Sequential(Packed()), X)
     assert not coupling.groups
     assert "not three linear children" in coupling.refused["0"]

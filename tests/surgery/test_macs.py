@@ -5,11 +5,14 @@ from torch import nn
 import laconic
 from laconic import zoo
 from laconic.errors import UnsupportedError
-from surgery.networks import bert, llama
+from tests.support.networks import bert, llama
 
 
 def total(model, inputs):
-    return sum(n * laconic.tensors(model)[name].numel() for name, n in laconic.macs(model, inputs).items())
+    return sum(
+        n * laconic.model.compressible(model)[name].numel()
+        for name, n in laconic.surgery.count_macs(model, inputs).items()
+    )
 
 
 def test_resnet20_is_as_published():
@@ -20,7 +23,7 @@ def test_resnet20_is_as_published():
 
 def test_a_linear_layer_counts_positions_and_an_embedding_nothing():
     model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6), nn.Linear(6, 2))
-    assert laconic.macs(model, torch.zeros(3, 7, dtype=torch.int64)) == {
+    assert laconic.surgery.count_macs(model, torch.zeros(3, 7, dtype=torch.int64)) == {
         "0.weight": 0,
         "1.weight": 7,
         "2.weight": 7,
@@ -31,13 +34,17 @@ def test_convolutions_count_positions_of_the_output_or_the_input():
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, groups=4, padding=1), nn.ConvTranspose2d(4, 2, 2, 2)
     )
-    assert laconic.macs(model, torch.randn(5, 3, 8, 6)) == {"0.weight": 12, "1.weight": 12, "2.weight": 12}
-    assert laconic.macs(nn.Conv1d(2, 2, 3), torch.randn(4, 2, 9)) == {"weight": 7}
+    assert laconic.surgery.count_macs(model, torch.randn(5, 3, 8, 6)) == {
+        "0.weight": 12,
+        "1.weight": 12,
+        "2.weight": 12,
+    }
+    assert laconic.surgery.count_macs(nn.Conv1d(2, 2, 3), torch.randn(4, 2, 9)) == {"weight": 7}
 
 
 def test_projections_of_attention():
     n, width, inner = 7, 32, 48
-    counts = laconic.macs(bert(), {"input_ids": torch.zeros(3, n, dtype=torch.int64)})
+    counts = laconic.surgery.count_macs(bert(), {"input_ids": torch.zeros(3, n, dtype=torch.int64)})
     layers = {name: c for name, c in counts.items() if ".layer." in name}
     assert set(layers.values()) == {n}
     assert len(layers) == 2 * 6
@@ -52,7 +59,7 @@ def test_projections_of_attention():
 def test_multihead_attention_counts_its_output_projection():
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     for mode in (True, False):
-        counts = laconic.macs(model.train(mode), torch.randn(3, 5, 8))
+        counts = laconic.surgery.count_macs(model.train(mode), torch.randn(3, 5, 8))
         assert counts == {"self_attn.out_proj.weight": 5, "linear1.weight": 5, "linear2.weight": 5}
         assert model.training == mode
 
@@ -68,11 +75,11 @@ def test_layers_used_twice_add_up_and_unused_ones_count_nothing():
 
     model = Net()
     model.a.eval()
-    assert laconic.macs(model, (torch.randn(2, 4),)) == {"a.weight": 2, "b.weight": 0}
+    assert laconic.surgery.count_macs(model, (torch.randn(2, 4),)) == {"a.weight": 2, "b.weight": 0}
     assert (model.training, model.a.training) == (True, False)
     assert not model.a._forward_hooks
 
 
 def test_cases_are_counted_by_a_tensor():
     with pytest.raises(UnsupportedError, match="expected a tensor among the inputs"):
-        laconic.macs(nn.Linear(2, 2), {"x": None})
+        laconic.surgery.count_macs(nn.Linear(2, 2), {"x": None})

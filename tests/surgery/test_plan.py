@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Coupling, Group, Part, Plan
 from laconic.errors import MismatchError, UnsupportedError
+from laconic.surgery import Coupling, Group, Part, Plan
 
 
 def rows(tensor, axis, n, width=1):
@@ -21,7 +21,8 @@ def model():
 
 def everything(model):
     return {
-        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in laconic.tensors(model).items()
+        name: torch.ones_like(weight, dtype=torch.bool)
+        for name, weight in laconic.model.compressible(model).items()
     }
 
 
@@ -31,7 +32,7 @@ def test_a_member_goes_only_if_all_its_weights_go(model):
     mask["0.weight"][2] = False  # its column stays
     mask["2.weight"][:, 3] = False  # its row stays
     mask["0.weight"][4, :3], mask["2.weight"][:, 4] = False, False
-    plan = Plan.of([HIDDEN], laconic.Mask(mask), model)
+    plan = Plan.of([HIDDEN], laconic.pruning.Mask(mask), model)
     assert plan.kept["0.weight"][0].tolist() == plan.kept["2.weight"][1].tolist() == [0, 2, 3, 4, 5]
     assert plan.shapes == {"0.bias": (6,), "0.weight": (6, 4), "2.weight": (3, 6)}
     assert {name: plan.cut_shape(name) for name in plan.shapes} == {
@@ -166,5 +167,5 @@ def test_plans_cut_masks_too(model):
     mask = everything(model)
     small = laconic.shrink(model, plan)
     assert {n: plan.cut(n, m).shape for n, m in mask.items()} == {
-        n: w.shape for n, w in laconic.tensors(small).items()
+        n: w.shape for n, w in laconic.model.compressible(small).items()
     }

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Bypass, Plan
 from laconic.errors import MismatchError, UnsupportedError
-from surgery.test_conformance import run, step
+from laconic.surgery import Bypass, Plan
+from tests.surgery.test_conformance import run, step
 
 
 class Block(nn.Module):
@@ -87,7 +87,7 @@ def test_types_formats_flags_and_gradients_are_kept():
     assert small.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert not small.conv.weight.requires_grad
     assert small.norm.bias.requires_grad
-    laconic.shrink_(model, plan())
+    laconic.surgery.shrink_(model, plan())
     assert model.norm.weight.grad.tolist() == [0, 2, 5]
     assert model.norm.weight.weight_decay == 0.5
 
@@ -116,7 +116,7 @@ def test_the_state_of_optimizers_is_cut_along(make):
     loss = step(model, IMAGES, optimizer)
     before = {n: dict(optimizer.state[p]) for n, p in model.named_parameters()}
     the_plan = plan(bypassed={"block": 0})
-    laconic.shrink_(model, the_plan, optimizer)
+    laconic.surgery.shrink_(model, the_plan, optimizer)
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
         assert state.keys() == before[name].keys()
@@ -136,7 +136,7 @@ def test_groups_of_an_optimizer_keep_their_choices():
         {"params": [*model.block.parameters()], "lr": 0.25},
     ]
     optimizer = torch.optim.SGD(groups, 0.1)
-    laconic.shrink_(model, plan(bypassed={"block": 0}), optimizer)
+    laconic.surgery.shrink_(model, plan(bypassed={"block": 0}), optimizer)
     assert [(len(g["params"]), g["lr"]) for g in optimizer.param_groups] == [(2, 0.5), (0, 0.25)]
     assert optimizer.param_groups[0]["params"][0] is model.conv.weight
 
@@ -181,7 +181,7 @@ def test_bad_plans_leave_model_and_optimizer_alone(name):
     step(model, IMAGES, optimizer)
     before = snapshot(model, optimizer)
     with pytest.raises(error, match=message):
-        laconic.shrink_(model, bad, optimizer, IMAGES)
+        laconic.surgery.shrink_(model, bad, optimizer, IMAGES)
     assert same(before, snapshot(model, optimizer))
 
 
@@ -194,14 +194,14 @@ def test_a_state_that_cannot_be_cut_leaves_all_alone():
     with pytest.raises(
         UnsupportedError, match=r"fc.weight: the optimizer's factors is \(5, 7\), the parameter \(8, 24\)"
     ):
-        laconic.shrink_(model, plan(bypassed={"block": 0}), optimizer)
+        laconic.surgery.shrink_(model, plan(bypassed={"block": 0}), optimizer)
     assert same(before, snapshot(model, optimizer))
 
 
 def test_an_optimizer_with_one_state_for_all_is_refused():
     model = network()
     with pytest.raises(UnsupportedError, match="LBFGS: expected a state for each parameter"):
-        laconic.shrink_(model, plan(), torch.optim.LBFGS(model.parameters()))
+        laconic.surgery.shrink_(model, plan(), torch.optim.LBFGS(model.parameters()))
     assert model.conv.out_channels == 6
 
 
@@ -224,7 +224,7 @@ def test_a_failure_midway_is_rolled_back():
     optimizer.state = FailsOnce(optimizer.state)
     before = snapshot(model, optimizer)
     with pytest.raises(KeyboardInterrupt):
-        laconic.shrink_(model, plan(bypassed={"block": 0}), optimizer)
+        laconic.surgery.shrink_(model, plan(bypassed={"block": 0}), optimizer)
     assert optimizer.state.attempts == 2
     assert same(before, snapshot(model, optimizer))
 
@@ -247,7 +247,7 @@ def test_bypasses_return_what_blocks_did():
 def test_wrappers_are_opened_or_refused():
     model = network()
     compiled = torch.compile(model, backend="eager")
-    laconic.shrink_(compiled, plan())
+    laconic.surgery.shrink_(compiled, plan())
     assert model.conv.out_channels == 3
 
     class DistributedDataParallel(nn.Module):
@@ -256,7 +256,7 @@ def test_wrappers_are_opened_or_refused():
             self.module = module
 
     with pytest.raises(UnsupportedError, match="cut it, then wrap it again"):
-        laconic.shrink_(DistributedDataParallel(network()), plan())
+        laconic.surgery.shrink_(DistributedDataParallel(network()), plan())
 
 
 def test_an_optimizer_in_accelerates_wrapper():
@@ -266,7 +266,7 @@ def test_an_optimizer_in_accelerates_wrapper():
 
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
-    laconic.shrink_(model, plan(), AcceleratedOptimizer(optimizer))
+    laconic.surgery.shrink_(model, plan(), AcceleratedOptimizer(optimizer))
     assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in model.parameters()}
 
 

@@ -11,30 +11,26 @@ from torch import nn
 from torch.nn import functional as F
 
 import laconic
-from laconic import (
+from laconic import Training, attach, train
+from laconic.datasets import blobs
+from laconic.mdl import NoisyWeights
+from laconic.pruning import Pruner
+from laconic.pruning.units import Block
+from laconic.search import CodeLengthRule
+from laconic.training import (
     AtRandom,
-    Block,
     ByGradient,
-    Count,
     DropAndGrow,
     Gates,
     Gradual,
     Hold,
-    NoisyWeights,
     Proximal,
-    Pruner,
     Schedule,
-    Share,
-    Shorten,
-    Training,
+    SharedValues,
     VariationalDropout,
-    attach,
-    linear,
-    one_shot,
-    train,
 )
-from laconic.datasets import blobs
 from laconic.training.checkpoint import load_state, save_state
+from laconic.training.schedules import linear, one_shot
 
 
 def net():
@@ -49,21 +45,22 @@ def tied_net():
 
 
 def sparse(model, amount=0.75):
-    return Pruner(laconic.random(1), scope=laconic.Tensor()).mask(model, amount)
+    pruner = Pruner(laconic.pruning.criteria.random(1), scope=laconic.pruning.scopes.PerTensor())
+    return pruner.at(amount).mask(model)
 
 
 def observe(needs, model):
-    return laconic.observe(model, [(torch.ones(4, 20), torch.arange(4))], needs)
+    return laconic.model.observe(model, [(torch.ones(4, 20), torch.arange(4))], needs)
 
 
 def shared(model):
     """A rule for a model whose weights it first makes a few values, most of them zero."""
-    rounder = laconic.Codebook(8)
-    laconic.apply_(model, sparse(model))
-    for weight in laconic.tensors(model).values():
+    rounder = laconic.quantization.Codebook(8)
+    laconic.pruning.apply_(model, sparse(model))
+    for weight in laconic.model.compressible(model).values():
         found = rounder.rounded(weight.detach())
-        weight.data.copy_(found.legend.values[found.q + found.legend.origin].reshape(weight.shape))
-    return Share()
+        weight.data.copy_(found.dequantizer.values[found.q + found.dequantizer.origin].reshape(weight.shape))
+    return SharedValues()
 
 
 GROW = Schedule(0.3, end=18, curve=one_shot, initial=0.3)
@@ -71,13 +68,16 @@ RAMP = Schedule(0.8, end=20)
 RULES = {
     "hold": lambda model: Hold(sparse(model)),
     "gradual": lambda _: Gradual(RAMP, 5),
-    "gradual by movement": lambda _: Gradual(RAMP, 5, Pruner(laconic.movement)),
-    "gradual by gradient": lambda _: Gradual(RAMP, 5, Pruner(laconic.taylor)),
+    "gradual by movement": lambda _: Gradual(RAMP, 5, Pruner(laconic.pruning.criteria.movement)),
+    "gradual by gradient": lambda _: Gradual(RAMP, 5, Pruner(laconic.pruning.criteria.taylor)),
     "gradual by Fisher": lambda _: Gradual(
-        RAMP, 5, Pruner(laconic.fisher), partial(observe, laconic.fisher.needs)
+        RAMP,
+        5,
+        Pruner(laconic.pruning.criteria.fisher),
+        partial(observe, laconic.pruning.criteria.fisher.needs),
     ),
     "gradual 2:4": lambda _: Gradual(
-        Schedule(0.5, end=20), 5, Pruner(scope=laconic.Run(4), budget=lambda _: Count(2))
+        Schedule(0.5, end=20), 5, Pruner(scope=laconic.pruning.scopes.NM(4))
     ),
     "SET": lambda model: DropAndGrow(sparse(model), GROW, AtRandom(), every=4),
     "RigL": lambda model: DropAndGrow(sparse(model), GROW, ByGradient(), every=4),
@@ -85,10 +85,12 @@ RULES = {
     "gates of inputs": lambda _: Gates(1.0, 1000, Block(None, 1), lr=0.1),
     "variational": lambda _: VariationalDropout(1000, Schedule(1, end=20, curve=linear), initial=-4.0),
     "noisy weights": lambda _: NoisyWeights(1000, Schedule(1, end=20, curve=linear)),
-    "noisy weights, a prior each": lambda _: NoisyWeights(1000, lambda _: 1.0, scope=laconic.Tensor()),
+    "noisy weights, a prior each": lambda _: NoisyWeights(
+        1000, lambda _: 1.0, scope=laconic.pruning.scopes.PerTensor()
+    ),
     "noisy outputs": lambda _: NoisyWeights(1000, lambda _: 1.0, initial=-4.0, local=True),
-    "shorten": lambda _: Shorten(price=10, n_cases=1000, every=4),
-    "shorten with noise first": lambda _: Shorten(price=10, n_cases=1000, noisy_until=7, every=4),
+    "shorten": lambda _: CodeLengthRule(price=10, n_examples=1000, every=4),
+    "shorten with noise first": lambda _: CodeLengthRule(price=10, n_examples=1000, noisy_until=7, every=4),
     "L1": lambda _: Proximal(0.1),
     "share": shared,
     "group lasso": lambda _: Proximal(Schedule(0.1, end=10, curve=linear), Block(1, None)),
@@ -129,10 +131,10 @@ def test_it_leaves_model_and_optimizer_as_any_training_does(name, make):
         steps(model, optimizer, 25)
         assert attached.step == 25
         mask = attached.mask
-        with attached.settled() as settled:
-            expected = values(settled)
+        with attached.deterministic() as deterministic:
+            expected = values(deterministic)
     assert list(model.state_dict()) == keys
-    assert same(values(model), expected), "`settled` shows what `remove` leaves"
+    assert same(values(model), expected), "`deterministic` shows what `remove` leaves"
     for weight, kept in mask.of(model):
         assert not weight[~kept].any()
     if name in MASKED:
@@ -271,7 +273,7 @@ def test_closures_and_what_a_rule_needs_of_gradients(name):
 
     with attach(rule, model, optimizer):
         if rule.needs_gradients:
-            with pytest.raises(laconic.UnsupportedError, match="gradients before the step"):
+            with pytest.raises(laconic.errors.UnsupportedError, match="gradients before the step"):
                 optimizer.step(closure)
         else:
             assert optimizer.step(closure) > 0

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Distillation, Training, train
+from laconic import Training, train
+from laconic.training import Distillation
 
 
 def network(seed):
@@ -98,20 +99,26 @@ class Unpaired(nn.Module):
 @pytest.mark.parametrize(
     ("student", "teacher", "hint", "error", "message"),
     [
-        (network(0), network(1), "9", laconic.MismatchError, "a module of the student that matches '9'"),
-        (nn.Sequential(network(0)), network(1), "0.1", laconic.MismatchError, "'0.1' of the teacher"),
+        (
+            network(0),
+            network(1),
+            "9",
+            laconic.errors.MismatchError,
+            "a module of the student that matches '9'",
+        ),
+        (nn.Sequential(network(0)), network(1), "0.1", laconic.errors.MismatchError, "'0.1' of the teacher"),
         (
             nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 3)),
             network(1),
             "0",
-            laconic.MismatchError,
+            laconic.errors.MismatchError,
             r"0: the student's output is \(2, 9\), the teacher's \(2, 8\)",
         ),
         (
             nn.Sequential(Pair(), Unpaired()),
             network(1),
             "0",
-            laconic.UnsupportedError,
+            laconic.errors.UnsupportedError,
             "0: a hint needs a tensor",
         ),
     ],
@@ -131,4 +138,4 @@ def test_hints_that_cannot_be_given(student, teacher, hint, error, message):
 )
 def test_refusals(teacher, temperature, message):
     with pytest.raises(ValueError, match=message):
-        laconic.Distillation(teacher, temperature)
+        laconic.training.Distillation(teacher, temperature)

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from laconic import Block, Gates, Weight, attach
+from laconic import attach
+from laconic.pruning.units import Block, Weight
+from laconic.training import Gates
 from laconic.training.gates import gate, open_probability, settled_gate
 
 

@@ -6,9 +6,13 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Count, Evidence, Gradual, Pruner, Schedule, attach, linear, one_shot
+from laconic import attach
+from laconic.model import Evidence
+from laconic.pruning import Pruner
 from laconic.surgery.coupling import Coupling, Group, Part
+from laconic.training import Gradual, Schedule
 from laconic.training.gradual import WhatIsLeft
+from laconic.training.schedules import linear, one_shot
 
 
 def stepped(model, optimizer, n, inputs=None):
@@ -22,7 +26,7 @@ def test_movement_is_what_weights_and_gradients_add_up_to():
     model = nn.Linear(6, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
     expected = torch.zeros(4, 6)
-    rule = Gradual(Schedule(0.5, end=8, curve=one_shot), 8, Pruner(laconic.movement))
+    rule = Gradual(Schedule(0.5, end=8, curve=one_shot), 8, Pruner(laconic.pruning.criteria.movement))
     with attach(rule, model, optimizer) as attached:
         for _ in range(8):
             optimizer.zero_grad()
@@ -38,7 +42,7 @@ def test_movement_is_what_weights_and_gradients_add_up_to():
 def test_gradients_are_those_of_the_weights_they_judge():
     model = nn.Linear(6, 4, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=10.0)
-    rule = Gradual(Schedule(0.5, end=1, curve=one_shot), 1, Pruner(laconic.taylor))
+    rule = Gradual(Schedule(0.5, end=1, curve=one_shot), 1, Pruner(laconic.pruning.criteria.taylor))
     with attach(rule, model, optimizer) as attached:
         weight = model.weight.detach().clone()
         stepped(model, optimizer, 1)
@@ -50,13 +54,15 @@ def test_it_asks_for_evidence_at_each_pruning():
     seen = []
 
     def observe(model):
-        seen.append(laconic.tensors(model)["weight"].count_nonzero().item())
-        return laconic.observe(model, [(torch.randn(8, 6), torch.zeros(8).long())], laconic.fisher.needs)
+        seen.append(laconic.model.compressible(model)["weight"].count_nonzero().item())
+        return laconic.model.observe(
+            model, [(torch.randn(8, 6), torch.zeros(8).long())], laconic.pruning.criteria.fisher.needs
+        )
 
     model = nn.Linear(6, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with attach(
-        Gradual(Schedule(0.5, end=6), 3, Pruner(laconic.fisher), observe), model, optimizer
+        Gradual(Schedule(0.5, end=6), 3, Pruner(laconic.pruning.criteria.fisher), observe), model, optimizer
     ) as attached:
         stepped(model, optimizer, 9)
     assert seen == [24, 24, 14], "at the beginning, and at steps 3 and 6"
@@ -65,15 +71,15 @@ def test_it_asks_for_evidence_at_each_pruning():
 
 def test_evidence_that_no_gradient_gives_must_be_observed():
     model = nn.Linear(6, 4)
-    rule = Gradual(Schedule(0.5, end=6), pruner=Pruner(laconic.fisher))
-    with pytest.raises(laconic.UnsupportedError, match="needs FISHER.*observe="):
+    rule = Gradual(Schedule(0.5, end=6), pruner=Pruner(laconic.pruning.criteria.fisher))
+    with pytest.raises(laconic.errors.UnsupportedError, match="needs FISHER.*observe="):
         attach(rule, model, torch.optim.SGD(model.parameters(), lr=0.1))
 
 
 def test_n_of_m_in_training():
     model = nn.Linear(8, 4)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    pruner = Pruner(scope=laconic.Run(4), budget=lambda density: Count(round(4 * density)))
+    pruner = Pruner(scope=laconic.pruning.scopes.NM(4))
     with attach(Gradual(Schedule(0.5, end=6, curve=linear), 3, pruner), model, optimizer) as attached:
         stepped(model, optimizer, 3, torch.randn(16, 8))
         assert (attached.mask["weight"].view(-1, 4).sum(1) == 3).all()
@@ -82,16 +88,19 @@ def test_n_of_m_in_training():
     assert (model.weight.view(-1, 4).count_nonzero(1) == 2).all()
 
 
-@pytest.mark.parametrize("unit", [laconic.Weight(), laconic.Block(1, None), laconic.Block(2, 2)])
+@pytest.mark.parametrize(
+    "unit",
+    [laconic.pruning.units.Weight(), laconic.pruning.units.Block(1, None), laconic.pruning.units.Block(2, 2)],
+)
 def test_what_is_gone_comes_last_also_among_negative_scores(unit):
-    @laconic.criterion()
+    @laconic.pruning.criteria.criterion()
     def negative(weights, evidence=None):
         return {name: -torch.ones_like(weight) - weight for name, weight in weights.items()}
 
     weights = {"a": torch.randn(4, 6).abs(), "b": torch.zeros(4, 6)}
     members = unit.pool(weights)
     kept = {name: torch.arange(m.numel()).view(m.shape) % 2 == 0 for name, m in members.items()}
-    left = laconic.Mask(unit.spread(kept, weights))
+    left = laconic.pruning.Mask(unit.spread(kept, weights))
     lost = unit.pool(WhatIsLeft(negative, left)(weights, Evidence()))
     worst = min(float(lost[name][kept[name]].min()) for name in lost)
     assert all((lost[name][~kept[name]] < worst).all() for name in lost)
@@ -102,24 +111,27 @@ def test_what_stays_may_make_up_for_what_goes():
     start = nn.Linear(8, 4)
     inputs = torch.randn(64, 8) @ torch.randn(8, 8)
     lost = {}
-    for solver in (laconic.Cut(), laconic.LeastSquares()):
+    for solver in (laconic.pruning.solvers.Cut(), laconic.pruning.solvers.LeastSquares()):
         model = copy.deepcopy(start)
         pruner = Pruner(solver=solver)
         batches = [(inputs, torch.zeros(64).long())]
         rule = Gradual(
-            Schedule(0.5, end=0), 5, pruner, lambda m, b=batches, p=pruner: laconic.observe(m, b, p.needs)
+            Schedule(0.5, end=0),
+            5,
+            pruner,
+            lambda m, b=batches, p=pruner: laconic.model.observe(m, b, p.needs),
         )
         with attach(rule, model, torch.optim.SGD(model.parameters(), lr=0.1)) as attached:
             assert attached.mask.n_kept == model.weight.count_nonzero() == 16
         lost[type(solver)] = (model(inputs) - start(inputs)).square().sum().item()
-    assert lost[laconic.LeastSquares] < 0.9 * lost[laconic.Cut]
+    assert lost[laconic.pruning.solvers.LeastSquares] < 0.9 * lost[laconic.pruning.solvers.Cut]
 
 
 def test_channels_go_step_by_step():
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
     units = torch.arange(8)[:, None]
     parts = (Part("0.weight", 0, units), Part("0.bias", 0, units), Part("2.weight", 1, units))
-    coupled = laconic.Coupled(Coupling((Group("0", parts),), {}))
+    coupled = laconic.pruning.units.Coupled(Coupling((Group("0", parts),), {}))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     alive = []
     with attach(Gradual(Schedule(0.5, end=8, curve=linear), 2, Pruner(unit=coupled)), model, optimizer):

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Hold, Training, train
+from laconic import Training, train
 from laconic.datasets import blobs
 from laconic.errors import FormatError
+from laconic.training import Hold
 from laconic.training.checkpoint import load_state, save_state
 
 
@@ -76,13 +77,13 @@ def test_a_finished_run_is_not_repeated(tmp_path):
 
 
 def test_rules_resume_with_the_run(tmp_path):
-    rule = laconic.Gradual(laconic.Schedule(0.8, end=40), every=10)
+    rule = laconic.training.Gradual(laconic.training.Schedule(0.8, end=40), every=10)
     whole, _ = run(rules=[rule])
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "c", [interrupt_at(25)], [rule])
     resumed, _ = run(tmp_path / "c", rules=[rule])
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-    weights = laconic.tensors(whole).values()
+    weights = laconic.model.compressible(whole).values()
     assert 1 - sum(int(w.count_nonzero()) for w in weights) / sum(
         w.numel() for w in weights
     ) == pytest.approx(0.8, abs=0.01)
@@ -92,7 +93,7 @@ def test_held_weights_stay_zero():
     model = net()
     mask = laconic.prune_(model, 0.9)
     train(model, batches(), Training(epochs=1), [Hold(mask)])
-    assert all(not p[~mask[n]].any() for n, p in laconic.tensors(model).items())
+    assert all(not p[~mask[n]].any() for n, p in laconic.model.compressible(model).items())
 
 
 def test_frozen_parameters_do_not_move():
@@ -121,7 +122,7 @@ def test_the_bar_draws_on_a_terminal(capsys):
     from rich.console import Console
 
     console = Console(force_terminal=True, width=100)
-    with laconic.ProgressBar("dense", console) as bar:
+    with laconic.training.ProgressBar("dense", console) as bar:
         train(net(), batches(), Training(epochs=2), callbacks=[bar])
     drawn = capsys.readouterr().out
     assert all(word in drawn for word in ("dense", "20/20", "loss", "acc", "sparsity"))

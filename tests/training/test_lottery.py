@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Hold, Mask, Schedule, Snapshot, Training, geometric, reinitialise_, shuffled, train
+from laconic import Training, train
 from laconic.datasets import blobs
+from laconic.pruning import Mask
+from laconic.training import Hold, Schedule, Snapshot, reinitialize_, shuffled
+from laconic.training.schedules import geometric
 
 
 def net():
@@ -65,10 +68,12 @@ def test_rounds_rewind_what_stays(tmp_path):
             expected = early[name] * mask[name] if name in mask else early[name]
             assert torch.equal(value, expected), name
         trained(model, rules=[Hold(mask)])
-        before["model"] = {name: t.detach().abs() for name, t in laconic.tensors(model).items()}
+        before["model"] = {name: t.detach().abs() for name, t in laconic.model.compressible(model).items()}
 
-    final = {name: t.detach().abs().clone() for name, t in laconic.tensors(model).items()}
-    rounds = list(laconic.iterative(model, Schedule(0.6, 3, geometric), fine_tune, rewind=early))
+    final = {name: t.detach().abs().clone() for name, t in laconic.model.compressible(model).items()}
+    rounds = list(
+        laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, rewind=early)
+    )
     assert [done.mask.sparsity for done in rounds] == pytest.approx(
         [done.sparsity for done in rounds], abs=1e-3
     )
@@ -87,7 +92,9 @@ def test_finished_rounds_are_not_repeated(tmp_path):
                 raise KeyboardInterrupt
             trained(model, rules=[Hold(mask)])
 
-        rounds = list(laconic.iterative(model, Schedule(0.6, 3, geometric), fine_tune, folder=folder))
+        rounds = list(
+            laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, folder=folder)
+        )
         return model.state_dict(), rounds, len(tuned)
 
     folder = tmp_path / "whole"
@@ -106,11 +113,13 @@ def test_evidence_is_gathered_anew_in_each_round():
     model, seen = net(), []
 
     def observe(model):
-        seen.append(laconic.tensors(model)["0.weight"].count_nonzero().item())
-        return laconic.observe(model, blobs().train.batches(100), laconic.taylor.needs)
+        seen.append(laconic.model.compressible(model)["0.weight"].count_nonzero().item())
+        return laconic.model.observe(model, blobs().train.batches(100), laconic.pruning.criteria.taylor.needs)
 
-    pruner = laconic.Pruner(laconic.taylor, scope=laconic.Tensor())
-    list(laconic.iterative(model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe))
+    pruner = laconic.pruning.Pruner(laconic.pruning.criteria.taylor, scope=laconic.pruning.scopes.PerTensor())
+    list(
+        laconic.training.prune_iteratively_(model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe)
+    )
     assert seen == [600, 600 - round(0.4375 * 600)]
 
 
@@ -128,8 +137,8 @@ def test_shuffling_keeps_each_tensors_count():
 def test_fresh_weights_are_those_of_the_layers_and_the_seed():
     model, other = net(), trained(net())
     state = torch.get_rng_state()
-    reinitialise_(model, 4)
-    reinitialise_(other, 4)
+    reinitialize_(model, 4)
+    reinitialize_(other, 4)
     assert torch.equal(state, torch.get_rng_state())
     assert same(model.state_dict(), other.state_dict()), "running means too"
     torch.manual_seed(4)
@@ -140,6 +149,8 @@ def test_parameters_that_no_layer_initialises_are_refused():
     model = nn.Sequential(nn.Linear(3, 3))
     model.register_parameter("scale", nn.Parameter(torch.ones(1)))
     before = model[0].weight.clone()
-    with pytest.raises(laconic.UnsupportedError, match="Sequential has parameters and no reset_parameters"):
-        reinitialise_(model)
+    with pytest.raises(
+        laconic.errors.UnsupportedError, match="Sequential has parameters and no reset_parameters"
+    ):
+        reinitialize_(model)
     assert torch.equal(before, model[0].weight)

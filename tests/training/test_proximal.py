@@ -3,15 +3,18 @@ import torch
 from torch import nn
 
 import laconic
-from laconic import Block, Proximal, Schedule, Weight, attach, linear
-from laconic.training.rules import Moment
+from laconic import attach
+from laconic.pruning.units import Block, Weight
+from laconic.training import Proximal, Schedule
+from laconic.training.rules import StepContext
+from laconic.training.schedules import linear
 
 
 def after(weight, rule, lr=0.5, step=1):
     model = nn.Linear(*weight.T.shape, bias=False)
     model.weight.data.copy_(weight)
     with torch.no_grad():
-        rule.update({}, Moment(model, torch.optim.SGD(model.parameters(), lr=lr), step))
+        rule.update({}, StepContext(model, torch.optim.SGD(model.parameters(), lr=lr), step))
     return model.weight.detach()
 
 
@@ -62,5 +65,5 @@ def test_the_threshold_follows_each_groups_learning_rate_and_the_schedule():
 
 def test_weights_that_the_optimizer_lacks_are_refused():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-    with pytest.raises(laconic.MismatchError, match=r"1.weight: expected among the optimizer's"):
+    with pytest.raises(laconic.errors.MismatchError, match=r"1.weight: expected among the optimizer's"):
         attach(Proximal(0.1), model, torch.optim.SGD(model[0].parameters(), lr=0.1))

@@ -47,7 +47,7 @@ def steps(model, optimizer, n=5):
 
 
 def holds(model, mask):
-    return all(not p[~mask[n]].any() for n, p in laconic.tensors(model).items())
+    return all(not p[~mask[n]].any() for n, p in laconic.model.compressible(model).items())
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS, ids=lambda make: make.__name__)
@@ -55,13 +55,13 @@ def test_the_mask_survives_any_optimizer(make):
     model = net()
     optimizer = make(model.parameters())
     steps(model, optimizer)  # momentum that would move what is pruned next
-    mask = laconic.prune_(model, 0.8, laconic.Pruner(scope=laconic.Tensor()))
-    before = {n: p.clone() for n, p in laconic.tensors(model).items()}
+    mask = laconic.prune_(model, 0.8, scope=laconic.pruning.scopes.PerTensor())
+    before = {n: p.clone() for n, p in laconic.model.compressible(model).items()}
     attached = laconic.hold(mask, model, optimizer)
     steps(model, optimizer)
     assert holds(model, mask)
     assert attached.step == 5
-    assert all((before[n] != p)[mask[n]].any() for n, p in laconic.tensors(model).items())
+    assert all((before[n] != p)[mask[n]].any() for n, p in laconic.model.compressible(model).items())
     attached.remove()
     steps(model, optimizer)
     assert not holds(model, mask), "without the rule this optimizer moves pruned weights"
@@ -73,7 +73,7 @@ def test_the_model_stays_as_it_was():
     with laconic.hold(laconic.prune_(model, 0.5), model, torch.optim.Adam(model.parameters())):
         assert set(model.state_dict()) == keys
         clone = copy.deepcopy(model)
-        assert holds(clone, laconic.Pruner().mask(model, 0.5))
+        assert holds(clone, laconic.pruning.Pruner().at(0.5).mask(model))
         net().load_state_dict(model.state_dict())
 
 
@@ -108,7 +108,7 @@ def test_a_foreign_mask_is_refused_before_training():
 def test_gradual_pruning_follows_its_schedule_and_never_regrows():
     model = net()
     optimizer = with_momentum(model.parameters())
-    rule = laconic.Gradual(laconic.Schedule(0.9, end=20), every=5)
+    rule = laconic.training.Gradual(laconic.training.Schedule(0.9, end=20), every=5)
     sparsities, before = [], None
     with laconic.attach(rule, model, optimizer) as attached:
         for _ in range(25):
@@ -126,7 +126,7 @@ def test_rules_resume():
     torch.manual_seed(1)
     model = net()
     optimizer = with_momentum(model.parameters())
-    rule = laconic.Gradual(laconic.Schedule(0.9, end=20), every=5)
+    rule = laconic.training.Gradual(laconic.training.Schedule(0.9, end=20), every=5)
     attached = laconic.attach(rule, model, optimizer)
     steps(model, optimizer, 7)
     saved = copy.deepcopy((model.state_dict(), optimizer.state_dict(), attached.state_dict()))
@@ -144,7 +144,7 @@ def test_rules_resume():
     assert resumed.step == attached.step == 15
 
 
-class Counting(laconic.Rule):
+class Counting(laconic.training.Rule):
     """A rule of one's own: it counts, and trains a parameter beside the model's."""
 
     needs_gradients = True
@@ -191,8 +191,8 @@ def test_a_rule_of_ones_own_sees_gradients_and_trains_what_it_adds():
         assert scale.item() == saved["state"]["trained"]["scale"]
         assert attached.state["counts"]["after"] == attached.step == 4
         bias = model[0].bias.clone()
-        with attached.settled() as settled:
-            assert (settled[0].bias == 7).all()
+        with attached.deterministic() as deterministic:
+            assert (deterministic[0].bias == 7).all()
         assert torch.equal(model[0].bias, bias)
     assert (model[0].bias == 7).all()
     assert len(optimizer.param_groups) == 1
@@ -211,9 +211,9 @@ def test_a_failing_block_still_detaches():
 def test_gradients_that_are_still_scaled_are_refused():
     model = net()
     optimizer = torch.optim.Adam(model.parameters())
-    with laconic.attach(laconic.Gates(1.0, 10), model, optimizer):
+    with laconic.attach(laconic.training.Gates(1.0, 10), model, optimizer):
         optimizer.grad_scale = torch.tensor(2.0)  # as torch.amp.GradScaler leaves it to a fused optimizer
-        with pytest.raises(laconic.UnsupportedError, match="unscale its gradients"):
+        with pytest.raises(laconic.errors.UnsupportedError, match="unscale its gradients"):
             optimizer.step()
 
 
@@ -222,11 +222,11 @@ def test_callbacks_see_the_settled_network():
 
     def callback(progress):
         noisy = model[0].weight.detach().clone()
-        with progress.settled() as settled:
-            seen.append(settled[0].weight.detach().clone())
+        with progress.deterministic() as deterministic:
+            seen.append(deterministic[0].weight.detach().clone())
         assert torch.equal(model[0].weight, noisy)
         assert not torch.equal(seen[-1], noisy)
 
     batches = [(torch.randn(16, 6), torch.randint(0, 3, (16,))) for _ in range(4)]
-    laconic.train(model, batches, laconic.Training(1), [laconic.Gates(1.0, 64)], [callback])
+    laconic.train(model, batches, laconic.Training(1), [laconic.training.Gates(1.0, 64)], [callback])
     assert torch.equal(model[0].weight, seen[-1])

@@ -4,19 +4,10 @@ import math
 import pytest
 
 import laconic
-from laconic import (
-    Density,
-    DropAndGrow,
-    Gradual,
-    Proximal,
-    Schedule,
-    cubic,
-    exponential,
-    geometric,
-    linear,
-    one_shot,
-    zoo,
-)
+from laconic import zoo
+from laconic.pruning.budgets import Density
+from laconic.training import DropAndGrow, Gradual, Proximal, Schedule
+from laconic.training.schedules import cubic, exponential, geometric, linear, one_shot
 
 CURVES = [one_shot, linear, cubic, geometric, exponential]
 
@@ -69,11 +60,11 @@ def test_impossible_schedules_are_refused(arguments):
 def test_a_penalty_may_be_above_one_where_a_fraction_of_weights_may_not():
     model, ramp = zoo.blobs_net(), Schedule(2.0, 10, linear)
     assert Proximal(ramp).penalty(5) == 1.0
-    mask = laconic.select({"fc1.weight": model.fc1.weight}, Density(0.5))
+    mask = laconic.pruning.select({"fc1.weight": model.fc1.weight}, Density(0.5))
     for wrong in (
         lambda: Gradual(ramp),
         lambda: DropAndGrow(mask, ramp),
-        lambda: next(laconic.iterative(model, ramp, lambda *_: None)),
+        lambda: next(laconic.training.prune_iteratively_(model, ramp, lambda *_: None)),
     ):
         with pytest.raises(ValueError, match=r"fractions in \[0, 1\], got 0.0 to 2.0"):
             wrong()

@@ -3,7 +3,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from laconic import Schedule, VariationalDropout, attach, one_shot
+from laconic import attach
+from laconic.training import Schedule, VariationalDropout
+from laconic.training.schedules import one_shot
 from laconic.training.variational import kl_nats, log_alphas
 
 AT_ONCE = Schedule(1, end=0, curve=one_shot)
@@ -53,7 +55,7 @@ def test_weights_of_pure_noise_go():
     means = {"w": torch.tensor([1.0, 0.1, 0.0])}
     trained = {"w": torch.zeros(3)}  # log α = 0, 4.6, ∞
     assert log_alphas(means, trained)["w"][:2].tolist() == pytest.approx([0, 4.605], abs=1e-3)
-    assert rule.settled({"means": means, "trained": trained})["w"].tolist() == [1, 0, 0]
+    assert rule.deterministic({"means": means, "trained": trained})["w"].tolist() == [1, 0, 0]
 
 
 def test_what_the_data_do_not_need_becomes_noise():

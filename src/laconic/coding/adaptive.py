@@ -9,39 +9,45 @@ kernel. So dead inputs, dead outputs and their scales cost almost nothing. Kerne
 of its neighbours in the kernel, more often than not, and its context is how they agree.
 
 All is integer arithmetic, so that every machine decodes the same; `docs/format.md`, "Adaptive streams", is
-the specification. The decisions are coded arithmetically (Rissanen 1976): the stream is a number in an
-interval that each decision makes smaller, in proportion to its probability, and the shortest one in it. That
-costs a byte a stream, where an asymmetric numeral system's last state takes four.
+the specification. `laconic.coding.arithmetic` codes the decisions.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic.coding.bits import Cursor
-from laconic.jit import F32, I32, I64, INT32_MAX, INT32_MIN, U8, kernel
+from laconic.coding.arithmetic import (
+    MAX_DECISION_BYTES,
+    WRONG,
+    Coder,
+    decide,
+    decoder,
+    encoder,
+    is_exhausted,
+    written,
+)
+from laconic.coding.bitio import Cursor
+from laconic.coding.layout import Layout
+from laconic.core.jit import F32, I32, I64, INT32_MAX, INT32_MIN, U8, kernel
 
-MOST_INTEGERS = 1 << 20  # in a stream: a decision takes 50 ns, and may cost no bits
+MAX_INTEGERS = 1 << 20  # in a stream: a decision takes 50 ns, and may cost no bits
 
 # How many values each context has, and where each begins among all.
 N_VALUES = (1, 32, 32, 32, 256, 1024, 256)
 FIRST_VALUES = (0, 1, 33, 65, 97, 353, 1377)
 N_CONTEXTS, UNKNOWN = len(N_VALUES), 31
 # Decisions that contexts vote on: zero or not, then for each length whether the magnitude is longer.
-N_VOTED = LONGEST = 32
+N_VOTED = MAX_LENGTH_BITS = 32
 # Decisions that have one probability each: the sign, the bit below the highest, the one below that.
 SIGN, UPPER, LOWER, N_PLAIN = 0, 5, 38, 104
 
 HIGHEST = 3071  # of a logit, in 256ths
 SCALE = 22  # bits of a stored probability
-MOST_SEEN = 255
+MAX_SEEN = 255
 FIRST_WEIGHT = 13107  # a fifth, in 65536ths
-WIDTH = 48  # bits of the interval's ends
-TOP, ALL = WIDTH - 8, (1 << WIDTH) - 1
 NO_PRICES = np.zeros((0, 0), np.float32)
 # 65536 / (1 + e^(−k/4)) for k = −48 … 48, rounded.
 LOGISTIC = np.rint(65536 / (1 + np.exp(-np.arange(-48, 49) / 4))).astype(np.int64)
@@ -152,69 +158,11 @@ class _Model(NamedTuple):
     logits: NDArray[np.int16]
 
 
-class _Coder(NamedTuple):
-    """Where decisions go, or come from.
-
-    Attributes:
-        content: the stream's bytes: those to decode, or room for those to encode.
-        reads: whether to decode.
-        state: LOW and HIGH, the interval's first and last number; CODE, the stream's, to decode; AT, how many
-            bytes both ends had in common and left; WRONG, 1 if `content` is not valid.
-    """
-
-    content: U8
-    reads: bool
-    state: I64
-
-
-LOW, HIGH, CODE, AT, WRONG = range(5)
-
-
-@kernel
-def _byte(coder: _Coder, at: int) -> int:
-    """A byte to decode; those behind the last are 0."""
-    return np.int64(coder.content[at]) if at < coder.content.size else 0  # pyright: ignore[reportReturnType]
-
-
-@kernel
-def _decide(bit: int, p: int, coder: _Coder) -> int:
-    """One decision, which is 1 with probability p / 65536: `bit`, or what is decoded."""
-    low, high, code, at = coder.state[LOW], coder.state[HIGH], coder.state[CODE], coder.state[AT]
-    middle = low + ((high - low) >> 16) * (65536 - p)
-    if coder.reads:
-        bit = 1 if code > middle else 0
-    if bit:
-        low = middle + 1
-    else:
-        high = middle
-    while low >> TOP == high >> TOP:
-        if coder.reads:
-            code = (code << 8 & ALL) | _byte(coder, at + WIDTH // 8)
-        else:
-            coder.content[at] = low >> TOP
-        low, high, at = low << 8 & ALL, high << 8 & ALL | 255, at + 1
-    coder.state[LOW], coder.state[HIGH], coder.state[CODE], coder.state[AT] = low, high, code, at
-    if coder.reads and at > coder.content.size:
-        coder.state[WRONG] = 1
-    return bit
-
-
-@kernel
-def _last(coder: _Coder) -> tuple[int, int]:
-    """The number in the interval that has the fewest bytes before its last zeros; how many these are."""
-    for n in range(WIDTH // 8 + 1):
-        unit = 1 << (WIDTH - 8 * n)
-        number = -(-coder.state[LOW] // unit) * unit
-        if number <= coder.state[HIGH]:
-            return number, n
-    return coder.state[LOW], WIDTH // 8
-
-
 @kernel
 def _step(chances: I32, seen: U8, slot: int, bit: int) -> None:
     """Move a probability towards what was decided: by 1/1.5 the first time, 1/2.5 the second and so on."""
     chances[slot] += ((bit << SCALE) - chances[slot]) * 2 // (2 * np.int64(seen[slot]) + 3)
-    if seen[slot] < MOST_SEEN:
+    if seen[slot] < MAX_SEEN:
         seen[slot] += 1
 
 
@@ -232,10 +180,10 @@ def _vote(n: int, contexts: I64, votes: I64, model: _Model) -> int:
 
 
 @kernel
-def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model, coder: _Coder) -> int:
+def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model, coder: Coder) -> int:
     """Whether a magnitude of `n` bits at least has more; `votes` is room for one number a context."""
     p = _vote(n, contexts, votes, model)
-    bit = _decide(bit, p, coder)
+    bit = decide(bit, p, coder)
     error = ((bit << 16) - p) * 4
     for i in range(N_CONTEXTS):
         model.weights[n, i] += (votes[i] * error + (1 << 18)) >> 19
@@ -244,10 +192,10 @@ def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model,
 
 
 @kernel
-def _decide_plainly(bit: int, slot: int, model: _Model, coder: _Coder) -> int:
+def _decide_plainly(bit: int, slot: int, model: _Model, coder: Coder) -> int:
     """By a probability of its own."""
     p = min(max(model.plain_chances[slot] >> (SCALE - 16), 1), 65535)
-    bit = _decide(bit, p, coder)
+    bit = decide(bit, p, coder)
     _step(model.plain_chances, model.plain_seen, slot, bit)
     return bit
 
@@ -263,7 +211,7 @@ def _price(contexts: I64, votes: I64, model: _Model, bits: F32) -> None:
 
 
 @kernel
-def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
+def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
     """All decisions of `q`; `shape` is that of `_shape`.
 
     `prices` (integers, lengths), if any, are filled with what others would have cost.
@@ -288,7 +236,7 @@ def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
             _price(contexts, votes, model, prices[at])
         target = _integer(q, at)
         n_target, n, longer = _length(abs(target)), 0, 1
-        while longer and n < LONGEST:
+        while longer and n < MAX_LENGTH_BITS:
             longer = _decide_by_votes(1 if n_target > n else 0, n, contexts, votes, model, coder)
             n += longer
         value = _lower_bits(target, n, model, coder)
@@ -304,7 +252,7 @@ def _run(q: I32, shape: I64, coder: _Coder, prices: F32) -> None:
 
 
 @kernel
-def _sign(target: int, leaning: int, model: _Model, coder: _Coder) -> int:
+def _sign(target: int, leaning: int, model: _Model, coder: Coder) -> int:
     """1 or −1: coded as whether it is what the neighbours lean to, or −1 where they do not lean."""
     likely = 1 if leaning > 0 else -1
     agrees = _decide_plainly(1 if target == likely else 0, SIGN + abs(leaning), model, coder)
@@ -312,7 +260,7 @@ def _sign(target: int, leaning: int, model: _Model, coder: _Coder) -> int:
 
 
 @kernel
-def _lower_bits(target: int, n: int, model: _Model, coder: _Coder) -> int:
+def _lower_bits(target: int, n: int, model: _Model, coder: Coder) -> int:
     """The magnitude, of `n` bits."""
     if n == 0:
         return 0
@@ -324,7 +272,7 @@ def _lower_bits(target: int, n: int, model: _Model, coder: _Coder) -> int:
         elif place == n - 3:
             bit = _decide_plainly(bit, LOWER + 2 * n + (value & 1), model, coder)
         else:
-            bit = _decide(bit, 1 << 15, coder)
+            bit = decide(bit, 1 << 15, coder)
         value = value << 1 | bit
     return value
 
@@ -334,57 +282,44 @@ def _n_decisions(q: I32) -> int:
     total = 0
     for at in range(q.size):
         n = _length(abs(_integer(q, at)))  # as many as there are, one that it ends; lower bits; the sign
-        total += 1 if n == 0 else min(n + 1, LONGEST) + n
+        total += 1 if n == 0 else min(n + 1, MAX_LENGTH_BITS) + n
     return total
 
 
-def encode(q: I32, n_rows: int, kernel: tuple[int, ...]) -> bytes:
-    """The bytes of `q`, one integer at least and MOST_INTEGERS at most.
-
-    Args:
-        q: flat, in `n_rows` rows of equal length.
-        n_rows: the tensor's first dimension, if it is a matrix or more.
-        kernel: its dimensions from the third on.
-    """
-    return _encode(q, n_rows, kernel, NO_PRICES)
+def encode(q: I32, layout: Layout) -> bytes:
+    """The bytes of the flat integers `q`, one at least and MAX_INTEGERS at most."""
+    return _encode(q, layout, NO_PRICES)
 
 
-def decode(source: Cursor, n: int, n_rows: int, kernel: tuple[int, ...]) -> I32:
-    """`n` integers from all that is left of `source`.
+def decode(source: Cursor, layout: Layout) -> I32:
+    """The integers of a layout from all that is left of `source`.
 
     Raises:
-        FormatError: there are more than MOST_INTEGERS, or they do not end where the source does.
+        FormatError: there are more than MAX_INTEGERS, or they do not end where the source does.
     """
-    if n > MOST_INTEGERS:
-        raise source.error(f"at most {MOST_INTEGERS:,} integers in an adaptive stream", f"{n:,}")
-    content = np.frombuffer(source.take(len(source)), np.uint8).copy()
-    first = int.from_bytes(content[: WIDTH // 8].tobytes().ljust(WIDTH // 8, b"\0"), "big")
-    coder = _Coder(content, True, np.array([0, ALL, first, 0, 0], np.int64))
-    q = np.zeros(n, np.int32)
-    _run(q, _shape(n, n_rows, kernel), coder, NO_PRICES)
-    number, n_bytes = _last(coder)
-    if coder.state[WRONG] or (coder.state[CODE], content.size - coder.state[AT]) != (number, n_bytes):
+    if layout.n > MAX_INTEGERS:
+        raise source.error(f"at most {MAX_INTEGERS:,} integers in an adaptive stream", f"{layout.n:,}")
+    coder = decoder(np.frombuffer(source.take(len(source)), np.uint8).copy())
+    q = np.zeros(layout.n, np.int32)
+    _run(q, _shape(layout), coder, NO_PRICES)
+    if not is_exhausted(coder):
         raise source.error("bytes that decode to the end", "too few, too many, or damaged ones")
     return q
 
 
-def prices(q: I32, n_rows: int, kernel: tuple[int, ...], n_lengths: int) -> F32:
+def prices(q: I32, layout: Layout, n_lengths: int) -> F32:
     """(integers, lengths): bits of an integer whose magnitude has 0, 1, … bits in each place of `q`."""
     found = np.empty((q.size, n_lengths), np.float32)
-    _encode(q, n_rows, kernel, found)
+    _encode(q, layout, found)
     return found
 
 
-def _encode(q: I32, n_rows: int, kernel: tuple[int, ...], prices: F32) -> bytes:
+def _encode(q: I32, layout: Layout, prices: F32) -> bytes:
     """The bytes of `q`, which stays as it is; `prices` are filled as `_run` does."""
-    room = np.zeros(3 * _n_decisions(q) + WIDTH // 8, np.uint8)  # a decision takes 17 bits at most
-    coder = _Coder(room, False, np.array([0, ALL, 0, 0, 0], np.int64))
-    _run(q.copy(), _shape(q.size, n_rows, kernel), coder, prices)
-    number, n_bytes = _last(coder)
-    return room[: coder.state[AT]].tobytes() + int(number).to_bytes(WIDTH // 8, "big")[:n_bytes]
+    coder = encoder(MAX_DECISION_BYTES * _n_decisions(q))
+    _run(q.copy(), _shape(layout), coder, prices)
+    return written(coder)
 
 
-def _shape(n: int, n_rows: int, kernel: tuple[int, ...]) -> I64:
-    """Rows, columns, the integers of a kernel, and of a line in it; a matrix's lines are its rows."""
-    n_columns, n_kernel = n // n_rows, math.prod(kernel)
-    return np.array([n_rows, n_columns, n_kernel, kernel[-1] if n_kernel > 1 else n_columns], np.int64)
+def _shape(layout: Layout) -> I64:
+    return np.array([layout.n_rows, layout.n_columns, layout.n_kernel, layout.n_line], np.int64)

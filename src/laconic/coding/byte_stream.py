@@ -11,16 +11,17 @@ from __future__ import annotations
 import numpy as np
 
 from laconic.coding import rans
-from laconic.coding.bits import Cursor
+from laconic.coding.bitio import Cursor
 from laconic.coding.fit import levels_for
-from laconic.coding.static import read_header, read_words, write_model, write_words
-from laconic.coding.symbol_models import ALL_COLUMNS_ALIKE, StaticModel
+from laconic.coding.layout import Layout
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE, StaticModel
+from laconic.coding.static_stream import read_header, read_words, write_model, write_words
 from laconic.coding.tables import Levels, are_valid
-from laconic.jit import I64, U8, kernel
+from laconic.core.jit import I64, U8, kernel
 
 PRECISION = 12
-MOST_GROUPS = 8
-WORTHWHILE = 0.99  # of a byte: what codes no shorter than this stays raw
+MAX_GROUPS = 8
+MAX_CODED_SHARE = 0.99  # of a byte: what codes no shorter than this stays raw
 SAMPLE = 1 << 14
 TABLE_BITS = 3.0  # about, for each byte that occurs
 
@@ -39,8 +40,8 @@ def write(plane: U8, n_rows: int) -> bytes | None:
 
 
 def _write(plane: U8, model: StaticModel, classes: bytes) -> bytes:
-    of_each = (model.row_class, ALL_COLUMNS_ALIKE)
-    log2_lanes, states, words = rans.encode(plane, model.lo, of_each, model.frequencies, PRECISION)
+    per_tensor = (model.row_class, ALL_COLUMNS_ALIKE)
+    log2_lanes, states, words = rans.encode(plane, model.lo, per_tensor, model.frequencies, PRECISION)
     return b"".join([write_model(model, log2_lanes, 0, classes), *write_words(states, words)])
 
 
@@ -50,7 +51,7 @@ def read(source: Cursor, plane: U8, n_rows: int) -> None:
     Raises:
         FormatError: the stream violates the specification, has escapes, or holds integers that are no bytes.
     """
-    header, _ = read_header(source, plane.size, n_rows)
+    header, _ = read_header(source, Layout(n_rows, plane.size // n_rows))
     model = header.model
     if model.column_drop.size:
         raise source.error("bytes whose columns are alike", "drops of columns")
@@ -66,13 +67,13 @@ def read(source: Cursor, plane: U8, n_rows: int) -> None:
 
 def fit(plane: U8, n_rows: int) -> StaticModel | None:
     """The model for `plane`, by row classes; None where that would hardly code shorter, or not at all."""
-    n_groups = min(MOST_GROUPS, max(1, n_rows // 4))
+    n_groups = min(MAX_GROUPS, max(1, n_rows // 4))
     row_group = np.zeros(n_rows, np.uint8)
     if n_groups > 1:
         order = np.argsort(_row_sums(plane, n_rows), kind="stable")
         row_group[order] = np.arange(n_rows) * n_groups // n_rows
     row_class, counts, bits = _merged(_histograms(plane, row_group, n_groups), row_group)
-    if bits > 8 * WORTHWHILE * plane.size:
+    if bits > 8 * MAX_CODED_SHARE * plane.size:
         return None
     found = _model(counts, row_class)
     return found if are_valid(found.frequencies) else None  # rounding up may overfill a table

@@ -15,24 +15,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from laconic.coding import tables
-from laconic.coding.bits import best_rice_order, rice_bits
-from laconic.coding.symbol_models import (
+from laconic.coding.bitio import best_rice_order, rice_bits
+from laconic.coding.layout import Layout
+from laconic.coding.static_model import (
     ALL_COLUMNS_ALIKE,
-    MOST_CLASSES,
+    MAX_CLASSES,
     PRECISIONS,
     StaticModel,
     class_histograms,
 )
 from laconic.coding.tables import PEAK, RESOLUTIONS, Formula, Levels, Tables
-from laconic.jit import F64, I32, I64, U8, kernel
+from laconic.core.jit import F64, I32, I64, U8, kernel
 
-WIDEST_TABLE = 2048
+MAX_TABLE_WIDTH = 2048
 SAMPLE = 1 << 17  # integers, about, on which classes are compared
-LEAST_IN_CLASSES = 512  # integers
+MIN_CLASSIFIED_INTEGERS = 512  # integers
 BELOW = 0.3  # a magnitude that integers cannot tell from zero
 MISMATCH = 0.053  # 2 ln 2 times the bits a weight that a scale wrong by an octave costs, measured
 FIRST_EXPONENT, LAST_EXPONENT = 12, 32  # of a formula, in eighths
-MOST_MOVES = 12
+MAX_MOVES = 12
 RAREST = (0, 1, 2, 4, 8, 16, 32)  # symbols seen no more often than this may leave the table's ends
 
 
@@ -68,12 +69,12 @@ class _Candidate:
     bits: float
 
 
-def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> tuple[StaticModel, float]:
-    """The model with which integers code shortest, and in how many bits.
+def fit(q: I32, layout: Layout, rarest: tuple[int, ...] = RAREST) -> tuple[StaticModel, float]:
+    """The model with which the flat integers `q`, one at least, code shortest, and in how many bits.
 
-    `q` is flat, not empty, in `n_rows` rows of equal length. `rarest` lists the counts up to which symbols at
-    the tables' ends may become escapes.
+    `rarest` lists the counts up to which symbols at the tables' ends may become escapes.
     """
+    n_rows = layout.n_rows
     lo, width = _window(q)
     every = -(-q.size // SAMPLE) if n_rows > 1 else 1
     sample = q.reshape(n_rows, -1)[::every].ravel()
@@ -95,7 +96,7 @@ def fit(q: I32, n_rows: int, rarest: tuple[int, ...] = RAREST) -> tuple[StaticMo
 def _classifications(q: I32, n_rows: int) -> Iterator[_Classes]:
     """Ways to tell rows and columns apart: not at all, by the scales of both, by those of rows."""
     yield _Classes(np.zeros(n_rows, np.uint8), ALL_COLUMNS_ALIKE, 1, 0.0, 0)
-    if n_rows > 1 and q.size >= LEAST_IN_CLASSES:
+    if n_rows > 1 and q.size >= MIN_CLASSIFIED_INTEGERS:
         yield from _scales(q, n_rows)
 
 
@@ -104,13 +105,13 @@ def _label_bits(labels: U8) -> float:
 
 
 def _window(q: I32) -> tuple[int, int]:
-    """A range of at most WIDEST_TABLE integers that holds the bulk of `q`."""
+    """A range of at most MAX_TABLE_WIDTH integers that holds the bulk of `q`."""
     lo, hi = int(q.min()), int(q.max())
-    if hi - lo < WIDEST_TABLE:
+    if hi - lo < MAX_TABLE_WIDTH:
         return lo, hi - lo + 1
     middle = int(np.median(q[:: max(1, q.size // 65536)]))
-    lo = min(max(lo, middle - WIDEST_TABLE // 2), hi - WIDEST_TABLE + 1)
-    return lo, WIDEST_TABLE
+    lo = min(max(lo, middle - MAX_TABLE_WIDTH // 2), hi - MAX_TABLE_WIDTH + 1)
+    return lo, MAX_TABLE_WIDTH
 
 
 def _scales(q: I32, n_rows: int) -> Iterator[_Classes]:
@@ -124,8 +125,8 @@ def _scales(q: I32, n_rows: int) -> Iterator[_Classes]:
         if columns.size:
             bottom, top = np.percentile(columns, [1, 99])
             low, high = low + bottom, high + top
-        growth = int(np.clip(max(growth, np.ceil(16 * (high - low) / (MOST_CLASSES - 1))), 1, 255))
-        tops = np.clip(np.rint((rows + top - low) * 16 / growth), 0, MOST_CLASSES - 1).astype(np.uint8)
+        growth = int(np.clip(max(growth, np.ceil(16 * (high - low) / (MAX_CLASSES - 1))), 1, 255))
+        tops = np.clip(np.rint((rows + top - low) * 16 / growth), 0, MAX_CLASSES - 1).astype(np.uint8)
         n_classes = int(tops.max()) + 1
         if n_classes > 1:
             drops = np.clip(np.rint((top - columns) * 16 / growth), 0, n_classes - 1).astype(np.uint8)
@@ -199,7 +200,7 @@ def _best_scale(counts: I64, magnitudes: F64, growth: int, exponent: int, scale:
     bits = _shape_bits(counts, powers, growth, exponent, scale)
     for stride in (8, 4, 2, 1):
         for by in (stride, -stride):
-            for _ in range(MOST_MOVES):
+            for _ in range(MAX_MOVES):
                 there = _shape_bits(counts, powers, growth, exponent, scale + by)
                 if there >= bits:
                     break
@@ -235,14 +236,14 @@ def _with_spikes(found: Formula, counts: I64, lo: int) -> Formula:
         zeros = counts[:, zero]
         weight = np.maximum(others, 1) * (zeros + 0.1) / (total - zeros + 0.1)
         spikes = np.rint(8 * (np.log2(weight) - PEAK)).astype(np.int64)
-        spikes = np.clip(spikes, -tables.MOST_SPIKE, tables.MOST_SPIKE)
+        spikes = np.clip(spikes, -tables.MAX_SPIKE, tables.MAX_SPIKE)
         spikes[total == 0] = 0
         others = replace(found, spikes=spikes).weights(lo, width).astype(np.float64).sum(1)
     escape, escaped = 0, counts[:, -1].sum()
     if escaped:
         share = escaped / max(1, total.sum())
         usual = float((others * total).sum() / max(1, total.sum()))
-        escape = int(np.clip(np.rint(8 * np.log2(share * usual + 1)), 1, tables.MOST_ESCAPE))
+        escape = int(np.clip(np.rint(8 * np.log2(share * usual + 1)), 1, tables.MAX_ESCAPE))
     return replace(found, spikes=spikes, escape=escape)
 
 
@@ -353,5 +354,5 @@ def _escape_bits(counts: I64, first: int, last: int) -> float:
             total += counts[c, i] * (2 * np.log2(first - i) + 2)
         for i in range(last, width):
             total += counts[c, i] * (2 * np.log2(i - last + 1) + 2)
-        total += counts[c, width] * 2 * np.log2(WIDEST_TABLE)
+        total += counts[c, width] * 2 * np.log2(MAX_TABLE_WIDTH)
     return total

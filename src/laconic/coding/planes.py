@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic import memory
 from laconic.coding import byte_stream
-from laconic.coding.bits import Cursor, varint
-from laconic.jit import U8, kernel
+from laconic.coding.bitio import Cursor, varint
+from laconic.core import buffers
+from laconic.core.jit import U8, kernel
 
 Words = NDArray[Any]  # flat, of one of the four unsigned types
 RAW, CONSTANT, STREAM = range(3)
 PARTS = ("raw planes", "plane headers", "coded planes")  # what a kind's bytes count as
-LEAST_ROW = 32  # shorter rows tell too little of their scale
+MIN_ROW_BYTES = 32  # shorter rows tell too little of their scale
 RUN = 128  # what stands for a row where there is none
 SHARE_OF_ZEROS = 16  # one in so many makes leaving them out worth a pass
 
@@ -99,7 +99,7 @@ def _without_zeros(words: Words, first: U8) -> Words | None:
 
 def _rows(n: int, n_columns: int) -> int:
     """In how many rows a plane of `n` bytes is coded; 0 where in runs of RUN."""
-    return n // n_columns if n_columns >= LEAST_ROW and n % n_columns == 0 else 0
+    return n // n_columns if n_columns >= MIN_ROW_BYTES and n % n_columns == 0 else 0
 
 
 def encode_plane(out: U8, n: int, n_columns: int = 0) -> int:
@@ -112,7 +112,7 @@ def encode_plane(out: U8, n: int, n_columns: int = 0) -> int:
     if plane[0] == plane[-1] and (plane == plane[0]).all():
         out[0] = CONSTANT
         return 2
-    if byte_stream.least_bits(plane) < 8 * byte_stream.WORTHWHILE:
+    if byte_stream.least_bits(plane) < 8 * byte_stream.MAX_CODED_SHARE:
         n_rows = _rows(n, n_columns)
         n_missing = 0 if n_rows else -n % RUN
         filled = np.concatenate([plane, np.zeros(n_missing, np.uint8)]) if n_missing else plane
@@ -144,7 +144,7 @@ def decode_plane(kind: int, data: memoryview, n: int, n_columns: int, source: Cu
         return np.full(n, data[0], np.uint8)
     n_rows = _rows(n, n_columns)
     n_filled = n if n_rows else n + -n % RUN
-    filled = memory.scratch("plane", n_filled, np.uint8)
+    filled = buffers.scratch("plane", n_filled, np.uint8)
     byte_stream.read(Cursor(data, source.place), filled, n_rows or n_filled // RUN)
     if filled[n:].any():
         raise source.error("zeros after the last byte of a plane", "others")

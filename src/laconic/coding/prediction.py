@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laconic.coding.fit import entropy_bits
-from laconic.jit import F64, I32, I64, INT32_MAX, INT32_MIN, kernel
+from laconic.core.jit import F64, I32, I64, INT32_MAX, INT32_MIN, kernel
 
-MOST_COLUMNS, MOST_SHIFT, MOST_COEFFICIENT = 1024, 10, (1 << 11) - 1
-LARGEST_Q = 1 << 20  # that are predicted when encoding
-WORTHWHILE = 0.005  # bits a weight, below which it is not tried
-MOST_ROWS = 1 << 14  # that coefficients are computed from
+MAX_COLUMNS, MAX_SHIFT, MAX_COEFFICIENT = 1024, 10, (1 << 11) - 1
+MAX_PREDICTED_Q = 1 << 20  # that are predicted when encoding
+MIN_GAIN_BITS_PER_WEIGHT = 0.005  # bits a weight, below which it is not tried
+MAX_ROWS = 1 << 14  # that coefficients are computed from
 Floats: TypeAlias = NDArray[np.floating[Any]]
 ROWS, COLUMNS = 512, 48  # that are predicted at a time
 EXACT_IN_FLOAT32 = 1 << 24
@@ -37,9 +37,9 @@ class Predictor:
     """Coefficients in units of 2^−shift.
 
     Attributes:
-        shift: s, at most MOST_SHIFT.
+        shift: s, at most MAX_SHIFT.
         coefficients: (columns, columns + 1): the offset, then those of the columns before, strictly lower
-            triangular. At most MOST_COEFFICIENT in magnitude.
+            triangular. At most MAX_COEFFICIENT in magnitude.
     """
 
     shift: int
@@ -60,7 +60,7 @@ class Predictor:
         return cls(shift, coefficients)
 
     def residuals(self, q: I32) -> I32 | None:
-        """What is left of the integers `q` (rows, columns), all of them below LARGEST_Q in magnitude.
+        """What is left of the integers `q` (rows, columns), all of them below MAX_PREDICTED_Q in magnitude.
 
         None where a residual has more than 32 bits.
         """
@@ -131,15 +131,15 @@ def _add_predictions(x: Floats, sums: Floats, within: Floats, shift: int) -> Non
 
 def can_predict(n_rows: int, n_columns: int) -> bool:
     """Whether there may be coefficients: fewer than integers, so that they cannot swell a small tensor."""
-    return 1 < n_columns <= min(MOST_COLUMNS, n_rows - 1)
+    return 1 < n_columns <= min(MAX_COLUMNS, n_rows - 1)
 
 
 def predictor(q: I32) -> Predictor | None:
     """The predictor that pays for the integers `q` (rows, columns), by estimate; None where none does."""
     n_rows, n_columns = q.shape
-    if not can_predict(n_rows, n_columns) or _largest(q) >= LARGEST_Q:
+    if not can_predict(n_rows, n_columns) or _largest(q) >= MAX_PREDICTED_Q:
         return None
-    some = q[:: -(-n_rows // MOST_ROWS)]
+    some = q[:: -(-n_rows // MAX_ROWS)]
     x = np.ones((len(some), n_columns + 1), np.float32)
     x[:, 1:] = some
     x /= np.sqrt(np.square(x[:, 1:]).mean(1) + 0.1)[:, None]
@@ -148,19 +148,19 @@ def predictor(q: I32) -> Predictor | None:
     factor: NDArray[Any] = np.linalg.cholesky(moments)
     seems = len(some) * np.log2(np.sqrt(np.diag(moments)) / np.diag(factor))[1:].sum()
     by_chance = n_columns * (n_columns + 1) / 4 / np.log(2)  # noise too saves half a nat a coefficient
-    if (seems - by_chance) * n_rows / len(some) < WORTHWHILE * q.size:
+    if (seems - by_chance) * n_rows / len(some) < MIN_GAIN_BITS_PER_WEIGHT * q.size:
         return None
     inverse: NDArray[Any] = np.linalg.inv(factor / np.diag(factor))
     exact = (np.eye(n_columns + 1) - inverse)[1:]
-    shift = int(np.clip(np.rint(np.log2(np.sqrt(n_rows / 12))), 0, MOST_SHIFT))
-    rounded = np.clip(np.rint(exact * 2.0**shift), -MOST_COEFFICIENT, MOST_COEFFICIENT)
+    shift = int(np.clip(np.rint(np.log2(np.sqrt(n_rows / 12))), 0, MAX_SHIFT))
+    rounded = np.clip(np.rint(exact * 2.0**shift), -MAX_COEFFICIENT, MAX_COEFFICIENT)
     rounded[:, 1:] = np.tril(rounded[:, 1:], -1)
     left = np.eye(n_columns + 1)[1:] - rounded / 2.0**shift
     variances = ((left @ moments) * left).sum(1)
     gain = n_rows * 0.5 * np.log2(np.diag(moments)[1:] / variances).sum()
     found = Predictor(shift, rounded.astype(np.int64))
     cost = entropy_bits(np.unique(found.flat, return_counts=True)[1])
-    return found if gain - cost > WORTHWHILE * q.size else None
+    return found if gain - cost > MIN_GAIN_BITS_PER_WEIGHT * q.size else None
 
 
 def _largest(q: I32) -> int:

@@ -12,9 +12,10 @@ import numpy as np
 
 from laconic.coding import adaptive
 from laconic.coding.fit import fit
+from laconic.coding.layout import Layout
+from laconic.coding.static_model import StaticModel
 from laconic.coding.stream import is_small
-from laconic.coding.symbol_models import StaticModel
-from laconic.jit import F32, F64, I32
+from laconic.core.jit import F32, F64, I32
 
 ESCAPE_BITS = 24.0  # about what an integer outside the tables takes beside the escape
 
@@ -32,22 +33,15 @@ class Prices:
     index: I32
 
 
-def prices(q: I32, n_rows: int, kernel: tuple[int, ...], n_lengths: int) -> Prices:
-    """What integers of 0 to `n_lengths` − 1 bits cost in each place.
-
-    Args:
-        q: flat, one integer at least, in `n_rows` rows of equal length.
-        n_rows: the tensor's first dimension, if it is a matrix or more.
-        kernel: its dimensions from the third on.
-        n_lengths: 1 to 32.
-    """
-    model, n_bits = fit(q, n_rows)
+def prices(q: I32, layout: Layout, n_lengths: int) -> Prices:
+    """What integers of 0 to `n_lengths` − 1 bits (1 to 32 lengths) cost in each place of the flat `q`."""
+    model, n_bits = fit(q, layout)
     if is_small(q, n_bits):
-        each = adaptive.prices(q, n_rows, kernel, n_lengths)
+        each = adaptive.prices(q, layout, n_lengths)
         return Prices(each, np.arange(q.size, dtype=np.int32))
     bits = symbol_bits(model)
     classes = model.row_class.astype(np.int32)[:, None]
-    drop = model.column_drop if model.column_drop.size else np.zeros(q.size // n_rows, np.uint8)
+    drop = model.column_drop if model.column_drop.size else np.zeros(layout.n_columns, np.uint8)
     tables = np.stack([_of_length(bits, model.lo, n) for n in range(n_lengths)], axis=1)
     return Prices(tables.astype(np.float32), np.maximum(classes - drop, 0).astype(np.int32).ravel())
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic import memory
-from laconic.jit import I64, U8, U16, U32, U64, kernel
+from laconic.core import buffers
+from laconic.core.jit import I64, U8, U16, U32, U64, kernel
 
 LOWEST_STATE = 1 << 16
 MOST_LOG2_LANES = 3  # more decode no faster
-LEAST_FOR_LANES = 1 << 15  # bytes of words, of which the lanes' states then are a thousandth
+MIN_LANE_BYTES = 1 << 15  # bytes of words, of which the lanes' states then are a thousandth
 
 Classes = tuple[U8, U8]  # the table of each row, and by how much it drops in each column (empty if nowhere)
 
@@ -42,10 +42,10 @@ def encode(
         precision: P.
     """
     tables = reciprocals(frequencies, precision)
-    out = memory.scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
-    if 2 * values.size >= LEAST_FOR_LANES:
+    out = buffers.scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
+    if 2 * values.size >= MIN_LANE_BYTES:
         states, words = encode_lanes(values, lo, classes, tables, MOST_LOG2_LANES, out)
-        if words.nbytes >= LEAST_FOR_LANES:
+        if words.nbytes >= MIN_LANE_BYTES:
             return MOST_LOG2_LANES, states, words.copy()
     states, words = encode_lanes(values, lo, classes, tables, 0, out)
     return 0, states, words.copy()

@@ -18,14 +18,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from laconic.coding import bits
-from laconic.coding.bits import Cursor, varint
-from laconic.jit import I64, U8, kernel
+from laconic.coding import bitio
+from laconic.coding.bitio import Cursor, varint
+from laconic.core.jit import I64, U8, kernel
 
 EIGHTH_OCTAVES = np.array([65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194, 131072], np.int64)
 RESOLUTIONS = (1, 2, 4, 8)
 PEAK = 30  # log2 of the weight of a formula's most frequent symbol
-MOST_EXPONENT, MOST_SPIKE, MOST_ESCAPE = 63, 112, 240
+MAX_EXPONENT, MAX_SPIKE, MAX_ESCAPE = 63, 112, 240
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Formula:
 
     def coded(self) -> tuple[int, bytes]:
         """The Rice code's order, and the tables' section of a file."""
-        scale = varint(bits.zigzag(self.scale))
+        scale = varint(bitio.zigzag(self.scale))
         head = bytes([self.exponent]) + scale + bytes([self.growth, self.escape])
         order, spikes = _rice(self.codes())
         return order, head + spikes
@@ -109,11 +109,11 @@ class Formula:
     @classmethod
     def read(cls, source: Cursor, n_classes: int, rice_order: int) -> Formula:
         """The inverse of `coded`."""
-        exponent, scale = source.byte(), bits.unzigzag(source.varint())
+        exponent, scale = source.byte(), bitio.unzigzag(source.varint())
         growth, escape = source.take(2)
-        spikes = _summed(_read_rice(source, n_classes, rice_order, 4 * MOST_SPIKE)[None], 0)[0]
-        in_range = 0 < exponent <= MOST_EXPONENT and abs(scale) <= 1024 and escape <= MOST_ESCAPE
-        if not in_range or np.abs(spikes).max() > MOST_SPIKE:
+        spikes = _summed(_read_rice(source, n_classes, rice_order, 4 * MAX_SPIKE)[None], 0)[0]
+        in_range = 0 < exponent <= MAX_EXPONENT and abs(scale) <= 1024 and escape <= MAX_ESCAPE
+        if not in_range or np.abs(spikes).max() > MAX_SPIKE:
             raise source.error("a formula's parameters", "values out of range")
         return cls(exponent, scale, growth, escape, spikes)
 
@@ -148,9 +148,9 @@ def _summed(codes: I64, first: int) -> I64:
 
 
 def _rice(codes: I64) -> tuple[int, bytes]:
-    order = bits.best_rice_order(codes)
-    out = np.zeros((bits.rice_bits(codes, order) + 7) // 8, np.uint8)
-    bits.write_rice(codes, order, out)
+    order = bitio.best_rice_order(codes)
+    out = np.zeros((bitio.rice_bits(codes, order) + 7) // 8, np.uint8)
+    bitio.write_rice(codes, order, out)
     return order, out.tobytes()
 
 
@@ -159,8 +159,8 @@ def _read_rice(source: Cursor, n_codes: int, order: int, largest: int) -> I64:
         raise source.error(f"tables of {n_codes} numbers", f"{len(source)} more bytes")
     codes = np.empty(n_codes, np.int64)
     rest: U8 = np.frombuffer(source.data[source.at :], np.uint8)
-    n_bits = bits.read_rice(rest, order, largest, codes)
-    if n_bits < 0 or not bits.padding_is_zero(rest[: (n_bits + 7) // 8], n_bits):
+    n_bits = bitio.read_rice(rest, order, largest, codes)
+    if n_bits < 0 or not bitio.padding_is_zero(rest[: (n_bits + 7) // 8], n_bits):
         raise source.error("tables of Rice codes", "a code that is cut, too long, or padded with ones")
     source.take((n_bits + 7) // 8)
     return codes

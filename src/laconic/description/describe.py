@@ -11,14 +11,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from laconic import codec
-from laconic.description.data_code import CLASS_LABELS, Nats, evaluate
+from laconic.codec.tensor import tensor_parts
+from laconic.description.evaluate import CLASS_LABELS, Nats, evaluate
 from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
 from laconic.file.container import Reader
 from laconic.file.parent import State
-from laconic.file.state import DEFAULT, decode_each, load, save
+from laconic.file.save_load import DEFAULT, decode_each, load, save
+from laconic.model.modules import n_nonzero, unwrap
 from laconic.quantization.grid import Quantizer
-from laconic.tensors import n_nonzero
 
 
 def describe(
@@ -55,19 +55,30 @@ def describe(
             return describe(path, batches, model_or_path, nats=nats, base=base)
     batches = iter(batches)
     first = next(batches, None)
+    if first is not None and into is None:
+        raise ValueError("describe: to code data with a file's network, pass a model as into=")
     with Reader(model_or_path) as reader:
         reader.check_limit(reader.entries)
+        if first is not None:
+            decoded = load(model_or_path, copy.deepcopy(into), base=base)
+            return describe_decoded(reader, decoded, itertools.chain([first], batches), nats)
         # References first: a difference's shape is believed once it is found to be its parent's.
-        references = _references(reader, base)
-        rows = list(_model_rows(reader))
-    if first is None:
-        return Ledger(tuple(rows), references)
-    if into is None:
-        raise ValueError("describe: to code data with a file's network, pass a model as into=")
-    decoded = load(model_or_path, copy.deepcopy(into), base=base)
-    code = evaluate(decoded, itertools.chain([first], batches), nats)
-    rows.append(LedgerRow("", "targets given the network", code.bits, measured=False, of_data=True))
-    return Ledger(tuple(rows), references, code.n_cases)
+        references = _references(reader, decode_each(reader, _stored(reader), base))
+        return Ledger(tuple(_model_rows(reader)), references)
+
+
+def describe_decoded(
+    reader: Reader,
+    decoded: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    nats: Nats = CLASS_LABELS,
+) -> Ledger:
+    """The ledger of an open file and of the targets of `batches`, given the network that it decodes to."""
+    state = unwrap(decoded).state_dict()
+    references = _references(reader, (state[name] for name in _stored(reader)))
+    code = evaluate(decoded, batches, nats)
+    of_data = LedgerRow("", "targets given the network", code.bits, measured=False, of_data=True)
+    return Ledger((*_model_rows(reader), of_data), references, code.n_examples)
 
 
 def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
@@ -79,13 +90,17 @@ def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
     for name, entry in reader.entries.items():
         yield LedgerRow(name, "directory", 8 * entry.n_entry_bytes)
         if entry.tied_to is None:
-            for part, n_bytes in codec.parts(entry.form, reader.chunk(entry)).items():
+            for part, n_bytes in tensor_parts(entry.spec, reader.chunk(entry)).items():
                 if n_bytes:
                     yield LedgerRow(name, part, 8 * n_bytes)
 
 
-def _references(reader: Reader, base: State | None) -> dict[str, float]:
-    stored = {name: entry.form for name, entry in reader.entries.items() if entry.tied_to is None}
-    decoded = decode_each(reader, stored, base)
+def _stored(reader: Reader) -> list[str]:
+    return [name for name, entry in reader.entries.items() if entry.tied_to is None]
+
+
+def _references(reader: Reader, decoded: Iterable[Tensor]) -> dict[str, float]:
+    """What simpler accounts charge for a file's untied tensors, which decode to `decoded`."""
     nonzero = sum(n_nonzero(tensor) for tensor in decoded if tensor.is_floating_point())
-    return {DENSE: 32.0 * sum(form.numel for form in stored.values()), BIT_EACH: float(nonzero)}
+    n_elements = sum(reader.entries[name].spec.numel for name in _stored(reader))
+    return {DENSE: 32.0 * n_elements, BIT_EACH: float(nonzero)}

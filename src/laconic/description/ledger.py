@@ -4,7 +4,7 @@ Hinton & van Camp (1993): the best network minimises *bits to describe the model
 the data given the model*. A ledger lists both, row by row. Rows marked ``measured`` are lengths of
 parts of a file and add up to its length exactly; the data's row is an ideal code length
 (Σ −log2 p), which an arithmetic coder reaches to within two bits. Other rows are expectations: of a
-network of noisy weights there is no file (see `laconic.bits_back`).
+network of noisy weights there is no file (see `laconic.mdl.bits_back`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from laconic.printing import as_text
+from laconic.core.text import as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,12 +52,12 @@ class Ledger:
         rows: all entries; measured ones add up to the file's length in bits.
         references: what simpler accounts would charge for the same model, in bits, by label.
             They are for comparison only and enter no total.
-        n_cases: how many cases the data's bits describe; 0 when no data was given.
+        n_examples: how many examples the data's bits describe; 0 when no data was given.
     """
 
     rows: tuple[LedgerRow, ...]
     references: Mapping[str, float] = field(default_factory=dict)
-    n_cases: int = 0
+    n_examples: int = 0
 
     @property
     def model_bits(self) -> int:
@@ -101,7 +101,7 @@ class Ledger:
             "expected_bits": self.expected_bits,
             "data_bits": self.data_bits,
             "total_bits": self.total_bits,
-            "n_cases": self.n_cases,
+            "n_examples": self.n_examples,
             "references": dict(self.references),
             "rows": [vars(row) for row in self.rows],
         }
@@ -121,8 +121,8 @@ class Ledger:
         for part, bits in self.by_part().items():
             kind = "estimate" if part in estimated else "measured"
             table.add_row(f"model: {part}", f"{bits:,.0f}", self._share(bits), kind)
-        if self.n_cases:
-            label = f"data: {self.n_cases:,} cases"
+        if self.n_examples:
+            label = f"data: {self.n_examples:,} examples"
             table.add_row(label, f"{self.data_bits:,.0f}", self._share(self.data_bits), "ideal code")
         table.add_section()
         for label, bits in self.references.items():

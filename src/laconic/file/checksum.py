@@ -9,15 +9,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
-from laconic.coding.bits import Buffer
-from laconic.jit import kernel
-from laconic.lossless import Run
+from laconic.coding.bitio import Buffer
+from laconic.core.jit import kernel
+from laconic.core.parallel import Map
 
 REFLECTED = 0xEDB88320  # the polynomial, the coefficient of x³¹ lowest
 PART = 1 << 20  # bytes
 
 
-def crc32(pieces: Iterable[Buffer], run: Run = map) -> int:
+def crc32(pieces: Iterable[Buffer], run: Map = map) -> int:
     """What `zlib.crc32` says of all pieces together."""
     parts = [piece[at : at + PART] for piece in map(memoryview, pieces) for at in range(0, len(piece), PART)]
     total = 0

@@ -16,26 +16,26 @@ from pathlib import Path
 
 import numpy as np
 
-from laconic import memory
-from laconic.coding.bits import LONGEST_VARINT, Cursor, varint
+from laconic.codec.spec import DTYPES, Method, TensorSpec
+from laconic.coding.bitio import MAX_VARINT_BYTES, Cursor, varint
+from laconic.core import buffers
+from laconic.core.parallel import Map
 from laconic.errors import FormatError, LimitError, UnsupportedError
-from laconic.file import plans
+from laconic.file import plan_section
 from laconic.file.checksum import crc32
 from laconic.file.names import read_name
-from laconic.forms import DTYPES, Form, Method
-from laconic.lossless import Run
 from laconic.surgery.plan import Plan
 
 MAGIC = b"\x89LAC"
 VERSION = 1
 HEAD = MAGIC + bytes([VERSION])
 N_CHECKSUM_BYTES = 4
-MOST_INLINE_BYTES = 64  # of a chunk that stands in the directory; longer ones lie before it
+MAX_INLINE_BYTES = 64  # of a chunk that stands in the directory; longer ones lie before it
 METHODS = tuple(method for method in Method if method is not Method.TIED)  # with a chunk
 NOTES = (Method.PARENT, Method.PLAN)  # entries that are no tensors, in this order, after all others
 NOTE_NAMES = {Method.PARENT: "@parent", Method.PLAN: "@plan"}
 N_DIGEST_BYTES = 32
-MOST_DIMENSIONS = 64
+MAX_DIMENSIONS = 64
 FREE_BYTES = 64 << 20  # any file may decode to this much …
 EXPANSION = 1000  # … and to this many times its own length
 
@@ -55,7 +55,7 @@ class Entry:
         chunk: the chunk itself, if the directory holds it.
     """
 
-    form: Form
+    spec: TensorSpec
     offset: int
     n_chunk_bytes: int
     checksum: int
@@ -72,9 +72,9 @@ class Entry:
 
 def line(entry: Entry) -> bytes:
     """What follows the name of an untied entry in the directory."""
-    form = entry.form
-    numbers = map(varint, (len(form.shape), *form.shape, entry.n_chunk_bytes))
-    kind = bytes([DTYPES.index(form.dtype) | form.method << 4])
+    spec = entry.spec
+    numbers = map(varint, (len(spec.shape), *spec.shape, entry.n_chunk_bytes))
+    kind = bytes([DTYPES.index(spec.dtype) | spec.method << 4])
     checksum = entry.checksum.to_bytes(N_CHECKSUM_BYTES, "little")
     return kind + b"".join(numbers) + (checksum if entry.chunk is None else entry.chunk)
 
@@ -100,28 +100,28 @@ class Reader:
             entries = self._read_directory()
             in_entries = sum(e.n_entry_bytes + e.n_chunk_bytes for e in entries.values())
             self.n_header_bytes = self.n_bytes - in_entries
-            self._notes = {e.form.method: e for e in entries.values() if e.form.method in NOTES}
+            self._notes = {e.spec.method: e for e in entries.values() if e.spec.method in NOTES}
             self.n_plan_bytes = self._n_note_bytes(Method.PLAN)
             self.n_parent_bytes = self._n_note_bytes(Method.PARENT)
-            self.entries = {n: entry for n, entry in entries.items() if entry.form.method not in NOTES}
+            self.entries = {n: entry for n, entry in entries.items() if entry.spec.method not in NOTES}
             self.parent = self._read_parent()
         except BaseException:
             self._file.close()
             raise
 
-    def chunk(self, entry: Entry, run: Run = map) -> bytes | memoryview:
+    def chunk(self, entry: Entry, run: Map = map) -> bytes | memoryview:
         """The bytes of an entry's chunk, checked, if it is long by the threads of `run`."""
         if entry.unknown:
-            raise UnsupportedError(f"{self.path}: {entry.form.name}: {entry.unknown}")
+            raise UnsupportedError(f"{self.path}: {entry.spec.name}: {entry.unknown}")
         if entry.chunk is not None:
             return entry.chunk  # the directory's checksum covers it
-        data = memory.empty(entry.n_chunk_bytes, np.uint8).data
+        data = buffers.empty(entry.n_chunk_bytes, np.uint8).data
         with self._lock:
             self._file.seek(entry.offset)
             data = data[: self._file.readinto(data)]
         if (found := crc32([data], run)) != entry.checksum:
             raise FormatError(
-                f"{self.path}: {entry.form.name}: expected checksum {entry.checksum:08x}, "
+                f"{self.path}: {entry.spec.name}: expected checksum {entry.checksum:08x}, "
                 f"found {found:08x}: the file is damaged"
             )
         return data
@@ -135,8 +135,8 @@ class Reader:
         """
         if Method.PLAN not in self._notes:
             return None
-        forms = [None if entry.tied_to else entry.form for entry in self.entries.values()]
-        return plans.decode(Cursor(self.chunk(self._notes[Method.PLAN]), f"{self.path}: plan"), forms)
+        specs = [None if entry.tied_to else entry.spec for entry in self.entries.values()]
+        return plan_section.decode(Cursor(self.chunk(self._notes[Method.PLAN]), f"{self.path}: plan"), specs)
 
     def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
         """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES).
@@ -144,8 +144,8 @@ class Reader:
         Differences do not count: they are as large as the parent that the caller has.
         """
         limit = FREE_BYTES + EXPANSION * self.n_bytes if max_bytes is None else max_bytes
-        forms = [self.entries[name].form for name in names]
-        needed = sum(form.n_bytes for form in forms if form.method is not Method.DELTA)
+        specs = [self.entries[name].spec for name in names]
+        needed = sum(spec.n_bytes for spec in specs if spec.method is not Method.DELTA)
         if needed > limit:
             raise LimitError(
                 f"{self.path}: {self.n_bytes:,} bytes would decode to {needed:,}, above the limit "
@@ -158,7 +158,7 @@ class Reader:
 
     def _read_parent(self) -> str | None:
         note = self._notes.get(Method.PARENT)
-        differ = [name for name, entry in self.entries.items() if entry.form.method is Method.DELTA]
+        differ = [name for name, entry in self.entries.items() if entry.spec.method is Method.DELTA]
         if note is None:
             if differ:
                 raise FormatError(f"{self.path}: {differ[0]}: expected a parent's digest beside a difference")
@@ -176,7 +176,7 @@ class Reader:
         if head[len(MAGIC) :] != bytes([VERSION]):
             found = f"version {head[-1]}" if len(head) > len(MAGIC) else "its end"
             raise UnsupportedError(f"{self.path}: expected version {VERSION}, found {found}")
-        self._file.seek(max(len(head), self.n_bytes - N_CHECKSUM_BYTES - LONGEST_VARINT))
+        self._file.seek(max(len(head), self.n_bytes - N_CHECKSUM_BYTES - MAX_VARINT_BYTES))
         tail = self._file.read()
         length = Cursor(tail[:-N_CHECKSUM_BYTES][::-1], f"{self.path}: the directory's length, at its end")
         n_directory = length.varint()
@@ -212,14 +212,14 @@ def _entries(source: Cursor, offset: int, end: int) -> dict[str, Entry]:
     by_index: list[Entry] = []
     previous = b""
     for _ in range(source.varint()):
-        last = by_index[-1].form.method if by_index else None
+        last = by_index[-1].spec.method if by_index else None
         begin = source.at
         previous = read_name(source, previous)
         name = previous.decode()
         if name in entries:
             raise source.error("names that differ", f"{name!r} twice")
         entry = read_entry(source, name, (begin, offset), by_index)
-        if last in NOTES and (last is Method.PLAN or entry.form.method is not Method.PLAN):
+        if last in NOTES and (last is Method.PLAN or entry.spec.method is not Method.PLAN):
             raise source.error("the plan as the last entry, after any parent", f"{name!r} after it")
         offset += entry.n_bytes_before
         by_index.append(entry)
@@ -234,24 +234,24 @@ def _entries(source: Cursor, offset: int, end: int) -> dict[str, Entry]:
 def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Entry]) -> Entry:
     """The line after a name; `at` is where it began, and where its chunk begins."""
     begin, offset = at
-    form = source.byte()
-    if form == Method.TIED << 4:
+    spec = source.byte()
+    if spec == Method.TIED << 4:
         index = source.varint()
         if index >= len(earlier) or earlier[index].tied_to:
             raise source.error("an earlier entry that is not tied", f"entry {index}")
         original = earlier[index]
-        shared = Form(name, original.form.dtype, original.form.shape, Method.TIED)
-        return Entry(shared, offset, 0, 0, original.form.name, source.at - begin, original.unknown)
-    code, method = form & 15, form >> 4
+        shared = TensorSpec(name, original.spec.dtype, original.spec.shape, Method.TIED)
+        return Entry(shared, offset, 0, 0, original.spec.name, source.at - begin, original.unknown)
+    code, method = spec & 15, spec >> 4
     if method == Method.TIED:
         raise source.error("a tied entry without a type", f"type {code}")
     n_dimensions = source.varint()
-    if n_dimensions > MOST_DIMENSIONS:
-        raise source.error(f"at most {MOST_DIMENSIONS} dimensions", f"{n_dimensions}")
+    if n_dimensions > MAX_DIMENSIONS:
+        raise source.error(f"at most {MAX_DIMENSIONS} dimensions", f"{n_dimensions}")
     shape = tuple(source.varint() for _ in range(n_dimensions))
     n_chunk_bytes = source.varint()
     n_entry_bytes, chunk, checksum = source.at - begin, None, 0
-    if n_chunk_bytes <= MOST_INLINE_BYTES:
+    if n_chunk_bytes <= MAX_INLINE_BYTES:
         chunk = bytes(source.take(n_chunk_bytes))
     else:
         n_entry_bytes += N_CHECKSUM_BYTES
@@ -262,7 +262,7 @@ def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Ent
     if code >= len(DTYPES) or method not in METHODS:
         unknown = f"type {code}, method {method}: not known to this version"
         code, method = 8, Method.EXACT
-    known = Form(name, DTYPES[code], shape, Method(method))
+    known = TensorSpec(name, DTYPES[code], shape, Method(method))
     if math.prod(max(n, 1) for n in shape) * known.dtype.itemsize >= 1 << 63:
         raise source.error("fewer than 2^63 bytes", f"shape {shape}")
     return Entry(known, offset, n_chunk_bytes, checksum, None, n_entry_bytes, unknown, chunk)

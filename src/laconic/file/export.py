@@ -15,14 +15,14 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from laconic.atomic import atomic, begin_to_store
-from laconic.checkpoints import TYPES
+from laconic.codec.spec import TensorSpec
+from laconic.core.atomic import atomic, begin_to_store
 from laconic.file.container import Reader
 from laconic.file.parent import State
-from laconic.file.state import ANY_WORK, decode_each
-from laconic.forms import Form
-from laconic.lossless import raw_bytes
-from laconic.pipeline import Work
+from laconic.file.save_load import ANY_WORK, decode_each
+from laconic.file.workers import FileOptions
+from laconic.formats.checkpoints import TYPES
+from laconic.model.modules import raw_bytes
 
 SHARD_BYTES = 5 << 30
 CODES = {dtype: code for code, dtype in TYPES.items()}
@@ -34,7 +34,7 @@ def export(
     names: Iterable[str],
     base: State | None = None,
     shard_bytes: int = SHARD_BYTES,
-    work: Work = ANY_WORK,
+    work: FileOptions = ANY_WORK,
 ) -> list[Path]:
     """Decode tensors of an open file into safetensors, in bounded memory; the files written.
 
@@ -48,9 +48,9 @@ def export(
     """
     entries = [reader.entries[name] for name in names]
     # As safetensors has them: large types first, so that all lie at multiples of their length.
-    forms = sorted((entry.form for entry in entries), key=lambda form: (-form.dtype.itemsize, form.name))
-    shards = _shards(forms, shard_bytes)
-    tensors = decode_each(reader, [reader.entries[f.name].tied_to or f.name for f in forms], base, work)
+    specs = sorted((entry.spec for entry in entries), key=lambda spec: (-spec.dtype.itemsize, spec.name))
+    shards = _shards(specs, shard_bytes)
+    tensors = decode_each(reader, [reader.entries[f.name].tied_to or f.name for f in specs], base, work)
     if len(shards) == 1:
         _write_all([output], shards, tensors)
         return [output]
@@ -60,44 +60,44 @@ def export(
     ]
     _write_all(paths, shards, tensors)
     index = output.with_name(f"{stem}.safetensors.index.json")
-    weight_map = {form.name: p.name for p, shard in zip(paths, shards, strict=True) for form in shard}
-    metadata = {"total_size": sum(form.n_bytes for form in forms)}
+    weight_map = {spec.name: p.name for p, shard in zip(paths, shards, strict=True) for spec in shard}
+    metadata = {"total_size": sum(spec.n_bytes for spec in specs)}
     with atomic(index) as file:
         file.write(json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2).encode())
     return [*paths, index]
 
 
-def _shards(forms: list[Form], most_bytes: int) -> list[list[Form]]:
-    shards: list[list[Form]] = [[]]
+def _shards(specs: list[TensorSpec], most_bytes: int) -> list[list[TensorSpec]]:
+    shards: list[list[TensorSpec]] = [[]]
     n_bytes = 0
-    for form in forms:
-        if shards[-1] and n_bytes + form.n_bytes > most_bytes:
+    for spec in specs:
+        if shards[-1] and n_bytes + spec.n_bytes > most_bytes:
             shards.append([])
             n_bytes = 0
-        shards[-1].append(form)
-        n_bytes += form.n_bytes
+        shards[-1].append(spec)
+        n_bytes += spec.n_bytes
     return shards
 
 
-def _write_all(paths: list[Path], shards: list[list[Form]], tensors: Generator[Tensor]) -> None:
+def _write_all(paths: list[Path], shards: list[list[TensorSpec]], tensors: Generator[Tensor]) -> None:
     with closing(tensors):
-        for path, forms in zip(paths, shards, strict=True):
+        for path, specs in zip(paths, shards, strict=True):
             with atomic(path) as file:
-                _write_header(file, forms)
-                for form in forms:
+                _write_header(file, specs)
+                for spec in specs:
                     file.write(raw_bytes(next(tensors)))
-                    begin_to_store(file, form.n_bytes)
+                    begin_to_store(file, spec.n_bytes)
         next(tensors, None)  # the last one is done as well
 
 
-def _write_header(file: BinaryIO, forms: list[Form]) -> None:
+def _write_header(file: BinaryIO, specs: list[TensorSpec]) -> None:
     header: dict[str, Mapping[str, object]] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for form in forms:
-        begin, end = end, end + form.n_bytes
-        header[form.name] = {
-            "dtype": CODES[form.dtype],
-            "shape": form.shape,
+    for spec in specs:
+        begin, end = end, end + spec.n_bytes
+        header[spec.name] = {
+            "dtype": CODES[spec.dtype],
+            "shape": spec.shape,
             "data_offsets": [begin, end],
         }
     text = json.dumps(header, separators=(",", ":")).encode()

@@ -6,10 +6,10 @@ import math
 import os
 from typing import Any
 
-from laconic import codec
+from laconic.codec.spec import Method
+from laconic.codec.tensor import decode_tensor, symbol_model
 from laconic.file.container import Entry, Reader
-from laconic.forms import Method
-from laconic.tensors import n_nonzero
+from laconic.model.modules import n_nonzero
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -58,23 +58,23 @@ def _plan(reader: Reader) -> dict[str, Any] | None:
 
 
 def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
-    form = entry.form
+    spec = entry.spec
     n_bytes = entry.n_entry_bytes + entry.n_chunk_bytes
     holder = reader.entries[entry.tied_to] if entry.tied_to else entry
     chunk = reader.chunk(holder)
     zeros = None
-    if holder.form.method is not Method.DELTA:
-        zeros = form.numel - n_nonzero(codec.decode(holder.form, chunk))
+    if holder.spec.method is not Method.DELTA:
+        zeros = spec.numel - n_nonzero(decode_tensor(holder.spec, chunk))
     return {
-        "name": form.name,
-        "shape": list(form.shape),
-        "dtype": str(form.dtype).removeprefix("torch."),
-        "method": form.method.name.lower(),
-        "model": codec.model(form, chunk),
+        "name": spec.name,
+        "shape": list(spec.shape),
+        "dtype": str(spec.dtype).removeprefix("torch."),
+        "method": spec.method.name.lower(),
+        "model": symbol_model(spec, chunk),
         "tied_to": entry.tied_to,
-        "weights": form.numel,
+        "weights": spec.numel,
         "bytes": n_bytes,
-        "bits_per_weight": 8 * n_bytes / max(1, form.numel),
+        "bits_per_weight": 8 * n_bytes / max(1, spec.numel),
         "zeros": zeros,
-        "sparsity": None if zeros is None else zeros / max(1, form.numel),
+        "sparsity": None if zeros is None else zeros / max(1, spec.numel),
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from laconic.coding.bits import Cursor, varint
+from laconic.coding.bitio import Cursor, varint
 from laconic.errors import UnsupportedError
 
-LONGEST_NAME = 1024
+MAX_NAME_BYTES = 1024
 # By their numbers, which `docs/format.md` fixes.
 ENDINGS = (
     *(b"", b".weight", b".bias", b".running_mean", b".running_var", b".num_batches_tracked"),
@@ -18,8 +18,8 @@ ENDINGS = (
 
 def write_name(name: bytes, previous: bytes) -> bytes:
     """`name` after `previous`."""
-    if not 0 < len(name) <= LONGEST_NAME:
-        raise UnsupportedError(f"name of {len(name)} bytes: a file's are 1 to {LONGEST_NAME}")
+    if not 0 < len(name) <= MAX_NAME_BYTES:
+        raise UnsupportedError(f"name of {len(name)} bytes: a file's are 1 to {MAX_NAME_BYTES}")
     # No other choice is shorter: what a longer ending has in common with `previous` need not be shared.
     ending = max((e for e in ENDINGS if name.endswith(e)), key=len)
     rest = name.removesuffix(ending)
@@ -33,8 +33,8 @@ def read_name(source: Cursor, previous: bytes) -> bytes:
     """The next name, which is UTF-8; FormatError if it is not."""
     shared, (n_more, number) = source.varint(), divmod(source.varint(), len(ENDINGS))
     ending = ENDINGS[number]
-    if shared > len(previous) or not 0 < shared + n_more + len(ending) <= LONGEST_NAME:
-        raise source.error(f"a name of 1 to {LONGEST_NAME} bytes", f"{shared} + {n_more} + {len(ending)}")
+    if shared > len(previous) or not 0 < shared + n_more + len(ending) <= MAX_NAME_BYTES:
+        raise source.error(f"a name of 1 to {MAX_NAME_BYTES} bytes", f"{shared} + {n_more} + {len(ending)}")
     name = previous[:shared] + bytes(source.take(n_more)) + ending
     try:
         name.decode()

@@ -11,13 +11,12 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from laconic import codec
-from laconic.checkpoints import open_checkpoint
+from laconic.codec.spec import Method
+from laconic.codec.tensor import decode_tensor
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file.container import MAGIC, Entry, Reader
-from laconic.forms import Method
-from laconic.lossless import raw_bytes
-from laconic.tensors import unwrap
+from laconic.formats.checkpoints import open_checkpoint
+from laconic.model.modules import raw_bytes, unwrap
 
 State: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 SHORT = 12  # hex digits of a digest in a message
@@ -57,7 +56,7 @@ def checked_parent(reader: Reader, entries: Iterable[Entry], base: State | None)
     Raises:
         MismatchError: it is missing, or not the one that the file names.
     """
-    differ = [entry.form.name for entry in entries if entry.form.method is Method.DELTA]
+    differ = [entry.spec.name for entry in entries if entry.spec.method is Method.DELTA]
     if not differ or reader.parent is None:
         return None
     wanted = f"{reader.path}: {differ[0]}: expected the parent {reader.parent[:SHORT]}…"
@@ -84,7 +83,7 @@ class _File(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         entry = self._reader.entries[name]
         holder = self._reader.entries[entry.tied_to] if entry.tied_to else entry
-        return codec.decode(holder.form, self._reader.chunk(holder))
+        return decode_tensor(holder.spec, self._reader.chunk(holder))
 
     def __contains__(self, name: object) -> bool:
         return name in self._reader.entries

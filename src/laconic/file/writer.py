@@ -15,14 +15,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from laconic.atomic import atomic, begin_to_store
-from laconic.coding.bits import Cursor, Pieces, varint
+from laconic.codec.spec import DTYPES, Method, TensorSpec
+from laconic.coding.bitio import Cursor, Pieces, varint
+from laconic.core.atomic import atomic, begin_to_store
 from laconic.errors import FormatError, MismatchError, UnsupportedError
-from laconic.file import plans
+from laconic.file import plan_section
 from laconic.file.checksum import crc32
 from laconic.file.container import (
     HEAD,
-    MOST_INLINE_BYTES,
+    MAX_INLINE_BYTES,
     N_CHECKSUM_BYTES,
     NOTE_NAMES,
     Entry,
@@ -30,7 +31,6 @@ from laconic.file.container import (
     read_entry,
 )
 from laconic.file.names import read_name, write_name
-from laconic.forms import DTYPES, Form, Method
 from laconic.surgery.plan import Plan
 
 JOURNAL = b"\x89LACpart"
@@ -51,9 +51,9 @@ class Draft:
         if file.tell() == 0:
             file.write(HEAD)
 
-    def append(self, form: Form, pieces: Pieces, checksum: int | None = None) -> None:
+    def append(self, spec: TensorSpec, pieces: Pieces, checksum: int | None = None) -> None:
         """Add a tensor, and hand it to the operating system; `checksum` is the pieces', if it is known."""
-        entry = _entry(form, pieces, self._file.tell(), checksum)
+        entry = _entry(spec, pieces, self._file.tell(), checksum)
         if entry.chunk is None:
             self._file.writelines(pieces)
             begin_to_store(self._file, entry.n_chunk_bytes)
@@ -65,8 +65,8 @@ class Draft:
 
     def finish(self, tied: Mapping[str, str], notes: Mapping[Method, bytes]) -> int:
         """Add `tied` (name → earlier name), notes and the directory; the file's length."""
-        index = {entry.form.name: i for i, entry in enumerate(self.stored)}
-        lines = [(entry.form.name, line(entry)) for entry in self.stored]
+        index = {entry.spec.name: i for i, entry in enumerate(self.stored)}
+        lines = [(entry.spec.name, line(entry)) for entry in self.stored]
         lines += [(name, bytes([Method.TIED << 4]) + varint(index[first])) for name, first in tied.items()]
         taken = {name for name, _ in lines}
         for method, chunk in notes.items():
@@ -74,7 +74,7 @@ class Draft:
             if note in taken:
                 what = method.name.lower()
                 raise UnsupportedError(f"{note}: a file with a {what} holds no tensor of this name")
-            entry = _entry(Form(note, DTYPES[0], (), method), [chunk], self._file.tell())
+            entry = _entry(TensorSpec(note, DTYPES[0], (), method), [chunk], self._file.tell())
             if entry.chunk is None:
                 self._file.write(chunk)
             lines.append((note, line(entry)))
@@ -86,15 +86,15 @@ class Draft:
         return self._file.tell()
 
 
-def _entry(form: Form, pieces: Pieces, offset: int, checksum: int | None = None) -> Entry:
+def _entry(spec: TensorSpec, pieces: Pieces, offset: int, checksum: int | None = None) -> Entry:
     n_bytes = sum(map(len, pieces))
-    if n_bytes <= MOST_INLINE_BYTES:
-        return Entry(form, offset, n_bytes, 0, None, 0, chunk=b"".join(pieces))
-    return Entry(form, offset, n_bytes, crc32(pieces) if checksum is None else checksum, None, 0)
+    if n_bytes <= MAX_INLINE_BYTES:
+        return Entry(spec, offset, n_bytes, 0, None, 0, chunk=b"".join(pieces))
+    return Entry(spec, offset, n_bytes, crc32(pieces) if checksum is None else checksum, None, 0)
 
 
 def _record(entry: Entry) -> bytes:
-    head = write_name(entry.form.name.encode(), b"") + line(entry)
+    head = write_name(entry.spec.name.encode(), b"") + line(entry)
     return varint(len(head)) + head + zlib.crc32(head).to_bytes(N_CHECKSUM_BYTES, "little")
 
 
@@ -184,5 +184,5 @@ def notes(plan: Plan | None, parent: str | None, draft: Draft) -> dict[Method, b
     """The notes of a file: its parent's digest, and a plan that cuts something."""
     found = {Method.PARENT: bytes.fromhex(parent)} if parent else {}
     if plan:
-        found[Method.PLAN] = plans.encode(plan, [entry.form for entry in draft.stored])
+        found[Method.PLAN] = plan_section.encode(plan, [entry.spec for entry in draft.stored])
     return found

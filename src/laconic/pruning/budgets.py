@@ -1,82 +1,111 @@
 """Budgets: who wins a contest.
 
-Some say how much stays (`Density`, `Count`, `Total`), some share it out among layers (`Erk`, `Rates`), and
-one asks no such question: at a `Price`, density is an output.
+Some say how much stays (`Density`, `Count`, `Total`), some share it out among layers (`Erk`, `Rates`), and one
+asks no such question: at a `Price`, density is an output.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
+from typing_extensions import override
 
 from laconic.errors import MismatchError
-from laconic.pruning.contests import Contest, Kept, last
-from laconic.tensors import matches
+from laconic.model.selectors import matches
+from laconic.pruning.contest import Contest, Kept, last
 
 BITS_OF_FLOAT32 = 32.0
+F = TypeVar("F", bound="Fraction")
 
 
-def _fraction(value: float, of: str) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{of}: expected a fraction within [0, 1], got {value}")
+class Budget(ABC):
+    """Who wins.
+
+    Attributes:
+        each: what a weight costs: the same for all, or by tensor (nothing for those not named).
+    """
+
+    each: float | Mapping[str, float] = 1.0
+
+    @abstractmethod
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        """The members that stay, of each contest."""
+
+
+class Fraction(Budget):
+    """A budget that says which fraction stays.
+
+    Attributes:
+        fraction: of the members, or of their cost, in [0, 1].
+    """
+
+    fraction: float
+
+    def at(self: F, fraction: float) -> F:
+        """The same budget at another fraction."""
+        return replace(self, fraction=fraction)  # pyright: ignore[reportArgumentType] – a dataclass
+
+    def __post_init__(self) -> None:
+        _check_fraction(self.fraction, type(self).__name__)
 
 
 @dataclass(frozen=True)
-class Density:
-    """A fraction stays, the same in every contest.
+class Density(Fraction):
+    """The same fraction stays in every contest.
 
     Attributes:
         fraction: of what the competing weights cost, in [0, 1]. Where members cost the same, the number
             removed is rounded, half to even, as in `torch.nn.utils.prune`; else as many stay as the fraction
             allows.
-        each: what a weight costs: 1 by default, so that weights are counted; or, by tensor, `laconic.macs`,
-            which makes it a fraction of the multiply-adds.
+        each: what a weight costs: 1 by default, so that weights are counted; or, by tensor,
+            `laconic.surgery.count_macs`, which makes it a fraction of the multiply–adds.
     """
 
-    fraction: float
+    fraction: float = 1.0
     each: float | Mapping[str, float] = 1.0
 
-    def __post_init__(self) -> None:
-        _fraction(self.fraction, "density")
-
+    @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
-        """The fraction of each contest."""
-        return [contest.thinned(self.fraction) for contest in contests]
+        return [
+            contest.top(_n_kept(contest.n, self.fraction))
+            if contest.even
+            else contest.within(self.fraction * contest.cost)
+            for contest in contests
+        ]
 
 
 @dataclass(frozen=True)
-class Count:
-    """So many members stay in every contest: with `Run(4)`, `Count(2)` is 2:4 sparsity.
+class Count(Budget):
+    """The same number of members stays in every contest: with ``NM(4)``, ``Count(2)`` is 2:4 sparsity.
 
     Attributes:
         n: members that stay, not weights.
     """
 
     n: int
-    each: float = field(default=1.0, init=False)
 
     def __post_init__(self) -> None:
         if self.n < 0:
-            raise ValueError(f"count: expected 0 or more, got {self.n}")
+            raise ValueError(f"count: expected 0 or more, found {self.n}")
 
+    @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
-        """So many of each contest."""
         return [contest.top(self.n) for contest in contests]
 
 
 @dataclass(frozen=True)
-class Total:
-    """All that stays costs no more than a limit.
-
-    Between contests it is shared evenly: in each the same fraction of the cost stays.
+class Total(Budget):
+    """All that stays costs no more than a limit; in each contest the same fraction of the cost stays.
 
     Attributes:
         limit: in the unit of `each`.
-        each: what a weight costs, for all or by tensor: 1 to count weights; bits a weight for a total of
-            bits; `laconic.macs` for a total of multiply-adds.
+        each: what a weight costs, for all or by tensor: 1 to count weights; bits a weight for a total of bits;
+            `laconic.surgery.count_macs` for a total of multiply–adds.
     """
 
     limit: float
@@ -84,10 +113,10 @@ class Total:
 
     def __post_init__(self) -> None:
         if not self.limit >= 0:
-            raise ValueError(f"total: expected a limit of 0 or more, got {self.limit}")
+            raise ValueError(f"total: expected a limit of 0 or more, found {self.limit}")
 
+    @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
-        """As much of each contest as the limit allows."""
         if len(contests) == 1:
             return [contests[0].within(self.limit)]
         steps = max(contest.n for contest in contests)
@@ -103,14 +132,14 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Price:
+class Price(Budget):
     """A member goes when it saves more than `bits_saved` bits for each bit that the data lose.
 
-    For criteria in bits. At a price of 1 it is the two-part minimum description length of the observed cases;
-    of N cases where n were observed, the price is N/n.
+    For criteria in bits. At a price of 1 it is the two-part minimum description length of the observed
+    examples; of N examples where n were observed, the price is N/n.
 
     Attributes:
-        bits_saved: the price λ of a bit lost, in bits saved.
+        bits_saved: the price λ: bits of file that a bit of the data is worth.
         each: bits saved with each weight, for all or by tensor.
     """
 
@@ -119,43 +148,85 @@ class Price:
 
     def __post_init__(self) -> None:
         if not self.bits_saved >= 0:
-            raise ValueError(f"price: expected 0 or more bits saved for a bit lost, got {self.bits_saved}")
+            raise ValueError(f"price: expected 0 or more bits saved for a bit lost, found {self.bits_saved}")
 
+    @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
-        """All members of which λ times the bits lost are as many as the bits saved, or more."""
         least = 1 / self.bits_saved if self.bits_saved else math.inf
         return [[table >= least for table in contest.tables.values()] for contest in contests]
 
 
 @dataclass(frozen=True)
-class Erk:
+class Erk(Fraction):
     """A fraction stays in all; of each tensor in proportion to Σ dimensions / Π dimensions, 1 at most.
 
     Erdős–Rényi kernel (Mocanu et al. 2018; Evci et al. 2020): small layers are pruned less than large ones.
     For contests within tensors.
 
     Attributes:
-        fraction: of the members of all tensors that stay, in [0, 1]; rounded as in `Density`.
+        fraction: of the members of all tensors, in [0, 1]; rounded as in `Density`.
     """
 
-    fraction: float
-    each: float = field(default=1.0, init=False)
+    fraction: float = 1.0
 
-    def __post_init__(self) -> None:
-        _fraction(self.fraction, "ERK")
-
+    @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
-        """Each contest's share."""
-        sizes = [contest.n * len(next(iter(contest.tables.values()))) for contest in contests]
+        sizes = [contest.n * contest.n_rows for contest in contests]
         shapes = [_shape(contest) for contest in contests]
         raw = [sum(shape) / max(shape.numel(), 1) for shape in shapes]
         densities = _capped(self.fraction * sum(sizes), sizes, raw)
-        if all(len(next(iter(contest.tables.values()))) == 1 for contest in contests):
-            return [
-                contest.top(k)
-                for contest, k in zip(contests, _rounded(self.fraction, sizes, densities), strict=True)
-            ]
-        return [contest.thinned(density) for contest, density in zip(contests, densities, strict=True)]
+        if all(contest.n_rows == 1 for contest in contests):
+            counts = _rounded(self.fraction, sizes, densities)
+            return [contest.top(k) for contest, k in zip(contests, counts, strict=True)]
+        pairs = zip(contests, densities, strict=True)
+        return [kept for contest, density in pairs for kept in Density(density).keep([contest])]
+
+
+@dataclass(frozen=True)
+class Rates(Budget):
+    """A fraction for each tensor, by selector.
+
+    Attributes:
+        densities: fractions that stay, by selector (a name of a parameter or module, or ``re:…``); the first
+            that matches counts.
+        otherwise: the fraction of tensors that none matches.
+    """
+
+    densities: Mapping[str, float]
+    otherwise: float = 1.0
+
+    def __post_init__(self) -> None:
+        for selector, density in {**self.densities, "otherwise": self.otherwise}.items():
+            _check_fraction(density, f"rate of {selector}")
+
+    @override
+    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        names = [name for contest in contests for name in contest.tables]
+        for selector in self.densities:
+            if not any(matches(selector, name) for name in names):
+                raise MismatchError(f"rates: expected a tensor that matches {selector!r}, found none")
+        return [kept for contest in contests for kept in Density(self._rate(contest)).keep([contest])]
+
+    def _rate(self, contest: Contest) -> float:
+        found = {name: self._density(name) for name in contest.tables}
+        if len(set(found.values())) > 1:
+            raise MismatchError(
+                f"rates: expected each tensor to compete by itself, found {', '.join(found)} together"
+            )
+        return next(iter(found.values()))
+
+    def _density(self, name: str) -> float:
+        hits = (density for selector, density in self.densities.items() if matches(selector, name))
+        return next(hits, self.otherwise)
+
+
+def _check_fraction(value: float, of: str) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{of}: expected a fraction within [0, 1], found {value}")
+
+
+def _n_kept(n: int, density: float) -> int:
+    return n - round((1 - density) * n)
 
 
 def _shape(contest: Contest) -> torch.Size:
@@ -182,52 +253,8 @@ def _rounded(fraction: float, sizes: Sequence[int], densities: Sequence[float]) 
     """Whole counts that make up the exact total: the largest remainders are rounded up."""
     shares = [size * density for size, density in zip(sizes, densities, strict=True)]
     counts = [int(share) for share in shares]
-    total = sum(sizes)
-    missing = total - round((1 - fraction) * total) - sum(counts)
+    missing = _n_kept(sum(sizes), fraction) - sum(counts)
     by_remainder = sorted(range(len(shares)), key=lambda i: (counts[i] - shares[i], i))
     for i in [i for i in by_remainder if counts[i] < sizes[i]][:missing]:
         counts[i] += 1
     return counts
-
-
-@dataclass(frozen=True)
-class Rates:
-    """A fraction for each tensor, by pattern.
-
-    Attributes:
-        densities: fractions that stay, by selector (`laconic.tensors`: a name of a parameter or module, or
-            ``re:…``); the first that matches counts.
-        otherwise: the fraction of tensors that none matches.
-    """
-
-    densities: Mapping[str, float]
-    otherwise: float = 1.0
-    each: float = field(default=1.0, init=False)
-
-    def __post_init__(self) -> None:
-        for selector, density in {**self.densities, "otherwise": self.otherwise}.items():
-            _fraction(density, f"rate of {selector}")
-
-    def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
-        """Each contest at its tensor's rate.
-
-        Raises:
-            MismatchError: a selector matches no tensor, or tensors of different rates compete.
-        """
-        names = [name for contest in contests for name in contest.tables]
-        for selector in self.densities:
-            if not any(matches(selector, name) for name in names):
-                raise MismatchError(f"rates: expected a tensor that matches {selector!r}, found none")
-        return [contest.thinned(self._rate(contest)) for contest in contests]
-
-    def _rate(self, contest: Contest) -> float:
-        found = {name: self._density(name) for name in contest.tables}
-        if len(set(found.values())) > 1:
-            raise MismatchError(
-                f"rates: expected each tensor to compete by itself, found {', '.join(found)} together"
-            )
-        return next(iter(found.values()))
-
-    def _density(self, name: str) -> float:
-        hits = (density for selector, density in self.densities.items() if matches(selector, name))
-        return next(hits, self.otherwise)

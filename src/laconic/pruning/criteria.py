@@ -2,7 +2,7 @@
 
 A criterion is a function from named weights and evidence to named scores of the same shapes; the lowest go
 first. It declares the evidence it `needs`. Scores `in_bits` estimate by how many bits the code of the
-observed cases grows if the weight goes, and so can be weighed against the bits that it saves (`Price`); the
+observed examples grows if the weight goes, and so can be weighed against the bits that it saves (`Price`); the
 others only rank. A criterion may be silent about weights that it has nothing to say of.
 """
 
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from laconic.errors import MismatchError
-from laconic.evidence import (
+from laconic.model.evidence import (
     BITS_PER_NAT,
     FISHER,
     GRADIENT,
     GRAM,
     MOVEMENT,
+    NO_EVIDENCE,
     NORM,
-    NOTHING,
     SENSITIVITY,
     Evidence,
     Statistic,
@@ -38,38 +38,52 @@ class Criterion(Protocol):
 
     Attributes:
         needs: the statistics that it looks up.
-        in_bits: whether scores are bits lost by the observed cases; else they only rank.
+        in_bits: whether scores are bits lost by the observed examples; else they only rank.
     """
 
     needs: frozenset[Statistic]
     in_bits: bool
 
-    def __call__(self, weights: Weights, evidence: Evidence = NOTHING, /) -> dict[str, Tensor]:
+    def __call__(self, weights: Weights, evidence: Evidence = NO_EVIDENCE, /) -> dict[str, Tensor]:
         """Scores of the weights' shapes, by name."""
         ...
 
 
 Score: TypeAlias = Callable[..., dict[str, Tensor]]
+CRITERIA: dict[str, Criterion] = {}  # by name: those that need no options
 
 
 def criterion(*needs: Statistic, in_bits: bool = False) -> Callable[[Score], Criterion]:
-    """Declare what a criterion needs, and whether it is in bits."""
+    """Register a criterion under its function's name.
 
-    def declare(score: Score) -> Criterion:
-        score.needs, score.in_bits = frozenset(needs), in_bits  # pyright: ignore[reportFunctionMemberAccess]
-        return score  # pyright: ignore[reportReturnType]
+    Recipes, the command line, the conformance suite and the reference find it in `CRITERIA`.
 
-    return declare
+    Args:
+        needs: the statistics that it looks up.
+        in_bits: whether its scores are bits lost by the observed examples; else they only rank.
+    """
+
+    def register(score: Score) -> Criterion:
+        declared = _declare(score, frozenset(needs), in_bits)
+        CRITERIA[score.__name__] = declared
+        return declared
+
+    return register
+
+
+def _declare(score: Score, needs: frozenset[Statistic], in_bits: bool) -> Criterion:
+    score.needs, score.in_bits = needs, in_bits  # pyright: ignore[reportFunctionMemberAccess]
+    return score  # pyright: ignore[reportReturnType]
 
 
 @criterion()
-def magnitude(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def magnitude(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`|w|` (Han et al. 2015); of a group of weights, their mean absolute value (L1)."""
     return {name: weight.detach().abs() for name, weight in weights.items()}
 
 
 @criterion()
-def squared_magnitude(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def squared_magnitude(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`w²`: ranks single weights as `magnitude` does, groups by their mean square (L2)."""
     return {name: weight.detach().square() for name, weight in weights.items()}
 
@@ -81,30 +95,29 @@ def random(seed: int = 0) -> Criterion:
         seed: of a generator of its own; the same seed gives the same scores to the same tensors.
     """
 
-    @criterion()
-    def uniform(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+    def uniform(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return {n: torch.rand(w.shape, generator=generator).to(w.device) for n, w in weights.items()}
 
-    return uniform
+    return _declare(uniform, frozenset(), False)
 
 
 @criterion(GRADIENT, in_bits=True)
-def taylor(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def taylor(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`|w·g|`: the loss's change to first order (Mozer & Smolensky 1989; Molchanov et al. 2019)."""
     scale = evidence.n * BITS_PER_NAT
     return {n: (w.detach() * evidence.of(GRADIENT, n)).abs() * scale for n, w in weights.items()}
 
 
 @criterion(FISHER, in_bits=True)
-def fisher(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def fisher(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`½ w² E[g²]`: to second order, by the Fisher matrix's diagonal (OBD; LeCun et al. 1990)."""
     scale = evidence.n * BITS_PER_NAT / 2
     return {n: w.detach().square() * evidence.of(FISHER, n) * scale for n, w in weights.items()}
 
 
 @criterion(GRADIENT)
-def snip(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def snip(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`|w·g| / Σ|w·g|`: connection sensitivity, at initialisation (Lee et al. 2019, eq. 6)."""
     products = {n: (w.detach() * evidence.of(GRADIENT, n)).abs() for n, w in weights.items()}
     total = sum(float(product.sum()) for product in products.values())
@@ -112,19 +125,19 @@ def snip(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
 
 
 @criterion(MOVEMENT)
-def movement(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def movement(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`−Σ w·g` over steps: weights that move away from zero stay (Sanh et al. 2020, eq. 4)."""
     return {name: evidence.of(MOVEMENT, name) for name in weights}
 
 
 @criterion(NORM)
-def wanda(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def wanda(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`|w|·‖x‖₂`, with the norm of the weight's input over the data (Sun et al. 2024); made for `Row`."""
     return {n: w.detach().abs() * evidence.of(NORM, n) for n, w in _with_inputs(weights)}
 
 
 @criterion()
-def lamp(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def lamp(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`w² / Σ_{|v| ≥ |w|} v²` in each tensor; for a contest of the model (Lee et al. 2021, eq. 2)."""
     return {name: _lamp(weight.detach()) for name, weight in weights.items()}
 
@@ -140,7 +153,7 @@ def _lamp(weight: Tensor) -> Tensor:
 
 
 @criterion(GRAM)
-def output_error(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def output_error(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """The layer's output error when the row's other weights make up for it, relative to the output.
 
     The order is exact for each row (Hassibi & Stork 1993; Frantar & Alistarh 2022, alg. 1), so it is made for
@@ -151,7 +164,7 @@ def output_error(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Te
 
 
 @criterion(GRAM, SENSITIVITY, in_bits=True)
-def obs(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def obs(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`½ E[δ²] · w²/[H⁻¹]`: `output_error`, not relative but at what an error of that output costs the loss.
 
     The Fisher matrix of a row is taken as its inputs' Gram matrix times its output's squared gradient
@@ -171,7 +184,7 @@ def _with_inputs(weights: Weights) -> Iterator[tuple[str, Tensor]]:
 
 
 def _added(weight: Tensor, evidence: Evidence, name: str) -> Tensor:
-    from laconic.elimination import added_errors  # imports numba
+    from laconic.pruning.obs import added_errors
 
     grams = damped(evidence.of(GRAM, name))
     rows = weight.detach().cpu().double().reshape(len(grams), -1, grams.shape[-1])
@@ -182,7 +195,7 @@ def _added(weight: Tensor, evidence: Evidence, name: str) -> Tensor:
 
 
 @criterion()
-def norm_scale(weights: Weights, evidence: Evidence = NOTHING) -> dict[str, Tensor]:
+def norm_scale(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`|γ|` of batch norms, which speaks for the channel it scales (network slimming; Liu et al. 2017).
 
     Silent about all but one-dimensional weights: for units that hold them, such as channels.

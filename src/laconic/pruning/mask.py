@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from laconic import ranks
+from laconic.core import distributed
 from laconic.errors import MismatchError
-from laconic.tensors import unwrap
+from laconic.model.modules import unwrap
 
 
 class Mask(Mapping[str, Tensor]):
@@ -89,13 +89,13 @@ def apply_(model: nn.Module, mask: Mask) -> None:
         parameter.masked_fill_(~kept, 0)
 
 
-def agreed(mask: Mask) -> Mask:
+def broadcast_mask(mask: Mask) -> Mask:
     """The mask of rank 0, on every rank; outside distributed runs, `mask` itself.
 
     A mask decided from a rank's own data would let the ranks' weights drift apart. Every rank must call this,
     with masks of the same names and shapes.
     """
-    if ranks.n_ranks() == 1:
+    if distributed.n_ranks() == 1:
         return mask
-    sent = ranks.of_first({name: kept.to(torch.uint8) for name, kept in mask.items()})
+    sent = distributed.broadcast({name: kept.to(torch.uint8) for name, kept in mask.items()})
     return Mask({name: kept.bool() for name, kept in sent.items()})

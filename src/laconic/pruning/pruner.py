@@ -1,105 +1,134 @@
-"""Pruners: a choice of every axis, waiting for a model and an amount."""
+"""Pruners: a choice of every axis, waiting for a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from laconic import ranks
+from laconic.core import distributed
 from laconic.errors import MismatchError
-from laconic.evidence import NOTHING, Evidence, Statistic
-from laconic.pruning.budgets import Density, Price
-from laconic.pruning.contests import Budget, Scope
+from laconic.model.evidence import NO_EVIDENCE, Evidence, Statistic, observe
+from laconic.model.modules import unwrap
+from laconic.model.selectors import compressible
+from laconic.pruning.budgets import Budget, Fraction, Price
 from laconic.pruning.criteria import Criterion, magnitude
-from laconic.pruning.mask import Mask, agreed
-from laconic.pruning.select import EACH_WEIGHT, GLOBAL
-from laconic.pruning.solvers import Cut, Pick, Solver
+from laconic.pruning.mask import Mask, broadcast_mask
+from laconic.pruning.scopes import Scope
+from laconic.pruning.selection import ALL, EACH_WEIGHT, GLOBAL, Selection
+from laconic.pruning.solvers import Cut, Solver
 from laconic.pruning.units import Unit
-from laconic.tensors import tensors, unwrap
 
-Among: TypeAlias = Callable[[nn.Module], Mapping[str, Tensor]]
+Parameters: TypeAlias = Callable[[nn.Module], Mapping[str, Tensor]]
 CUT = Cut()
 
 
 @dataclass(frozen=True)
-class Pruner:
-    """A choice of criterion, unit, scope, budget and solver.
+class Pruner(Selection):
+    """A selection, with what happens to the rest, and of which tensors.
 
     Attributes:
         criterion: scores from weights and evidence.
         unit: what lives and dies together.
         scope: who competes with whom.
-        budget: from the fraction that is to stay to a budget: `Density`, `Erk`, or any function such as
-            ``lambda density: Count(2)``, which need not heed it.
+        budget: who wins; `at` chooses how much.
         solver: what happens to the weights that stay.
-        among: which tensors of a model compete; ``partial(tensors, exclude=["conv1"])`` spares some.
+        parameters: which tensors of a model compete; ``partial(compressible, exclude=["conv1"])`` spares some.
     """
 
-    criterion: Criterion = magnitude
-    unit: Unit = EACH_WEIGHT
-    scope: Scope = GLOBAL
-    budget: Callable[[float], Budget] = Density
     solver: Solver = CUT
-    among: Among = tensors
+    parameters: Parameters = compressible
 
     @property
     def needs(self) -> frozenset[Statistic]:
         """The statistics that criterion and solver look up: what to `observe`."""
         return self.criterion.needs | self.solver.needs
 
-    def mask(self, model: nn.Module, amount: float, evidence: Evidence = NOTHING) -> Mask:
-        """Which weights of `model` stay when the fraction `amount` is removed; the model is untouched."""
-        return self.solve(model, amount, evidence)[1]
+    def at(self, amount: float | Budget) -> Pruner:
+        """This pruner with another budget, or with its budget at another fraction removed.
+
+        Raises:
+            ValueError: the fraction lies outside [0, 1].
+            MismatchError: the pruner's budget is not a fraction.
+        """
+        if not isinstance(amount, (int, float)):
+            return replace(self, budget=amount)
+        if not 0 <= amount <= 1:
+            raise ValueError(f"amount: expected a fraction removed, within [0, 1], found {amount}")
+        if not isinstance(self.budget, Fraction):
+            raise MismatchError(
+                f"amount: expected none, as {self.budget} decides how much stays, found {amount}"
+            )
+        return replace(self, budget=self.budget.at(1 - amount))
+
+    def mask(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
+        """Which weights of `model` stay; the model is untouched."""
+        return self.solve(model, evidence)[1]
 
     @torch.no_grad()
-    def solve(
-        self, model: nn.Module, amount: float, evidence: Evidence = NOTHING
-    ) -> tuple[dict[str, Tensor], Mask]:
+    def solve(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> tuple[dict[str, Tensor], Mask]:
         """The weights that pruning leaves, by name, and their mask; the model is untouched.
 
         Raises:
-            ValueError: `amount` lies outside [0, 1].
             MismatchError: evidence is missing, or the axes do not fit the model or each other.
         """
-        weights = self.unit.reach(self.among(model), unwrap(model))
-        budget = self.budget(1 - amount)
-        if isinstance(budget, Price) and not self.criterion.in_bits:
+        weights = self.unit.reach(self.parameters(model), unwrap(model))
+        if isinstance(self.budget, Price) and not self.criterion.in_bits:
             name = getattr(self.criterion, "__name__", self.criterion)
             raise MismatchError(f"price: expected a criterion in bits, found {name}, which only ranks")
-        return self.solver(weights, evidence, Pick(budget, self.scope, self.unit), self.criterion)
+        return self.solver(weights, evidence, self)
+
+    def prune_(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
+        """Put the weights that pruning leaves into `model`, and return the mask.
+
+        Of processes that train together, rank 0 decides for all.
+        """
+        weights, mask = self.solve(model, evidence)
+        weights, mask = distributed.broadcast(weights), broadcast_mask(mask)
+        parameters = dict(unwrap(model).named_parameters())
+        with torch.no_grad():
+            for name, weight in weights.items():
+                parameters[name].copy_(weight)
+        return mask
 
 
 BY_MAGNITUDE = Pruner()
 
 
 def prune_(
-    model: nn.Module, amount: float, pruner: Pruner = BY_MAGNITUDE, evidence: Evidence = NOTHING
+    model: nn.Module,
+    amount: float | Budget,
+    criterion: Criterion = magnitude,
+    *,
+    scope: Scope = GLOBAL,
+    unit: Unit = EACH_WEIGHT,
+    solver: Solver = CUT,
+    data: Iterable[tuple[Any, Any]] | Evidence = NO_EVIDENCE,
+    parameters: Parameters = compressible,
 ) -> Mask:
-    """Remove the fraction `amount` of a model's weights, in place, and return the mask.
-
-    Of processes that train together, rank 0 decides for all.
+    """Remove weights of `model`, in place, and return the mask.
 
     Args:
-        model: its linear, convolutional and embedding weights are pruned, all in one contest.
-        amount: the fraction removed, in [0, 1], of the model's compressible weights.
-        pruner: another criterion, unit, scope, budget, solver or choice of tensors.
-        evidence: what `pruner.needs`, from `observe`.
+        model: any module; by default its linear, convolutional and embedding weights are pruned.
+        amount: the fraction removed, in [0, 1]; or a budget that decides who stays, such as ``Count(2)``.
+        criterion: what is lost if a weight goes: `laconic.pruning.criteria`.
+        scope: who competes with whom: `laconic.pruning.scopes`.
+        unit: what lives and dies together: `laconic.pruning.units`.
+        solver: what happens to the weights that stay: `laconic.pruning.solvers`.
+        data: batches (inputs, targets) from which the evidence that criterion and solver need is gathered, or
+            an `Evidence` that `laconic.model.observe` returned.
+        parameters: which tensors of a model compete; ``partial(compressible, exclude=["conv1"])`` spares some.
 
     Returns:
         The mask. Pass it to `hold` to keep the weights at zero in further training.
 
     Raises:
-        ValueError: `amount` lies outside [0, 1].
-        MismatchError: a selector matches nothing, evidence is missing, or axes do not fit.
+        ValueError: the fraction lies outside [0, 1].
+        MismatchError: a selector matches nothing, data are missing, or axes do not fit.
     """
-    weights, mask = pruner.solve(model, amount, evidence)
-    weights, mask = ranks.of_first(weights), agreed(mask)
-    parameters = dict(unwrap(model).named_parameters())
-    with torch.no_grad():
-        for name, weight in weights.items():
-            parameters[name].copy_(weight)
-    return mask
+    pruner = Pruner(criterion, unit, scope, ALL, solver, parameters).at(amount)
+    evidence = data if isinstance(data, Evidence) else observe(model, data, pruner.needs)
+    return pruner.prune_(model, evidence)

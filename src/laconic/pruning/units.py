@@ -8,75 +8,71 @@ competes with a small one at what each would save.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from laconic.errors import MismatchError
 from laconic.surgery.coupling import Coupling, Group, Part
 
 
-@runtime_checkable
-class Unit(Protocol):
-    """Functions between weights and what lives and dies together."""
+class Unit(ABC):
+    """Functions between weights and what lives and dies together.
+
+    For members that lie each in one tensor, `even`, `pool` and `spread` are all there is to write.
+    """
 
     def reach(self, chosen: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-        """The tensors that members have weights in, given those chosen to compete."""
-        ...
+        """The tensors that members have weights in, given those chosen to compete.
 
-    def even(self, shape: torch.Size) -> bool:
-        """Whether a tensor's members hold equally many weights, each in one of them alone."""
-        ...
-
-    def pool(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """What is lost with each member per weight, from what is lost with each weight."""
-        ...
-
-    def spare(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """What is lost with each member, infinite where it must not go."""
-        ...
-
-    def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Members' values for their weights, in the shapes of `like`: who stays, or a factor."""
-        ...
-
-
-class _InTensors:
-    """A unit whose members lie each in one tensor."""
-
-    def reach(self, chosen: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-        """`chosen` itself."""
+        Raises:
+            MismatchError: there is none.
+        """
+        del model
         return chosen
 
     def spare(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """`lost` itself: any may go."""
+        """What is lost with each member, infinite for members that must stay."""
         return lost
+
+    @abstractmethod
+    def even(self, shape: torch.Size) -> bool:
+        """Whether the members of a tensor of this shape hold equally many weights, each in one tensor."""
+
+    @abstractmethod
+    def pool(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Mean loss per weight of each member, from the loss of each weight."""
+
+    @abstractmethod
+    def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The values of members, such as whether they stay, for each of their weights, in the shapes of `like`."""
 
 
 @dataclass(frozen=True)
-class Weight(_InTensors):
+class Weight(Unit):
     """Every weight for itself: unstructured pruning."""
 
+    @override
     def even(self, shape: torch.Size) -> bool:
-        """True."""
         return True
 
+    @override
     def pool(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """`lost` itself."""
         return lost
 
+    @override
     def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """`kept` itself."""
         return kept
 
 
 @dataclass(frozen=True)
-class Block(_InTensors):
+class Block(Unit):
     """Tiles of a weight's matrix (out, in · kernel); those at the edges may be smaller.
 
     `Block(1, None)` is a neuron or a filter with its inputs, `Block(None, 1)` an input with all that it
@@ -95,17 +91,17 @@ class Block(_InTensors):
             if side is not None and side < 1:
                 raise ValueError(f"block: expected sides of at least 1, got {self.height} by {self.width}")
 
+    @override
     def even(self, shape: torch.Size) -> bool:
-        """Whether the tiles divide the matrix."""
         (rows, height), (columns, width) = self._sides(shape)
         return rows % height == 0 and columns % width == 0
 
+    @override
     def pool(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Means of the tiles, (tiles down, tiles across)."""
         return {name: self._means(tensor) for name, tensor in lost.items()}
 
+    @override
     def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Each tile's value for all its weights."""
         return {name: self._tiled(tiles, like[name].shape) for name, tiles in kept.items()}
 
     def _sides(self, shape: torch.Size) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -131,21 +127,18 @@ class Block(_InTensors):
 
 
 @dataclass(frozen=True)
-class Coupled:
+class Coupled(Unit):
     """Channels, attention heads or whole residual blocks: what a model's graph holds together.
 
     Attributes:
-        coupling: from `laconic.channels`, `laconic.heads` or `laconic.blocks`.
+        coupling: from `laconic.surgery.find_channels`, `laconic.surgery.find_heads` or `laconic.surgery.find_residual_blocks`.
     """
 
     coupling: Coupling
 
+    @override
     def reach(self, chosen: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-        """All parameters of the groups that may be cut: every weight matrix cut in rows is chosen.
-
-        Raises:
-            MismatchError: no group is left.
-        """
+        # A group may be cut if every weight matrix that it cuts in rows is chosen.
         parameters = dict(model.named_parameters())
         groups = [group for group in self.coupling.groups if _produced(group, parameters) <= chosen.keys()]
         covered = {part.tensor for group in groups for part in group.parts}
@@ -154,23 +147,22 @@ class Coupled:
             raise MismatchError("no group of this coupling has all its weights chosen; what is excluded?")
         return reached
 
+    @override
     def even(self, shape: torch.Size) -> bool:
-        """False: weights lie where the channels of two groups cross."""
-        return False
+        return False  # weights lie where the channels of two groups cross
 
+    @override
     def pool(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Means over the weights of each member that `lost` speaks of, by group."""
         pooled = {group.name: _mean(group, lost) for group in self.coupling.groups}
         return {name: mean for name, mean in pooled.items() if mean is not None}
 
+    @override
     def spare(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The member of each group with the most to lose, the first of equals, is worth anything.
-
-        A layer without channels is none. Residual blocks may all go.
-        """
+        """Protect the best member of each group, so that no layer loses all its channels; blocks may all go."""
         bypassed = {group.name for group in self.coupling.groups if group.bypassed}
         return {n: t if n in bypassed else t.index_fill(0, t.argmax(), torch.inf) for n, t in lost.items()}
 
+    @override
     def spread(self, kept: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The product over all members that a weight belongs to: it stays if all of them do."""
         kind = next((values.dtype for values in kept.values()), torch.bool)

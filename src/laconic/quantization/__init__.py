@@ -1,1 +1,5 @@
-"""From floats to integers."""
+"""From floats to integers, and which numbers the integers stand for."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

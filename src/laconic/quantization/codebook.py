@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from laconic.jit import F64, I32, I64, kernel
+from laconic.core.jit import F64, I32, I64, kernel
 from laconic.quantization.grid import Floats, widened
-from laconic.quantization.legends import MOST_VALUES, Rounded, Values
+from laconic.quantization.rounded import MAX_VALUES, CodebookValues, Rounded
 
-MOST_ROUNDS = 300
-LARGEST = 1e300  # of a sum of weights
+MAX_ROUNDS = 300
+MAX_SUM = 1e300  # of a sum of weights
 OVERHEAD = 16  # bytes that a short stream of indices may take beside them
 
 
@@ -39,10 +39,10 @@ class Codebook:
     n_values: int
 
     def __post_init__(self) -> None:
-        if not 2 <= self.n_values <= MOST_VALUES:
-            raise ValueError(f"n_values: expected 2 to {MOST_VALUES:,}, got {self.n_values:,}")
+        if not 2 <= self.n_values <= MAX_VALUES:
+            raise ValueError(f"n_values: expected 2 to {MAX_VALUES:,}, got {self.n_values:,}")
 
-    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Codebook]:
+    def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, Codebook]:
         """The same for each tensor."""
         return dict.fromkeys(tensors, self)
 
@@ -54,7 +54,7 @@ class Codebook:
         if values.size <= self.n_values:
             kept = torch.from_numpy(values).to(tensor.dtype)
             return _indexed(weights, kept, values[:-1].astype(np.float64))
-        if not self._pays(tensor) or float(max(-values[0], values[-1])) > LARGEST / values.size:
+        if not self._pays(tensor) or float(max(-values[0], values[-1])) > MAX_SUM / values.size:
             return None
         centres = torch.from_numpy(_centres(ascending, self.n_values)).to(tensor.dtype)
         centres = (centres + 0).unique()  # in 16 bits some may meet, and one be −0
@@ -82,7 +82,7 @@ def _indexed(weights: Floats, values: Tensor, edges: F64) -> Rounded:
     values, place = values[torch.from_numpy(used)], (np.cumsum(used) - 1).astype(np.int32)
     zeros = values.double().numpy() == 0
     origin = int(zeros.argmax() if zeros.any() else counts[used].argmax())
-    return Rounded((place - np.int32(origin))[indices], Values(values, origin))
+    return Rounded((place - np.int32(origin))[indices], CodebookValues(values, origin))
 
 
 def _centres(weights: Floats, n_values: int) -> F64:
@@ -94,7 +94,7 @@ def _centres(weights: Floats, n_values: int) -> F64:
     if has_zero:
         centres[np.abs(centres).argmin()] = 0
     ends = np.zeros(0, np.int64)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         # In the weights' type: a search for float64 among float32 would copy all of them.
         before, middles = ends, ((centres[1:] + centres[:-1]) / 2).astype(weights.dtype)
         ends = np.searchsorted(weights, middles, "right")

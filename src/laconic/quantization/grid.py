@@ -1,8 +1,8 @@
-"""The uniform grid: w ≈ q·Δ with an integer q and one step Δ per tensor.
+"""The uniform grid: w ≈ q·Δ with an integer q and one scale Δ per tensor.
 
-Steps are bfloat16 numbers: two bytes in a file, and q·Δ is exact in float32 for |q| < 2^16, so that
+Scales are bfloat16 numbers: two bytes in a file, and q·Δ is exact in float32 for |q| < 2^16, so that
 decoded weights quantise to themselves. On a fine grid ‖w − ŵ‖² ≈ n·Δ²/12; on a coarse one and
-for peaked weights it is less, so the step for a stated distortion is searched for, not computed.
+for peaked weights it is less, so the scale for a stated distortion is searched for, not computed.
 
 Over several tensors, relative errors ε_l that act on the network's output alike add up as Σ ε_l², and cost
 −Σ n_l log2 ε_l bits: the sum of bits is least where ε_l is proportional to √n_l.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,16 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from laconic.jit import I32, kernel
-from laconic.quantization.legends import Rounded, Step, on_grid
-from laconic.steps import keeps
+from laconic.core.jit import I32, kernel
+from laconic.quantization.rounded import PerTensorScale, Rounded, on_grid
 
 Floats = NDArray[Any]  # flat, float32 or float64
-LARGEST_Q = 2**31 - 2
-LARGEST_STEP = 2.0**127
-MOST_STEPS = 1 << 16  # from zero to the largest number of a tensor that is on a grid already
-MOST_MULTIPLE = 1 << 10  # of its step that all its numbers may share
-FEW = 1 << 12  # numbers that are looked at before all of a large tensor are
+MAX_Q = 2**31 - 2
+MAX_SCALE = 2.0**127
+MAX_MULTIPLES = 1 << 16  # from zero to the largest number of a tensor that is on a grid already
+MAX_DIVISOR = 1 << 10  # of its scale that all its numbers may share
+N_FIRST = 1 << 12  # elements that are looked at before all elements of a large tensor are
+PASS_ELEMENTS = 1 << 19  # elements at once, so that no copy of the tensor in float64 is made
 MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the tensor's type adds to it
 
 
@@ -45,7 +45,7 @@ class Rounder(Protocol):
 class Quantizer(Protocol):
     """Floats → integers, for the tensors of a file."""
 
-    def of_each(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Rounder]:
+    def per_tensor(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Rounder]:
         """What rounds each tensor. Only names and shapes are looked at: tensors may not be there yet."""
         ...
 
@@ -65,7 +65,7 @@ class Grid:
         if not 0 < self.relative_error < 1:
             raise ValueError(f"relative_error: expected within (0, 1), got {self.relative_error}")
 
-    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
+    def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
         """Each tensor's grid: its share goes by its layer's size, so a bias has the error of its weight."""
         sizes: Counter[str] = Counter()
         for name, tensor in tensors.items():
@@ -78,32 +78,32 @@ class Grid:
         return Grid(self.relative_error * math.sqrt(n / n_largest))
 
     def rounded(self, tensor: Tensor) -> Rounded | None:
-        """Integers at the coarsest step that keeps the error, as decoded to the tensor's type."""
+        """Integers at the coarsest scale that keeps the error, as decoded to the tensor's type."""
         weights = widened(tensor).numpy()
         largest = torch.finfo(tensor.dtype).max
         peak = max(-float(weights.min()), float(weights.max()))
         for margin in MARGINS:
-            step = Grid(self.relative_error * margin).step(weights)
-            if step is None:
+            scale = Grid(self.relative_error * margin).scale(weights)
+            if scale is None:
                 return None
-            q = quantize(weights, step, largest)
+            q = quantize(weights, scale, largest)
             # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
-            as_measured = tensor.dtype.itemsize > 2 and peak + step <= largest
-            if as_measured or self._keeps(tensor, q, step):
-                return Rounded(q, Step(step))
+            as_measured = tensor.dtype.itemsize > 2 and peak + scale <= largest
+            if as_measured or self._keeps(tensor, q, scale):
+                return Rounded(q, PerTensorScale(scale))
         return None
 
-    def _keeps(self, tensor: Tensor, q: I32, step: float) -> bool:
+    def _keeps(self, tensor: Tensor, q: I32, scale: float) -> bool:
         def decoded(part: slice) -> Tensor:
-            return on_grid(q[part], step, tensor.dtype)
+            return on_grid(q[part], scale, tensor.dtype)
 
-        return keeps(tensor.reshape(-1), decoded, self.relative_error)
+        return within_error(tensor.reshape(-1), decoded, self.relative_error)
 
-    def step(self, weights: Floats) -> float | None:
-        """The coarsest step, to within 1 %, that keeps `weights` (flat, finite) within the error.
+    def scale(self, weights: Floats) -> float | None:
+        """The largest scale, to within 1 %, that keeps `weights` (flat, finite) within the error.
 
         None where no grid does: the weights span more than 32-bit integers, or are too small or too
-        large for a step or for their squares.
+        large for a scale or for their squares.
         """
         energy, n_nonzero, largest = moments(weights)
         allowed = self.relative_error**2 * energy
@@ -111,16 +111,16 @@ class Grid:
             return 1.0
         if not 0 < allowed < math.inf:
             return None
-        low = high = as_step(math.sqrt(12 * allowed / n_nonzero))
+        low = high = as_scale(math.sqrt(12 * allowed / n_nonzero))
         while low and squared_error(weights, low) > allowed:
-            low, high = as_step(low / 1.5), low
-        if low == 0 or largest / low > LARGEST_Q:
+            low, high = as_scale(low / 1.5), low
+        if low == 0 or largest / low > MAX_Q:
             return None
-        while low == high < LARGEST_STEP:  # beyond 2·largest all is zero, and the error the whole energy
-            high = as_step(1.5 * low)
+        while low == high < MAX_SCALE:  # beyond 2·largest all is zero, and the error the whole energy
+            high = as_scale(1.5 * low)
             if squared_error(weights, high) <= allowed:
                 low = high
-        while (middle := as_step(math.sqrt(low * high))) > low and high > 1.01 * low:
+        while (middle := as_scale(math.sqrt(low * high))) > low and high > 1.01 * low:
             if squared_error(weights, middle) <= allowed:
                 low = middle
             else:
@@ -129,7 +129,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Settled:
+class KeepGrid:
     """Keeps tensors that are on a grid already, such as `Shorten` leaves, and rounds only the others.
 
     Attributes:
@@ -138,9 +138,9 @@ class Settled:
 
     otherwise: Quantizer
 
-    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounder]:
+    def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounder]:
         """What rounds each tensor."""
-        return {name: _Kept(rounder) for name, rounder in self.otherwise.of_each(tensors).items()}
+        return {name: _Kept(rounder) for name, rounder in self.otherwise.per_tensor(tensors).items()}
 
 
 @dataclass(frozen=True)
@@ -151,18 +151,29 @@ class _Kept:
         return exactly(tensor) or self.otherwise.rounded(tensor)
 
 
+def within_error(tensor: Tensor, decoded: Callable[[slice], Tensor], relative_error: float) -> bool:
+    """Whether the flat `tensor`, decoded part by part, is finite and within the relative error."""
+    error, energy = 0.0, 0.0
+    for begin in range(0, tensor.numel(), PASS_ELEMENTS):
+        part = slice(begin, begin + PASS_ELEMENTS)
+        exact = tensor[part].double()
+        error += float((decoded(part).double() - exact).square().sum())
+        energy += float(exact.square().sum())
+    return error <= relative_error**2 * energy
+
+
 def exactly(tensor: Tensor) -> Rounded | None:
     """The integers of a tensor whose numbers, finite or not, are all on one grid already; None where not."""
-    few = tensor.reshape(-1)[:FEW]  # of a tensor that is on no grid, they hardly ever are
-    if common_step(widened(few).numpy()) == 0:
+    few = tensor.reshape(-1)[:N_FIRST]  # of a tensor that is on no grid, they hardly ever are
+    if common_divisor(widened(few).numpy()) == 0:
         return None
     weights = widened(tensor).numpy()
-    common = common_step(weights)
+    common = common_divisor(weights)
     if common == 0:
         return None
-    steps = (as_step(common / multiple) for multiple in range(1, MOST_MULTIPLE + 1))
-    step = next((step for k, step in enumerate(steps, 1) if k * step == common), None)
-    return Rounded(quantize(weights, step, math.inf), Step(step)) if step else None
+    scales = (as_scale(common / multiple) for multiple in range(1, MAX_DIVISOR + 1))
+    scale = next((scale for k, scale in enumerate(scales, 1) if k * scale == common), None)
+    return Rounded(quantize(weights, scale, math.inf), PerTensorScale(scale)) if scale else None
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -174,9 +185,9 @@ def _layer(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def as_step(value: float) -> float:
-    """`value` ≥ 0 rounded down to a bfloat16, the form in which files hold steps."""
-    bits = np.float32(min(value, LARGEST_STEP)).view(np.uint32)
+def as_scale(value: float) -> float:
+    """`value` ≥ 0 rounded down to a bfloat16, the form in which files hold scales."""
+    bits = np.float32(min(value, MAX_SCALE)).view(np.uint32)
     return float((bits & np.uint32(0xFFFF0000)).view(np.float32))
 
 
@@ -194,8 +205,8 @@ def moments(weights: Floats) -> tuple[float, int, float]:
 
 
 @kernel
-def common_step(weights: Floats) -> float:
-    """The largest number that all are multiples of; 1 for zeros, 0 where it is too small to be a step.
+def common_divisor(weights: Floats) -> float:
+    """The largest number that all are multiples of; 1 for zeros, 0 where it is too small to be a scale.
 
     Euclid's algorithm: remainders of floats are exact. Of weights that are on no grid, a few suffice.
     """
@@ -207,7 +218,7 @@ def common_step(weights: Floats) -> float:
         largest = max(largest, x)
         while x > 0:
             common, x = x, np.fmod(common, x)
-            if largest > common * MOST_STEPS:
+            if largest > common * MAX_MULTIPLES:
                 return 0.0
     return common if largest > 0 else 1.0
 
@@ -222,24 +233,24 @@ def first_nonfinite(weights: Floats) -> int:
 
 
 @kernel
-def squared_error(weights: Floats, step: float) -> float:
-    """Σ(w − ŵ)² on the grid of `step`."""
-    total, inverse = 0.0, 1.0 / step
+def squared_error(weights: Floats, scale: float) -> float:
+    """Σ(w − ŵ)² on the grid of `scale`."""
+    total, inverse = 0.0, 1.0 / scale
     for w in weights:
         x = np.float64(w)
-        e = x - np.rint(x * inverse) * step
+        e = x - np.rint(x * inverse) * scale
         total += e * e
     return total
 
 
 @kernel
-def quantize(weights: Floats, step: float, largest: float) -> NDArray[np.int32]:
-    """The nearest integers q, or the next towards zero where |q|·step would exceed `largest`."""
+def quantize(weights: Floats, scale: float, largest: float) -> NDArray[np.int32]:
+    """The nearest integers q, or the next towards zero where |q|·scale would exceed `largest`."""
     q = np.empty(weights.size, np.int32)
-    inverse = 1.0 / step
+    inverse = 1.0 / scale
     for i in range(weights.size):
         x = np.rint(np.float64(weights[i]) * inverse)
-        if abs(x) * step > largest:
+        if abs(x) * scale > largest:
             x -= np.sign(x)
         q[i] = np.int32(x)
     return q

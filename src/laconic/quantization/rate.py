@@ -7,7 +7,7 @@ come make up for each error (GPTQ; Frantar et al. 2023): with U the upper Choles
 error costs (w − ŵ)²/U_jj², and row j of U/U_jj says what the others change by. Zero is just the cheapest
 integer: pruning and quantising are one act.
 
-The step follows from the price. On a fine grid a weight costs −log2 Δ bits and h·Δ²/12 of loss, h being the
+The scale follows from the price. On a fine grid a weight costs −log2 Δ bits and h·Δ²/12 of loss, h being the
 loss's curvature: the sum with price λ is least at Δ² = 6 / (ln 2 · λ·h), with the mean of h over a tensor.
 """
 
@@ -24,13 +24,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laconic.coding.fit import fit
+from laconic.coding.layout import Layout
 from laconic.coding.prices import symbol_bits
-from laconic.coding.symbol_models import StaticModel
+from laconic.coding.static_model import StaticModel
+from laconic.core.jit import F64, I32, U8, kernel
 from laconic.errors import MismatchError
-from laconic.evidence import BITS_PER_NAT, FISHER, GRAM, NOTHING, SENSITIVITY, Evidence, damped
-from laconic.jit import F64, I32, U8, kernel
-from laconic.quantization.grid import LARGEST_Q, as_step
-from laconic.quantization.legends import Rounded, Step
+from laconic.model.evidence import BITS_PER_NAT, FISHER, GRAM, NO_EVIDENCE, SENSITIVITY, Evidence, damped
+from laconic.quantization.grid import MAX_Q, as_scale
+from laconic.quantization.rounded import PerTensorScale, Rounded
 
 OF_CHANNELS = 16  # each number of a bias or norm acts on a whole channel, and they are few
 
@@ -53,13 +54,13 @@ class Curvature:
 Loss: TypeAlias = Callable[[str, Tensor, Evidence], Curvature]
 
 
-def squared_error(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
+def squared_error(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Curvature:
     """‖w − ŵ‖², summed over all tensors: what other codecs minimise. It needs no data."""
     del name, weight, evidence
     return Curvature()
 
 
-def data_bits(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
+def data_bits(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Curvature:
     """½ (w − ŵ) F (w − ŵ)ᵀ in bits of all the data's targets: at a price of 1 this is two-part MDL.
 
     The Fisher matrix F is its diagonal, if that was observed (OBD); otherwise, of a layer, the Gram matrix of
@@ -78,8 +79,8 @@ def data_bits(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvat
     return Curvature(bits, diagonal=fisher + 1e-6 * fisher.mean() + 1e-300)
 
 
-def layer_error(name: str, weight: Tensor, evidence: Evidence = NOTHING) -> Curvature:
-    """‖(W − Ŵ)X‖² / ‖WX‖²: a layer's squared error, relative to its output, on the cases that were observed.
+def layer_error(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Curvature:
+    """‖(W − Ŵ)X‖² / ‖WX‖²: a layer's squared error, relative to its output, on the examples that were observed.
 
     Of tensors without a Gram matrix, such as embeddings, it is ‖w − ŵ‖² / ‖w‖²; of those of one dimension
     `OF_CHANNELS` times as much.
@@ -100,18 +101,18 @@ class RateLoss:
         price: bits that a unit of loss is worth. The dearer the loss, the longer the file. With `layer_error`
             and a price λ, a layer of n weights is left with a relative error of about √(0.7·n/λ).
         loss: `squared_error`, `data_bits`, `layer_error`, or a function like them.
-        evidence: what the loss looks up; see `laconic.observe`.
+        evidence: what the loss looks up; see `laconic.model.observe`.
     """
 
     price: float
     loss: Loss = layer_error
-    evidence: Evidence = NOTHING
+    evidence: Evidence = NO_EVIDENCE
 
     def __post_init__(self) -> None:
         if not 0 < self.price < math.inf:
             raise ValueError(f"price: expected above 0 and finite, got {self.price}")
 
-    def of_each(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounding]:
+    def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounding]:
         """What rounds each tensor."""
         return {name: Rounding(name, self) for name in tensors}
 
@@ -124,25 +125,24 @@ class Rounding:
     quantizer: RateLoss
 
     def rounded(self, tensor: Tensor) -> Rounded | None:
-        """Integers at one step; None where there is no grid for the tensor.
+        """Integers at one scale; None where there is no grid for the tensor.
 
         Raises:
             MismatchError: the loss's curvature has another shape than the tensor.
         """
         weight = tensor.detach().cpu()
         if not float(weight.abs().max()) > 0:
-            return Rounded(np.zeros(weight.numel(), np.int32), Step(1.0))
+            return Rounded(np.zeros(weight.numel(), np.int32), PerTensorScale(1.0))
         curvature = self.quantizer.loss(self.name, weight, self.quantizer.evidence)
         rows, factors, costs = _whitened(self.name, weight, curvature, self.quantizer.price)
-        step = as_step(math.sqrt(6 * BITS_PER_NAT / costs.mean()))
-        if step == 0 or float(weight.abs().max()) / step > LARGEST_Q:
+        scale = as_scale(math.sqrt(6 * BITS_PER_NAT / costs.mean()))
+        if scale == 0 or float(weight.abs().max()) / scale > MAX_Q:
             return None
-        n_rows = len(weight) if weight.ndim > 1 else 1
-        q = _round(rows, factors, costs, step, None)
-        model, _ = fit(q.ravel(), n_rows)
-        q = _round(rows, factors, costs, step, model)
-        largest = min(torch.finfo(tensor.dtype).max / step, LARGEST_Q)
-        return Rounded(np.clip(q.ravel(), -largest, largest).astype(np.int32), Step(step))
+        q = _round(rows, factors, costs, scale, None)
+        model, _ = fit(q.ravel(), Layout.of(weight.shape))
+        q = _round(rows, factors, costs, scale, model)
+        largest = min(torch.finfo(tensor.dtype).max / scale, MAX_Q)
+        return Rounded(np.clip(q.ravel(), -largest, largest).astype(np.int32), PerTensorScale(scale))
 
 
 def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> tuple[F64, F64 | None, F64]:
@@ -173,7 +173,7 @@ def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> 
     return rows.numpy(), upper.numpy(), costs.contiguous().numpy()
 
 
-def _round(rows: F64, factors: F64 | None, costs: F64, step: float, model: StaticModel | None) -> I32:
+def _round(rows: F64, factors: F64 | None, costs: F64, scale: float, model: StaticModel | None) -> I32:
     """Integers like `rows`: the nearest, or at the model's prices."""
     groups, n_rows, _ = rows.shape
     if model is None:
@@ -185,7 +185,7 @@ def _round(rows: F64, factors: F64 | None, costs: F64, step: float, model: Stati
     for group in range(groups):
         classes = row_class[group * n_rows : (group + 1) * n_rows]
         factor = NO_FACTOR if factors is None else factors[group]
-        _round_rows(rows[group].copy(), factor, costs[group], step, (prices, lo, classes, drop), q[group])
+        _round_rows(rows[group].copy(), factor, costs[group], scale, (prices, lo, classes, drop), q[group])
     return q
 
 
@@ -194,7 +194,7 @@ NO_FACTOR, NO_DROP = np.zeros((0, 0)), np.zeros(0, np.uint8)
 
 @kernel
 def _round_rows(
-    rows: F64, factor: F64, costs: F64, step: float, model: tuple[F64, int, U8, U8], q: I32
+    rows: F64, factor: F64, costs: F64, scale: float, model: tuple[F64, int, U8, U8], q: I32
 ) -> None:
     """Fill `q`; the rows are used up. The model: prices (classes, symbols), first integer, classes, drops."""
     prices, lo, row_class, drop = model
@@ -205,17 +205,17 @@ def _round_rows(
         for column in range(rows.shape[1]):
             if drop.size:
                 price = prices[max(np.int64(row_class[row]) - drop[column], 0)]
-            x = min(max(values[column] / step, -2147483646.0), 2147483646.0)
+            x = min(max(values[column] / scale, -2147483646.0), 2147483646.0)
             nearest = np.rint(x)
             best, best_bits = nearest, np.inf
             for candidate in (nearest, nearest - np.sign(nearest), 0.0):
                 symbol = np.int64(candidate) - lo
                 bits = price[symbol if 0 <= symbol < width else width]
-                bits += costs[row, column] * (x - candidate) ** 2 * step * step
+                bits += costs[row, column] * (x - candidate) ** 2 * scale * scale
                 if bits < best_bits:
                     best, best_bits = candidate, bits
             q[row, column] = np.int32(best)
             if factor.size:
-                error = (values[column] - best * step) / factor[column, column]
+                error = (values[column] - best * scale) / factor[column, column]
                 for later in range(column + 1, rows.shape[1]):
                     values[later] -= error * factor[column, later]

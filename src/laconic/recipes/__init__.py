@@ -1,1 +1,5 @@
-"""Recipes: a choice of every axis as plain text, and its run, which is done once."""
+"""A choice of every axis as plain text, and its run, which is done once."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,315 +1,260 @@
 """Methods: how pruning and training interleave.
 
-A method is a few numbers; called with a model and its `Work`, it prunes and trains the model in place. What
-it does there can be interrupted and repeated: training goes on from its checkpoint, rounds from their files,
-and all that stands between is decided again, alike.
+A method is a function of its context and its options; it prunes and trains the context's model in place. What
+it does can be interrupted and repeated: training goes on from its checkpoint, rounds from their files, and
+all that stands between is decided again, alike.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
+import msgspec
 from torch import nn
 
-from laconic.evidence import MOVEMENT, Evidence
+from laconic.model.evidence import MOVEMENT, Evidence
 from laconic.pruning.mask import Mask
-from laconic.pruning.pruner import Pruner, prune_
+from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
-from laconic.training import gates, gradual, proximal, schedules, shorten, variational
-from laconic.training.iterative import Round
-from laconic.training.iterative import iterative as rounds_of
-from laconic.training.regrow import AtRandom, ByGradient, DropAndGrow, Growth
+from laconic.recipes.options import AtLeastOne, NonNegative, Positive, UnitInterval
+from laconic.search.under_code import CodeLengthRule
+from laconic.training import drop_and_grow, schedules
+from laconic.training import gradual as gradual_rule
+from laconic.training.drop_and_grow import AtRandom, ByGradient, Growth
+from laconic.training.gates import Gates
+from laconic.training.iterative import Round, prune_iteratively_
+from laconic.training.proximal import Proximal
 from laconic.training.rules import Hold, Rule
 from laconic.training.schedules import Curve, Schedule
+from laconic.training.variational import VariationalDropout
 
 OF_SCORES = frozenset({"criterion", "unit", "scope", "budget", "solver"})
-CurveName = Literal["linear", "cubic", "cosine", "geometric", "one-shot"]
+CurveName: TypeAlias = Literal["linear", "cubic", "cosine", "geometric", "one-shot"]
+Inside: TypeAlias = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+M = TypeVar("M", bound=Callable[..., None])
 
 
 @dataclass(frozen=True)
-class Work:
+class MethodContext:
     """What a method works with.
 
     Attributes:
-        pruner: the choice of the axes.
+        model: the network, pruned and trained in place.
+        pruner: the choice of the axes, at the recipe's amount.
         amount: the fraction to remove; 0 where the budget does not ask.
         seed: of all that is random beside training.
-        n_cases: of the training set.
+        n_examples: length of the training set.
         n_steps: of one training.
-        early: the state of early weights, of which `Lottery` has need.
+        early: the state of early weights, for `lottery`.
         folder: for the files of rounds.
         observe: gathers what the pruner needs.
         train: trains the model by the recipe, under rules; the label names the checkpoint.
     """
 
+    model: nn.Module
     pruner: Pruner
     amount: float
     seed: int
-    n_cases: int
+    n_examples: int
     n_steps: int
     early: Mapping[str, Any]
     folder: Path
     observe: Callable[[nn.Module], Evidence]
-    train: Callable[[nn.Module, str, Sequence[Rule]], None]
+    train: Callable[[str, Sequence[Rule]], None]
+
+    def until(self, fraction: float) -> int:
+        """The step at a fraction of the training."""
+        return round(fraction * self.n_steps)
+
+    def prune_(self) -> Mask:
+        """Prune the model by the choice of the axes."""
+        return self.pruner.prune_(self.model, self.observe(self.model))
 
 
-class Method(ABC):
-    """How pruning and training interleave.
+@dataclass(frozen=True)
+class Traits:
+    """What a recipe must know of a method.
 
     Attributes:
         axes: which axes it asks for.
-        trains: it is nothing without training.
-        ramps: the amount grows, so the budget must be a fraction.
-        moves: connections move one by one, so they cannot stand in a pattern.
+        trains: whether it needs training.
+        ramps: whether the amount grows, so that the budget must be a fraction.
+        moves: whether connections move one by one, so that they cannot stand in a pattern.
     """
 
-    axes: ClassVar[frozenset[str]] = OF_SCORES
-    trains: ClassVar[bool] = True
-    ramps: ClassVar[bool] = False
-    moves: ClassVar[bool] = False
-
-    @abstractmethod
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Prune and train `model`, in place."""
+    axes: frozenset[str] = OF_SCORES
+    trains: bool = True
+    ramps: bool = False
+    moves: bool = False
 
 
-@dataclass(frozen=True)
-class OneShot(Method):
+def method(**traits: Any) -> Callable[[M], M]:
+    """Declare the traits of a method."""
+
+    def declare(function: M) -> M:
+        function.traits = Traits(**traits)  # pyright: ignore[reportFunctionMemberAccess]
+        return function
+
+    return declare
+
+
+@method(trains=False)
+def one_shot(context: MethodContext) -> None:
     """Prune once; then train, if the recipe says how, with what went held at zero."""
-
-    trains: ClassVar[bool] = False
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Prune, and train if there is a `[training]`."""
-        mask = prune_(model, work.amount, work.pruner, work.observe(model))
-        if work.n_steps:
-            work.train(model, "training", [Hold(mask)])
+    mask = context.prune_()
+    if context.n_steps:
+        context.train("training", [Hold(mask)])
 
 
-@dataclass(frozen=True)
-class Iterative(Method):
+@method(ramps=True)
+def iterative(context: MethodContext, rounds: AtLeastOne, curve: CurveName = "geometric") -> None:
     """Prune a little and train, round by round (Han et al. 2015)."""
-
-    rounds: int
-    curve: CurveName = "geometric"
-    ramps: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _at_least_one(self.rounds, "rounds")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """All rounds."""
-        self._rounds(model, work, None)
-
-    def _rounds(self, model: nn.Module, work: Work, rewind: Mapping[str, Any] | None) -> None:
-        done: list[Round] = []
-
-        def fine_tune(tuned: nn.Module, mask: Mask) -> None:
-            work.train(tuned, f"training-{len(done) + 1}", [Hold(mask)])
-
-        schedule = Schedule(work.amount, self.rounds, _curve(self.curve))
-        for finished in rounds_of(
-            model,
-            schedule,
-            fine_tune,
-            work.pruner,
-            observe=work.observe,
-            rewind=rewind,
-            folder=work.folder,
-        ):
-            done.append(finished)
+    _in_rounds(context, rounds, curve, None)
 
 
-@dataclass(frozen=True)
-class Lottery(Iterative):
+@method(ramps=True)
+def lottery(
+    context: MethodContext, rounds: AtLeastOne, curve: CurveName = "geometric", rewind: Count = 0
+) -> None:
     """`iterative`, but weights return to those of dense step `rewind` (Frankle & Carbin 2019)."""
-
-    rewind: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rewind < 0:
-            raise ValueError(f"rewind: expected 0 or more, found {self.rewind}")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """All rounds, each from the early weights."""
-        self._rounds(model, work, work.early)
+    del rewind  # the context has the weights of that step
+    _in_rounds(context, rounds, curve, context.early)
 
 
-@dataclass(frozen=True)
-class Gradual(Method):
+def _in_rounds(
+    context: MethodContext, rounds: int, curve: CurveName, rewind: Mapping[str, Any] | None
+) -> None:
+    done: list[Round] = []
+
+    def fine_tune(_: nn.Module, mask: Mask) -> None:
+        context.train(f"training-{len(done) + 1}", [Hold(mask)])
+
+    schedule = Schedule(context.amount, rounds, _curve(curve))
+    finished = prune_iteratively_(
+        context.model,
+        schedule,
+        fine_tune,
+        context.pruner,
+        observe=context.observe,
+        rewind=rewind,
+        folder=context.folder,
+    )
+    for one in finished:
+        done.append(one)
+
+
+@method(ramps=True)
+def gradual(
+    context: MethodContext,
+    every: AtLeastOne = 100,
+    until: UnitInterval = 0.75,
+    curve: CurveName = "cubic",
+    initial: UnitInterval = 0.0,
+) -> None:
     """Prune ever more during training (Zhu & Gupta 2017), until a fraction of its steps."""
-
-    every: int = 100
-    until: float = 0.75
-    curve: CurveName = "cubic"
-    initial: float = 0.0
-    ramps: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _at_least_one(self.every, "every")
-        _fraction(self.until, "until")
-        _fraction(self.initial, "initial")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Train under the rule."""
-        end = max(1, round(self.until * work.n_steps))
-        schedule = Schedule(work.amount, end, _curve(self.curve), self.initial)
-        at_hand = work.pruner.needs <= gradual.AT_HAND and MOVEMENT in work.pruner.needs
-        observe = work.observe if work.pruner.needs and not at_hand else None
-        work.train(model, "training", [gradual.Gradual(schedule, self.every, work.pruner, observe)])
+    schedule = Schedule(context.amount, max(1, context.until(until)), _curve(curve), initial)
+    needs = context.pruner.needs
+    at_hand = needs <= gradual_rule.AT_HAND and MOVEMENT in needs
+    observe = context.observe if needs and not at_hand else None
+    context.train("training", [gradual_rule.Gradual(schedule, every, context.pruner, observe)])
 
 
-@dataclass(frozen=True)
-class _DropAndGrow(Method):
-    every: int = 100
-    drop: float = 0.3
-    until: float = 0.75
-    moves: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _at_least_one(self.every, "every")
-        _fraction(self.drop, "drop")
-        _fraction(self.until, "until")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Prune, then train under the rule."""
-        mask = prune_(model, work.amount, work.pruner, work.observe(model))
-        end = round(self.until * work.n_steps)
-        schedule = Schedule(0.0, end, schedules.cosine, self.drop)
-        work.train(model, "training", [DropAndGrow(mask, schedule, self._growth(work.seed), self.every)])
-
-    @abstractmethod
-    def _growth(self, seed: int) -> Growth: ...
-
-
-@dataclass(frozen=True)
-class Set(_DropAndGrow):
+@method(moves=True)
+def set_(
+    context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75
+) -> None:
     """Sparse from the start: drop the smallest, grow at random (SET; Mocanu et al. 2018)."""
+    _moving(
+        context, Schedule(0.0, context.until(until), schedules.cosine, drop), every, AtRandom(context.seed)
+    )
 
-    def _growth(self, seed: int) -> Growth:
-        return AtRandom(seed)
 
-
-@dataclass(frozen=True)
-class Rigl(_DropAndGrow):
+@method(moves=True)
+def rigl(
+    context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75
+) -> None:
     """Sparse from the start: drop the smallest, grow by gradient (RigL; Evci et al. 2020)."""
-
-    def _growth(self, seed: int) -> Growth:
-        return ByGradient()
+    _moving(context, Schedule(0.0, context.until(until), schedules.cosine, drop), every, ByGradient())
 
 
-@dataclass(frozen=True)
-class Gates(Method):
-    """Train hard-concrete gates at a price a weight, in nats (L0; Louizos et al. 2018)."""
-
-    price: float
-    dropped: float = 0.2
-    lr: float | None = None
-    axes: ClassVar[frozenset[str]] = frozenset({"unit"})
-
-    def __post_init__(self) -> None:
-        if self.price < 0:
-            raise ValueError(f"price: expected 0 or more, found {self.price}")
-        if not 0 < self.dropped < 1:
-            raise ValueError(f"dropped: expected a fraction within (0, 1), found {self.dropped}")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Train under the rule."""
-        noise: dict[str, Any] = {"lr": self.lr, "seed": work.seed, "among": work.pruner.among}
-        rule = gates.Gates(self.price, work.n_cases, work.pruner.unit, self.dropped, **noise)
-        work.train(model, "training", [rule])
+def _moving(context: MethodContext, schedule: Schedule, every: int, growth: Growth) -> None:
+    mask = context.prune_()
+    context.train("training", [drop_and_grow.DropAndGrow(mask, schedule, growth, every)])
 
 
-@dataclass(frozen=True)
-class VariationalDropout(Method):
+@method(axes=frozenset({"unit"}))
+def gates(
+    context: MethodContext, penalty: NonNegative, dropped: Inside = 0.2, lr: float | None = None
+) -> None:
+    """Train hard-concrete gates at a penalty a weight, in nats (L0; Louizos et al. 2018)."""
+    pruner, n = context.pruner, context.n_examples
+    noise: dict[str, Any] = {"lr": lr, "seed": context.seed, "parameters": pruner.parameters}
+    context.train("training", [Gates(penalty, n, pruner.unit, dropped, **noise)])
+
+
+@method(axes=frozenset())
+def variational_dropout(
+    context: MethodContext,
+    kl_weight: UnitInterval = 1.0,
+    warm_up: UnitInterval = 0.5,
+    threshold: float = 3.0,
+    initial: float = -10.0,
+    lr: float | None = None,
+) -> None:
     """Train a variance with each weight; those that are noise go (Molchanov et al. 2017)."""
-
-    kl_weight: float = 1.0
-    warm_up: float = 0.5
-    threshold: float = 3.0
-    initial: float = -10.0
-    lr: float | None = None
-    axes: ClassVar[frozenset[str]] = frozenset()
-
-    def __post_init__(self) -> None:
-        _fraction(self.warm_up, "warm_up")
-        _fraction(self.kl_weight, "kl_weight")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Train under the rule, the divergence's weight growing from 0 in the warm-up."""
-        ramp = Schedule(self.kl_weight, round(self.warm_up * work.n_steps), schedules.linear)
-        noise: dict[str, Any] = {"lr": self.lr, "seed": work.seed, "among": work.pruner.among}
-        rule = variational.VariationalDropout(work.n_cases, ramp, self.threshold, self.initial, **noise)
-        work.train(model, "training", [rule])
+    ramp = Schedule(kl_weight, context.until(warm_up), schedules.linear)
+    noise: dict[str, Any] = {"lr": lr, "seed": context.seed, "parameters": context.pruner.parameters}
+    context.train("training", [VariationalDropout(context.n_examples, ramp, threshold, initial, **noise)])
 
 
-@dataclass(frozen=True)
-class Proximal(Method):
+@method(axes=frozenset({"unit"}))
+def proximal(context: MethodContext, penalty: NonNegative) -> None:
     """Train under an L1 penalty, or group lasso, by exact proximal steps."""
-
-    penalty: float
-    axes: ClassVar[frozenset[str]] = frozenset({"unit"})
-
-    def __post_init__(self) -> None:
-        if self.penalty < 0:
-            raise ValueError(f"penalty: expected 0 or more, found {self.penalty}")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Train under the rule."""
-        rule = proximal.Proximal(self.penalty, work.pruner.unit, work.pruner.among)
-        work.train(model, "training", [rule])
+    context.train("training", [Proximal(penalty, context.pruner.unit, context.pruner.parameters)])
 
 
-@dataclass(frozen=True)
-class Shorten(Method):
+@method(axes=frozenset())
+def code_length(
+    context: MethodContext,
+    price: Positive,
+    falls: Positive = 10.0,
+    until: UnitInterval = 0.5,
+    first: Inside = 0.3,
+    every: AtLeastOne = 100,
+    lr: float | None = 0.01,
+) -> None:
     """Train under the code, at a price in bits of file for a bit of data; bits go where they buy none.
 
     The price falls from `falls` times as much until a fraction of the steps.
     """
+    rule = CodeLengthRule(
+        price=Schedule(price, context.until(until), schedules.exponential, falls * price),
+        n_examples=context.n_examples,
+        first=Grid(first),
+        every=every,
+        lr=lr,
+        parameters=context.pruner.parameters,
+    )
+    context.train("training", [rule])
 
-    price: float
-    falls: float = 10.0
-    until: float = 0.5
-    first: float = 0.3
-    every: int = 100
-    lr: float | None = 0.01
-    axes: ClassVar[frozenset[str]] = frozenset()
 
-    def __post_init__(self) -> None:
-        for of in ("price", "falls"):
-            if (value := getattr(self, of)) <= 0:
-                raise ValueError(f"{of}: expected above 0, found {value}")
-        _fraction(self.until, "until")
-        _at_least_one(self.every, "every")
-
-    def __call__(self, model: nn.Module, work: Work) -> None:
-        """Train under the rule, on grids that begin with a relative error of `first`."""
-        end, first = round(self.until * work.n_steps), self.falls * self.price
-        rule = shorten.Shorten(
-            price=schedules.Schedule(self.price, end, schedules.exponential, first),
-            n_cases=work.n_cases,
-            first=Grid(self.first),
-            every=self.every,
-            lr=self.lr,
-            among=work.pruner.among,
-        )
-        work.train(model, "training", [rule])
+METHODS = (
+    one_shot,
+    iterative,
+    lottery,
+    gradual,
+    set_,
+    rigl,
+    gates,
+    variational_dropout,
+    proximal,
+    code_length,
+)
 
 
 def _curve(name: CurveName) -> Curve:
     return getattr(schedules, name.replace("-", "_"))
-
-
-def _at_least_one(value: int, of: str) -> None:
-    if value < 1:
-        raise ValueError(f"{of}: expected at least 1, found {value}")
-
-
-def _fraction(value: float, of: str) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{of}: expected a fraction within [0, 1], found {value}")

@@ -1,23 +1,32 @@
-"""Plain values, as TOML has them, read by the annotations of what they are for.
+"""Plain values, as TOML has them, checked by the annotations of what they are for.
 
-A constructor's parameters are its options: their names, types and defaults are read from its signature, so
-that nothing is listed twice.
+The parameters of a constructor are its options: msgspec checks values against their names, types, bounds
+(`msgspec.Meta`) and defaults, which are read from the signature, so that nothing is listed twice.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
-import types
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
+import msgspec
+
+from laconic.core.text import did_you_mean
 from laconic.errors import MismatchError
 
-REQUIRED = inspect.Parameter.empty
+AtLeastOne: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+NonNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+UnitInterval: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+HIDDEN = {"setting", "context"}  # parameters that no recipe states
+TYPES = {"int": "an integer", "float": "a number", "str": "a string", "bool": "true or false"}
+TYPES |= {"array": "a list", "object": "a table", "null": ""}
 
 
 @dataclass(frozen=True)
@@ -33,142 +42,76 @@ class Choice:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Option:
-    """A parameter of a constructor.
-
-    Attributes:
-        kind: its annotation.
-        default: its default, or `REQUIRED`.
-    """
-
-    kind: Any
-    default: Any
-
-
 @cache
-def options_of(constructor: Callable[..., Any]) -> dict[str, Option]:
-    """The options of a constructor; its parameter `setting`, which no recipe states, left out."""
-    kinds = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
-    return {
-        name: Option(kinds.get(name), _default(kinds.get(name), parameter.default))
-        for name, parameter in inspect.signature(constructor).parameters.items()
-        if name != "setting"
-    }
+def options_of(constructor: Callable[..., Any]) -> type[msgspec.Struct]:
+    """The options of a constructor, as a struct."""
+    of = constructor.__init__ if inspect.isclass(constructor) else constructor
+    kinds = get_type_hints(of, include_extras=True)
+    fields: list[Any] = []
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if name not in HIDDEN:
+            kind, default = kinds[name], parameter.default
+            if default is inspect.Parameter.empty and NoneType in get_args(kind):
+                default = None  # TOML has no null: what may be None is None where it is left out
+            required = default is inspect.Parameter.empty
+            fields.append((name, kind) if required else (name, kind, default))
+    return msgspec.defstruct("Options", fields, kw_only=True, forbid_unknown_fields=True)
 
 
-def _default(kind: Any, default: Any) -> Any:
-    """TOML has no null: what may be None is None where it is left out."""
-    return None if default is REQUIRED and type(None) in get_args(kind) else default
-
-
-Reader = Callable[[str, Any, str], Any]
-
-
-def read_options(
-    options: Mapping[str, Option], given: Mapping[str, Any], place: str, readers: Mapping[Any, Reader]
-) -> dict[str, Any]:
-    """Every option's value, defaults filled in.
+def read_fields(struct: type[msgspec.Struct], given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The value of every field of a struct, defaults filled in.
 
     Args:
-        options: what there is.
+        struct: names, types, bounds and defaults.
         given: values by name.
         place: where they stand, for errors.
-        readers: for kinds that are not plain: functions of an option's name, its value and its place.
 
     Raises:
-        MismatchError: an option is unknown, is missing, or has another type.
+        MismatchError: a name is unknown or missing, or a value has another type or range.
     """
+    fields = {one.name: one for one in msgspec.structs.fields(struct)}
     for name in given:
-        if name not in options:
-            expected = one_of(options, name, "one of" if options else "no option")
+        if name not in fields:
+            expected = one_of(fields, name, "one of" if fields else "no option")
             raise MismatchError(f"{place}: {expected}" if place else f"{name}: {expected}")
-    values: dict[str, Any] = {}
-    for name, option in options.items():
+    for name, one in fields.items():
         where = f"{place}.{name}" if place else name
-        if name not in given and option.default is REQUIRED:
-            raise MismatchError(f"{where}: expected {words(option.kind)}, found nothing")
-        if name not in given and not isinstance(option.default, str):
-            values[name] = option.default
-        else:
-            value = given.get(name, option.default)
-            kinds = _alternatives(option.kind)
-            reader = next((readers[kind] for kind in kinds if kind in readers), None)
-            values[name] = reader(name, value, where) if reader else read(option.kind, value, where)
-    return values
+        if name in given:
+            _check(one.type, given[name], where)
+        elif one.required:
+            _check(one.type, None, where)
+    return msgspec.structs.asdict(msgspec.convert(dict(given), struct))
 
 
-def read(kind: Any, value: Any, place: str) -> Any:
-    """A plain value of that kind.
-
-    Raises:
-        MismatchError: it is of another.
-    """
-    for each in _alternatives(kind):
-        found = _as(each, value)
-        if found is not None:
-            return found[0]
-    raise MismatchError(
-        f"{place}: expected {words(kind)}, found {shown(value)}{near(_literals(kind), value)}"
-    )
-
-
-def _as(kind: Any, value: Any) -> tuple[Any] | None:
-    """The value of that kind in a tuple, if it is."""
-    origin, within = get_origin(kind), get_args(kind)
-    if kind is float and type(value) in (int, float) and not math.isnan(value):
-        return (float(value),)
-    if kind in (bool, int, str) and type(value) is kind:
-        return (value,)
-    if origin is Literal and value in within:
-        return (value,)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        items = [_as(within[0], item) for item in value]
-        return (tuple(item[0] for item in items if item),) if all(items) else None
-    if origin in (Mapping, dict) and isinstance(value, Mapping):
-        pairs = {key: _as(within[1], item) for key, item in value.items()}
-        return ({key: item[0] for key, item in pairs.items() if item},) if all(pairs.values()) else None
-    return None
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-
-
-def _literals(kind: Any) -> list[str]:
-    return [n for each in _alternatives(kind) if get_origin(each) is Literal for n in get_args(each)]
-
-
-def words(kind: Any) -> str:
-    """What a kind is called."""
-    plain = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
-    many = {int: "integers", float: "numbers", str: "strings"}
-
-    def called(each: Any) -> str:
-        origin, within = get_origin(each), get_args(each)
-        if origin is Literal:
-            return " or ".join(map(shown, within))
-        if origin is tuple:
-            return f"a list of {many[within[0]]}"
-        if origin in (Mapping, dict):
-            return f"a table of {many[within[1]]}"
-        return plain.get(each, "a table")
-
-    return " or ".join(called(each) for each in _alternatives(kind) if each is not type(None))
+def _check(kind: Any, value: Any, place: str) -> None:
+    if isinstance(value, float) and math.isnan(value):
+        raise MismatchError(f"{place}: expected a number, found nan")
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        message = str(error).partition(" - at")[0]
+        bound = re.match(r"Expected `([^`]*)`(?: ([<>]=? \S+))?", message)
+        if bound is None:  # a literal
+            literals = [one for one in (kind, *get_args(kind)) if get_origin(one) is Literal]
+            names = [name for literal in literals for name in get_args(literal)]
+            numbers = ["a number"] if float in get_args(kind) else []
+            expected = " or ".join([*map(repr, names), *numbers])
+            hint = did_you_mean(value, names)
+            raise MismatchError(f"{place}: expected {expected}, found {shown(value)}{hint}") from error
+        types = " or ".join(filter(None, (TYPES.get(one, one) for one in bound[1].split(" | "))))
+        expected = f"{types} {bound[2]}" if bound[2] else types
+        raise MismatchError(f"{place}: expected {expected}, found {shown(value)}") from error
 
 
 def shown(value: Any) -> str:
     """A value as TOML has it, more or less."""
+    if value is None:
+        return "nothing"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def one_of(known: Iterable[str], found: Any, kind: str = "one of") -> str:
-    """What was expected and what was found, with the nearest."""
+    """What was expected and what was found, with the nearest name."""
     known = list(known)
-    return f"expected {' '.join([kind, ', '.join(known)]).strip()}, found {shown(found)}{near(known, found)}"
-
-
-def near(known: Iterable[str], found: Any) -> str:
-    """A hint at the nearest name, if one is near."""
-    close = difflib.get_close_matches(found, list(known), n=1) if isinstance(found, str) else []
-    return f"; did you mean {close[0]!r}?" if close else ""
+    expected = f"{kind} {', '.join(known)}".strip()
+    return f"expected {expected}, found {shown(found)}{did_you_mean(found, known)}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laconic.atomic import atomic
+from laconic.core.atomic import atomic
+from laconic.description.measurement import Measurement
 from laconic.errors import FormatError
-from laconic.report.trials import Outcome, Trial
+from laconic.report.trials import Trial
 
 NAME = "result.json"
 
@@ -35,14 +36,15 @@ class Result:
     digest: str
     recipe: Mapping[str, Any]
     references: Mapping[str, str]
-    dense: Outcome
-    pruned: Outcome
+    dense: Measurement
+    pruned: Measurement
     seconds: float
     versions: Mapping[str, str]
 
     def write(self) -> None:
         """Write `result.json` into the folder, whole or not at all."""
-        values = {name: value for name, value in asdict(self).items() if name != "folder"}
+        values = {name: value for name, value in vars(self).items() if name != "folder"}
+        values |= {"dense": self.dense.to_dict(), "pruned": self.pruned.to_dict()}
         with atomic(self.folder / NAME) as file:
             file.write((json.dumps(values, indent=2) + "\n").encode())
 
@@ -57,7 +59,10 @@ class Result:
         path = Path(folder) / NAME
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            dense, pruned = Outcome.of(values.pop("dense")), Outcome.of(values.pop("pruned"))
+            dense, pruned = (
+                Measurement.from_dict(values.pop("dense")),
+                Measurement.from_dict(values.pop("pruned")),
+            )
             return cls(folder=path.parent, dense=dense, pruned=pruned, **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FormatError(f"{path}: expected a run's result: {error}") from error
@@ -87,27 +92,27 @@ def _setting(result: Result) -> str:
 
 def _names(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names that tell apart what differs in more than seed and amount, by as few choices as that takes."""
-    told = [
-        {axis: _told(axis, choice) for axis, choice in recipe.items() if axis not in ("seed", "amount")}
+    in_words = [
+        {axis: _words(axis, choice) for axis, choice in recipe.items() if axis not in ("seed", "amount")}
         for recipe in recipes
     ]
-    axes = list(dict.fromkeys(axis for choices in told for axis in choices))
+    axes = list(dict.fromkeys(axis for choices in in_words for axis in choices))
 
     def names(by: Sequence[str]) -> list[tuple[str, ...]]:
-        return [tuple(choices.get(axis, "") for axis in by) for choices in told]
+        return [tuple(choices.get(axis, "") for axis in by) for choices in in_words]
 
     n_methods = len(set(names(axes)))
     for axis in reversed(axes):
         fewer = [other for other in axes if other != axis]
         if len(set(names(fewer))) == n_methods:
             axes = fewer
-    usual = [choices.get("method", "pruned") for choices in told]
+    usual = [choices.get("method", "pruned") for choices in in_words]
     return [", ".join(filter(None, name)) or other for name, other in zip(names(axes), usual, strict=True)]
 
 
-def _told(axis: str, choice: Any) -> str:
+def _words(axis: str, choice: Any) -> str:
     """A choice in words; those that are not named themselves are named by their axis."""
     if isinstance(choice, Mapping):
-        options = ", ".join(f"{name} {_told('', value)}" for name, value in choice.items() if name != "name")
+        options = ", ".join(f"{name} {_words('', value)}" for name, value in choice.items() if name != "name")
         return f"{choice.get('name', axis)}{options and f' ({options})'}"
     return choice if isinstance(choice, str) else f"{axis} {choice}".strip()

@@ -24,25 +24,26 @@ from rich.console import Console
 from torch import nn
 
 from laconic import __version__
-from laconic.atomic import atomic
+from laconic.core.atomic import atomic
+from laconic.datasets.adapter import AsTheyCome, Batch, Data, TrainTest, seeded
+from laconic.description.measurement import Measurement
 from laconic.errors import MismatchError
-from laconic.evidence import NOTHING, Evidence, observe
-from laconic.file.state import load
+from laconic.model.evidence import Evidence, observe
+from laconic.model.modules import state_digest, unwrap
+from laconic.model.selectors import compressible
 from laconic.pruning.budgets import Price
 from laconic.pruning.criteria import magnitude
 from laconic.pruning.pruner import CUT, Pruner
-from laconic.pruning.solvers import reestimate_batch_norm_
 from laconic.pruning.units import Coupled
-from laconic.quantization.grid import Grid, Settled
-from laconic.recipes.account import Networks, outcome, write_account
-from laconic.recipes.axes import Setting, build
-from laconic.recipes.cases import AsTheyCome, Batch, Cases, Data, seeded
-from laconic.recipes.methods import Method, Work
+from laconic.quantization.grid import Grid, KeepGrid
+from laconic.recipes.methods import MethodContext
 from laconic.recipes.recipe import Fitting, Recipe, digest_of
+from laconic.recipes.registry import Setting, build, run_method
+from laconic.recipes.report import Networks, write_report
 from laconic.recipes.results import NAME, Result
-from laconic.report.stage import Stage, measure
+from laconic.report.measurement import measure, total_macs
+from laconic.surgery.batch_norm import reestimate_batch_norm_
 from laconic.surgery.plan import Plan
-from laconic.tensors import fingerprint, tensors, unwrap
 from laconic.training.loop import Callback, Training, train
 from laconic.training.lottery import Snapshot
 from laconic.training.progress_bar import ProgressBar
@@ -82,11 +83,11 @@ def run_recipe(
     """
     begin = time.monotonic()
     initial = copy.deepcopy(unwrap(model)).cpu()
-    start = {"references": dict(references or {}), "state": fingerprint(initial)}
+    start = {"references": dict(references or {}), "state": state_digest(initial.state_dict())}
     home = Path(folder) / digest_of({"recipe": recipe.to_dict(), **start})
     if (home / NAME).exists():
         return Result.read(home)
-    job = _Job(recipe, initial, Cases.of(data), home, console or Console(file=io.StringIO()))
+    job = _Job(recipe, initial, TrainTest.of(data), home, console or Console(file=io.StringIO()))
     job.check()
     home.mkdir(parents=True, exist_ok=True)
     with atomic(home / "recipe.toml") as file:
@@ -100,51 +101,50 @@ class _Job:
 
     recipe: Recipe
     model: nn.Module
-    cases: Cases
+    examples: TrainTest
     home: Path
     console: Console
 
     def run(self, start: Mapping[str, Any], begin: float) -> Result:
         """Everything, down to the result."""
         early = self._train_dense(start)
-        stages = [self._measure("dense", "dense.lac")]
+        before = self._measure("dense", "dense.lac")[0]
         dense = copy.deepcopy(self.model).cpu()
-        self._method(self.model, self._work(early))
+        run_method(self.recipe.method, self._context(early))
         if self.recipe.reestimate:
             reestimate_batch_norm_(self.model, self.observed)
-        stages.append(self._measure("pruned", "model.lac", self._plan(dense)))
-        before, after = (
-            load(self.home / file, into=copy.deepcopy(dense)) for file in ("dense.lac", "model.lac")
-        )
-        networks = Networks(dense, self.model, after, self.setting.inputs)
-        write_account(self.home / "report.html", self.recipe, stages, networks)
-        versions = {"laconic": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        after, decoded = self._measure("pruned", "model.lac", self._plan(dense))
+        networks = Networks(dense, self.model, decoded, self.setting.inputs)
+        write_report(self.home / "report.html", self.recipe, [before, after], networks)
         result = Result(
             folder=self.home,
             digest=self.home.name,
             recipe=self.recipe.to_dict(),
             references=start["references"],
-            dense=outcome(stages[0], before, self.setting.inputs),
-            pruned=outcome(stages[1], after, self.setting.inputs),
+            dense=before,
+            pruned=after,
             seconds=round(time.monotonic() - begin, 3),
-            versions=versions,
+            versions={
+                "laconic": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
         )
         result.write()
         return result
 
     def check(self) -> None:
         """Refuse what does not fit before anything is trained, by a trial with magnitudes."""
-        tensors(self.model)  # of which sparsity is counted, whatever is included
-        pruner = replace(self.pruner, criterion=magnitude, solver=CUT)
-        if not isinstance(pruner.budget(1.0), Price):
-            pruner.mask(self.model, self._amount)
+        compressible(self.model)  # of which sparsity is counted, whatever is included
+        if not isinstance(self.pruner.budget, Price):
+            replace(self.pruner, criterion=magnitude, solver=CUT).mask(self.model)
         for place in ("dense", "training"):
             fitting = getattr(self.recipe, place)
-            if fitting and fitting.batch_size and isinstance(self.cases.train, AsTheyCome):
+            if fitting and fitting.batch_size and isinstance(self.examples.train, AsTheyCome):
                 finding = f"none, as the data come in batches, found {fitting.batch_size}"
                 raise MismatchError(f"{place}.batch_size: expected {finding}")
         if dense := self.recipe.dense:
-            n_steps = dense.epochs * self.cases.counts(dense.batch_size or BATCH_SIZE)[1]
+            n_steps = dense.epochs * self.examples.counts(dense.batch_size or BATCH_SIZE)[1]
             if (rewind := self._rewind) > n_steps:
                 raise MismatchError(
                     f"method.rewind: expected one of the {n_steps} steps of [dense], found {rewind}"
@@ -152,63 +152,57 @@ class _Job:
 
     @cached_property
     def observed(self) -> list[Batch]:
-        """The cases to observe."""
-        return self.cases.first(self.recipe.calibration, self.recipe.seed)
+        """The examples to observe."""
+        return self.examples.first(self.recipe.calibration, self.recipe.seed)
 
     @cached_property
     def setting(self) -> Setting:
         """The network and an example of its inputs."""
-        return Setting(self.model, self.cases.first(2, 0)[0][0], self.recipe.seed)
+        return Setting(self.model, self.examples.first(2, 0)[0][0], self.recipe.seed)
 
     @cached_property
     def pruner(self) -> Pruner:
         """The choice of the axes that the recipe has."""
         chosen = {axis: getattr(self.recipe, axis) for axis in AXES_OF_PRUNER}
         built = {axis: build(axis, choice, self.setting) for axis, choice in chosen.items() if choice}
-        among = partial(tensors, include=self.recipe.include, exclude=self.recipe.exclude)
-        return Pruner(among=among, **built)
-
-    @property
-    def _method(self) -> Method:
-        return build("method", self.recipe.method, self.setting)
-
-    @property
-    def _amount(self) -> float:
-        return self.recipe.amount or 0.0
+        parameters = partial(compressible, include=self.recipe.include, exclude=self.recipe.exclude)
+        pruner = Pruner(parameters=parameters, **built)
+        return pruner if self.recipe.amount is None else pruner.at(self.recipe.amount)
 
     @property
     def _rewind(self) -> int:
         return self.recipe.method.options.get("rewind", 0)
 
-    def _measure(self, name: str, file: str, plan: Plan | None = None) -> Stage:
+    def _measure(self, name: str, file: str, plan: Plan | None = None) -> tuple[Measurement, nn.Module]:
         error = self.recipe.relative_error
-        quantizer = Settled(Grid(error)) if error else None  # training may have found grids
+        quantizer = KeepGrid(Grid(error)) if error else None  # training may have found grids
         with seeded(self.recipe.seed):
-            return measure(name, self.model, self.home / file, self.cases, quantizer, plan)
+            measured, decoded = measure(name, self.model, self.home / file, self.examples, quantizer, plan)
+        decoded = decoded.cpu()
+        return replace(measured, n_macs=total_macs(decoded, self.setting.inputs)), decoded
 
-    def _work(self, early: Mapping[str, Any]) -> Work:
+    def _context(self, early: Mapping[str, Any]) -> MethodContext:
         fitting = self.recipe.training
-        n_cases, n_batches = self.cases.counts((fitting and fitting.batch_size) or BATCH_SIZE)
+        n_examples, n_batches = self.examples.counts((fitting and fitting.batch_size) or BATCH_SIZE)
 
-        def train_by_recipe(model: nn.Module, label: str, rules: Sequence[Rule]) -> None:
+        def train_by_recipe(label: str, rules: Sequence[Rule]) -> None:
             assert fitting is not None  # methods that train have one
-            self._train(model, fitting, label, rules, checkpoint=self.home / f"{label}.safetensors")
+            self._train(fitting, label, rules, self.home / f"{label}.safetensors")
 
-        def observe_cases(model: nn.Module) -> Evidence:
-            if not self.pruner.needs:
-                return NOTHING
-            with self.console.status("observing the training cases"):
+        def observe_examples(model: nn.Module) -> Evidence:
+            with self.console.status("observing the training examples"):
                 return observe(model, self.observed, self.pruner.needs)
 
-        return Work(
+        return MethodContext(
+            model=self.model,
             pruner=self.pruner,
-            amount=self._amount,
+            amount=self.recipe.amount or 0.0,
             seed=self.recipe.seed,
-            n_cases=n_cases,
+            n_examples=n_examples,
             n_steps=fitting.epochs * n_batches if fitting else 0,
             early=early,
             folder=self.home,
-            observe=observe_cases,
+            observe=observe_examples,
             train=train_by_recipe,
         )
 
@@ -222,12 +216,11 @@ class _Job:
         digest = digest_of({"dense": plain["dense"], "seed": self.recipe.seed, "rewind": rewind, **start})
         checkpoint = self.home.parent / f"dense-{digest}.safetensors"
         snapshot = Snapshot(checkpoint.with_suffix(".early.safetensors"), rewind) if rewind else None
-        self._train(self.model, self.recipe.dense, "dense", (), checkpoint, [snapshot] if snapshot else [])
+        self._train(self.recipe.dense, "dense", (), checkpoint, [snapshot] if snapshot else [])
         return snapshot.state if snapshot else early
 
     def _train(
         self,
-        model: nn.Module,
         fitting: Fitting,
         label: str,
         rules: Sequence[Rule],
@@ -241,9 +234,9 @@ class _Job:
             scheduler=build("scheduler", fitting.scheduler, setting),
             seed=self.recipe.seed,
         )
-        batches = self.cases.train.batches(fitting.batch_size or BATCH_SIZE, shuffle=True)
+        batches = self.examples.train.batches(fitting.batch_size or BATCH_SIZE, shuffle=True)
         with ProgressBar(label, self.console) as bar:
-            train(model, batches, training, rules, [*callbacks, bar], checkpoint)
+            train(self.model, batches, training, rules, [*callbacks, bar], checkpoint)
 
     def _plan(self, dense: nn.Module) -> Plan | None:
         """How the network is cut, where its unit is one that can be."""

@@ -7,25 +7,27 @@ from collections.abc import Mapping, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from laconic.core.text import short
+from laconic.description.measurement import Measurement
 from laconic.recipes.results import Result
-from laconic.report.trials import Measure, Outcome, spread
+from laconic.report.trials import Quantity, spread
 
 CAPTION = "Of decoded files. Parameters: not zero. MACs: by the layers' shapes."
 HEADINGS = {
-    Measure.ACCURACY: "accuracy %",
-    Measure.SPARSITY: "sparsity %",
-    Measure.PARAMETERS: "params",
-    Measure.MULTIPLY_ADDS: "MACs",
-    Measure.FILE_BYTES: "bytes",
+    Quantity.ACCURACY: "accuracy %",
+    Quantity.SPARSITY: "sparsity %",
+    Quantity.PARAMETERS: "params",
+    Quantity.MULTIPLY_ADDS: "MACs",
+    Quantity.FILE_BYTES: "bytes",
 }
 
 
 def table_of_one(results: Sequence[Result]) -> Table:
     """Dense → pruned, of one recipe's runs with different seeds."""
     table = _table("", ["dense", "pruned"])
-    for measure, heading in HEADINGS.items():
+    for quantity, heading in HEADINGS.items():
         sides = [[result.dense for result in results], [result.pruned for result in results]]
-        table.add_row(heading, *(_text(side, measure) for side in sides))
+        table.add_row(heading, *(_text(side, quantity) for side in sides))
     return table
 
 
@@ -35,8 +37,8 @@ def table_of_many(results: Mapping[str, Sequence[Result]]) -> Table:
     for name, runs in results.items():
         pruned = [result.pruned for result in runs]
         means = [_short(spread(pruned, m).mean, m) for m in list(HEADINGS)[1:]]
-        dense = Measure.ACCURACY.form.format(spread((run.dense for run in runs), Measure.ACCURACY).mean)
-        table.add_row(name, dense, _text(pruned, Measure.ACCURACY), *means)
+        dense = Quantity.ACCURACY.form.format(spread((run.dense for run in runs), Quantity.ACCURACY).mean)
+        table.add_row(name, dense, _text(pruned, Quantity.ACCURACY), *means)
     return table
 
 
@@ -48,14 +50,11 @@ def _table(first: str, others: Sequence[str]) -> Table:
     return table
 
 
-def _short(value: float, measure: Measure) -> str:
-    """As the measure has it, but millions and more with three digits."""
-    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= unit:
-            return f"{value / unit:.3g} {name}"
-    return measure.form.format(value)
+def _short(value: float, quantity: Quantity) -> str:
+    """As the quantity has it, but millions and more with three digits."""
+    return short(value) if value >= 1e6 else quantity.form.format(value)
 
 
-def _text(outcomes: Sequence[Outcome], measure: Measure) -> str:
+def _text(outcomes: Sequence[Measurement], quantity: Quantity) -> str:
     """The mean, with the standard deviation if there are several."""
-    return spread(outcomes, measure).text(measure.form)
+    return spread(outcomes, quantity).text(quantity.form)

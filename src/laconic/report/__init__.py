@@ -1,1 +1,5 @@
-"""Pictures and pages that show what a compression did."""
+"""Measurements, tables, figures and pages that show what a compression did."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

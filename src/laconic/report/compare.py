@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
-from laconic.datasets import Dataset
+from laconic.core.text import as_text
+from laconic.datasets.adapter import TrainTest
+from laconic.datasets.standard import Dataset
+from laconic.description.measurement import Measurement
 from laconic.errors import MismatchError
-from laconic.printing import as_text
-from laconic.quantization.grid import Grid, Quantizer, Settled
-from laconic.recipes.cases import Cases
-from laconic.report.comparison import fewest_bits, table
-from laconic.report.stage import Stage, measure
+from laconic.quantization.grid import Grid, KeepGrid, Quantizer
+from laconic.report.measurement import fewest_bits, measure, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Labelled: TypeAlias = Iterable[tuple[Any, Tensor]]
 GRIDS: tuple[Quantizer, ...] = tuple(
-    Settled(Grid(error)) for error in (0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03)
+    KeepGrid(Grid(error)) for error in (0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03)
 )
 
 
@@ -41,16 +41,16 @@ class Comparison:
         networks: what each takes, as its file decodes, in the order in which they were given.
     """
 
-    networks: tuple[Stage, ...]
+    networks: tuple[Measurement, ...]
 
     @property
-    def shortest(self) -> Stage:
+    def shortest(self) -> Measurement:
         """The network with the fewest bits in all."""
         return self.networks[fewest_bits(self.networks)]
 
     def figure(self) -> Figure:
         """Bits of each network and of the labels given it, as bars."""
-        from laconic.report.figures import description_bars
+        from laconic.report.figures.stages import description_bars
 
         return description_bars(self.networks)
 
@@ -74,7 +74,7 @@ def compare(
     Args:
         models: trained networks of any families, by name. They are not changed.
         data: a data set, or (training batches, test batches). The bits are of the training labels, which must
-            be the same for all; accuracies are on the test cases.
+            be the same for all; accuracies are on the test examples.
         quantizers: what to round with; None for no rounding.
 
     Raises:
@@ -82,11 +82,11 @@ def compare(
     """
     if not models or not quantizers:
         raise MismatchError("compare: expected at least one network and one quantizer, found none")
-    cases = Cases.of(data)
+    examples = TrainTest.of(data)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.lac"
         found = [
-            [measure(name, model, path, cases, quantizer) for quantizer in quantizers]
+            [measure(name, model, path, examples, quantizer)[0] for quantizer in quantizers]
             for name, model in models.items()
         ]
     return Comparison(tuple(stages[fewest_bits(stages)] for stages in found))

@@ -6,43 +6,12 @@ Blalock et al. (2020) ask of pruning papers.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import mean, stdev
-from typing import Any
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """A network as its file decodes; NaN for what is not known.
-
-    Attributes:
-        accuracy: the fraction of test cases that it gets right.
-        data_bits: of the training targets, given it.
-        file_bytes: the file's length.
-        sparsity: the fraction of the dense network's compressible weights that are zero or cut away.
-        parameters: that are not zero.
-        multiply_adds: of one case, by its layers' shapes: zeros within them are multiplied too.
-    """
-
-    accuracy: float = math.nan
-    data_bits: float = math.nan
-    file_bytes: float = math.nan
-    sparsity: float = math.nan
-    parameters: float = math.nan
-    multiply_adds: float = math.nan
-
-    @property
-    def total_bits(self) -> float:
-        """Bits for the file, and for the data given the network."""
-        return 8 * self.file_bytes + self.data_bits
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Outcome:
-        """An outcome from plain values; what it has no name for is left out, what is missing is NaN."""
-        return cls(**{name: float(values[name]) for name in cls.__dataclass_fields__ if name in values})
+from laconic.description.measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -52,33 +21,33 @@ class Trial:
     Attributes:
         method: its name, as figures show it.
         seed: what it was run with.
-        outcome: of the pruned network.
+        pruned: the pruned network.
         setting: what it shares with runs of other seeds, such as the amount asked for.
-        dense: of the network before.
+        dense: the network before.
     """
 
     method: str
     seed: int
-    outcome: Outcome
+    pruned: Measurement
     setting: str = ""
-    dense: Outcome | None = None
+    dense: Measurement | None = None
 
 
-class Measure(Enum):
+class Quantity(Enum):
     """What to lay along an axis.
 
     `SPARSITY`, `PARAMETERS`, `MULTIPLY_ADDS`, `FILE_BYTES`, `ACCURACY` and `TOTAL_BITS`: each has a label, a
-    function `of` from outcomes to values, and the form in which values are written.
+    function `of` from measurements to values, and the form in which values are written.
     """
 
-    SPARSITY = ("% of weights pruned", lambda outcome: 100 * outcome.sparsity, "{:.1f}")
-    PARAMETERS = ("active parameters", lambda outcome: outcome.parameters, "{:,.0f}")
-    MULTIPLY_ADDS = ("multiply–adds a case", lambda outcome: outcome.multiply_adds, "{:,.0f}")
-    FILE_BYTES = ("file bytes", lambda outcome: outcome.file_bytes, "{:,.0f}")
-    ACCURACY = ("accuracy of the decoded file (%)", lambda outcome: 100 * outcome.accuracy, "{:.2f}")
-    TOTAL_BITS = ("model + data bits", lambda outcome: outcome.total_bits, "{:,.0f}")
+    SPARSITY = ("% of weights pruned", lambda found: 100 * found.sparsity, "{:.1f}")
+    PARAMETERS = ("active parameters", lambda found: found.n_parameters, "{:,.0f}")
+    MULTIPLY_ADDS = ("multiply–adds an example", lambda found: found.n_macs, "{:,.0f}")
+    FILE_BYTES = ("file bytes", lambda found: found.n_bytes, "{:,.0f}")
+    ACCURACY = ("accuracy of the decoded file (%)", lambda found: 100 * found.score, "{:.2f}")
+    TOTAL_BITS = ("model + data bits", lambda found: found.total_bits, "{:,.0f}")
 
-    def __init__(self, label: str, of: Callable[[Outcome], float], form: str) -> None:
+    def __init__(self, label: str, of: Callable[[Measurement], float], form: str) -> None:
         self.label, self.of, self.form = label, of, form
 
 
@@ -107,9 +76,9 @@ class Spread:
         return form.format(self.mean) + (f" ± {form.format(self.sd)}" if self.sd else "")
 
 
-def spread(outcomes: Iterable[Outcome], measure: Measure) -> Spread:
-    """The values of a measure."""
-    return Spread(tuple(measure.of(outcome) for outcome in outcomes))
+def spread(measured: Iterable[Measurement], quantity: Quantity) -> Spread:
+    """The values of a quantity."""
+    return Spread(tuple(quantity.of(one) for one in measured))
 
 
 def by_setting(trials: Sequence[Trial]) -> dict[str, list[list[Trial]]]:
@@ -119,6 +88,6 @@ def by_setting(trials: Sequence[Trial]) -> dict[str, list[list[Trial]]]:
         found.setdefault(trial.method, {}).setdefault(trial.setting, []).append(trial)
 
     def sparsity(runs: list[Trial]) -> float:
-        return mean(run.outcome.sparsity for run in runs)
+        return mean(run.pruned.sparsity for run in runs)
 
     return {method: sorted(settings.values(), key=sparsity) for method, settings in found.items()}

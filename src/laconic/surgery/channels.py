@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import UnsupportedError
-from laconic.surgery.coupling import Coupling, Group, Part, first_names
-from laconic.surgery.guard import traced
+from laconic.model.modules import call, first_names
+from laconic.surgery.coupling import Coupling, Group, Part
 from laconic.surgery.heads import attentions
-from laconic.surgery.trial import call, floats, sift
+from laconic.surgery.sandbox import sandboxed
+from laconic.surgery.verify import floats, sift
 
 PRODUCERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
 BY_CHANNEL = (nn.modules.batchnorm._NormBase, nn.PReLU)
@@ -27,7 +28,7 @@ LOST = "the trace loses its channels on the way"
 OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 
 
-def channels(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
+def find_channels(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     """Find the channels of `model` that can be cut: neurons, filters, embedding dimensions.
 
     Every group has been tried: half of its members cut on a copy, against the same set to zero. The model
@@ -43,7 +44,7 @@ def channels(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
         UnsupportedError: the time is up, or the trace or the model's forward fails.
         ImportError: torch-pruning is not installed.
     """
-    with traced(model, inputs, seconds) as (copied, matching):
+    with sandboxed(model, inputs, seconds) as (copied, matching):
         trace = _Trace(copied, matching)
         candidates, refused = trace.groups()
         # Most that reach the outputs will fail, each with trials of its own: not in one with the others.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from laconic.errors import UnsupportedError
 
-BARE = 0  # how a block returns: a tensor, not a tuple
+RETURNS_TENSOR = 0  # how a block returns: a tensor, not a tuple
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Group:
         settings: (module, attribute, per member): integers that count members and are not told by a tensor's
             shape. An attribute's new value is the number of members kept × `per member`.
         bypassed: the residual block that is replaced when its single member goes; empty for other groups.
-        n_returned: how that block returns: `BARE`, or the length of a tuple whose first element is the
+        n_returned: how that block returns: `RETURNS_TENSOR`, or the length of a tuple whose first element is the
             tensor.
     """
 
@@ -52,7 +52,7 @@ class Group:
     parts: tuple[Part, ...]
     settings: tuple[tuple[str, str, int], ...] = ()
     bypassed: str = ""
-    n_returned: int = BARE
+    n_returned: int = RETURNS_TENSOR
 
     @property
     def n(self) -> int:
@@ -71,12 +71,6 @@ class Coupling:
 
     groups: tuple[Group, ...]
     refused: Mapping[str, str]
-
-
-def first_names(model: nn.Module) -> dict[int, str]:
-    """Identity of each tensor of the state → its first name there."""
-    state = model.state_dict(keep_vars=True)
-    return {id(tensor): name for name, tensor in reversed(state.items()) if isinstance(tensor, Tensor)}
 
 
 def check_cuttable(model: nn.Module) -> None:

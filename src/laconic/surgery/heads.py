@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from laconic.surgery.coupling import Coupling, Group, Part, first_names
-from laconic.surgery.guard import traced
-from laconic.surgery.trial import outputs, sift
+from laconic.model.modules import first_names
+from laconic.surgery.coupling import Coupling, Group, Part
+from laconic.surgery.sandbox import sandboxed
+from laconic.surgery.verify import outputs, sift
 
 SPELLINGS = (("query", "key", "value"), ("q", "k", "v"))
 WIDTHS = ("head_dim", "attention_head_size", "dim_head", "head_size", "d_head", "key_value_proj_dim", "d_kv")
@@ -24,7 +25,7 @@ UNKNOWN = "it has heads, but not three linear children named alike for query, ke
 COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "heads")
 
 
-def heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
+def find_heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     """Find the attention heads of `model` that can be cut.
 
     An attention is a module with linear children of one name but for query/key/value or q/k/v, a number of
@@ -40,7 +41,7 @@ def heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     Raises:
         UnsupportedError: the time is up, or the model's forward fails.
     """
-    with traced(model, inputs, seconds) as (copied, matching):
+    with sandboxed(model, inputs, seconds) as (copied, matching):
         refused = {
             name: "nn.MultiheadAttention packs its projections and divides the model's width by its heads"
             for name, module in copied.named_modules()

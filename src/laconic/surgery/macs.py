@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from laconic.errors import UnsupportedError
-from laconic.surgery.coupling import first_names
-from laconic.surgery.trial import call, devices
-from laconic.tensors import tensors, unwrap
+from laconic.model.modules import call, eval_mode, first_names, n_examples, unwrap
+from laconic.model.selectors import compressible
+from laconic.surgery.verify import devices
 
 
 @torch.no_grad()
-def macs(model: nn.Module, inputs: Any) -> dict[str, float]:
-    """Multiply–adds of one case in one forward, for each *element* of each tensor that compresses.
+def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
+    """Multiply–adds of one example in one forward, for each *element* of each tensor that compresses.
 
     Measured by running the model once, in evaluation mode, which is restored, as is the random state. A tied
     tensor adds up its uses; a layer that does not run has 0.
@@ -32,33 +32,33 @@ def macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     Args:
         model: any module.
         inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name; the first
-            tensor's first dimension counts cases.
+            tensor's first dimension counts examples.
 
     Returns:
-        Name → multiply–adds of an element, for the names of `laconic.tensors`.
+        Name → multiply–adds of an element, for the names of `laconic.model.compressible`.
 
     Raises:
         UnsupportedError: there is no tensor among the inputs.
     """
     inner = unwrap(model)
     names, uses = first_names(inner), Counter[str]()
-    n_cases = _n_cases(inputs)
+    n = n_examples(inputs)
+    if not n:
+        raise UnsupportedError(
+            "macs: expected a tensor among the inputs, whose first dimension counts examples, found none"
+        )
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         for tensor, n in _used(module, (*args, *kwargs.values()), output):
             uses[names[id(tensor)]] += n
 
-    modes = {module: module.training for module in inner.modules()}
-    handles = [m.register_forward_hook(note, with_kwargs=True) for m in modes]
-    try:
-        with torch.random.fork_rng(devices=devices(inner)):
-            call(inner.eval(), inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    return {name: uses[name] / n_cases for name in tensors(inner)}
+    with ExitStack() as stack:
+        for module in inner.modules():
+            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+        stack.enter_context(eval_mode(inner))
+        stack.enter_context(torch.random.fork_rng(devices=devices(inner)))
+        call(inner, inputs)
+    return {name: uses[name] / n for name in compressible(inner)}
 
 
 def _used(module: nn.Module, given: tuple[Any, ...], output: Any) -> list[tuple[Tensor, int]]:
@@ -68,18 +68,8 @@ def _used(module: nn.Module, given: tuple[Any, ...], output: Any) -> list[tuple[
     if isinstance(module, nn.modules.conv._ConvNd):
         n_space = len(module.kernel_size)
         counted = given[0] if module.transposed else output
-        cases = counted.shape[0] if counted.ndim == n_space + 2 else 1
-        return [(module.weight, cases * math.prod(counted.shape[-n_space:]))]
+        examples = counted.shape[0] if counted.ndim == n_space + 2 else 1
+        return [(module.weight, examples * math.prod(counted.shape[-n_space:]))]
     if isinstance(module, nn.MultiheadAttention):  # its output projection is a layer that never runs itself
         return [(module.out_proj.weight, math.prod(output[0].shape[:-1]))]
     return []
-
-
-def _n_cases(inputs: Any) -> int:
-    given = inputs.values() if isinstance(inputs, Mapping) else inputs
-    for found in [given] if isinstance(given, Tensor) else given:
-        if isinstance(found, Tensor) and found.ndim:
-            return found.shape[0]
-    raise UnsupportedError(
-        "macs: expected a tensor among the inputs, whose first dimension counts cases, found none"
-    )

@@ -14,8 +14,8 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError, UnsupportedError
+from laconic.model.modules import unwrap
 from laconic.surgery.coupling import Coupling, Group, Part
-from laconic.tensors import unwrap
 
 
 @dataclass(frozen=True, eq=False)

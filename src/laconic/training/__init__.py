@@ -1,1 +1,5 @@
-"""One plain loop, and rules that act around its optimizer."""
+"""One plain training loop, and rules that act around its optimizer."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

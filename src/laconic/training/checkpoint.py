@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from laconic.atomic import atomic
+from laconic.core.atomic import atomic
 from laconic.errors import FormatError
 
 KEY = "__tensor__"

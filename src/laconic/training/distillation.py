@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.tensors import unwrap
-from laconic.training.hooks import notice_hooks
+from laconic.model.modules import notice_hooks, unwrap
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 

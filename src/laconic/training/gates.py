@@ -14,20 +14,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from laconic.core.randomness import generator
+from laconic.model.modules import unwrap
 from laconic.pruning.units import Unit, Weight
-from laconic.tensors import unwrap
-from laconic.training.noise import Named, Noisy
-from laconic.training.randomness import generator
 from laconic.training.rules import State
+from laconic.training.stochastic import Named, StochasticWeights
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-SMALLEST = 1e-6  # u keeps this distance from 0 and 1
+MIN_DISTANCE = 1e-6  # u keeps this distance from 0 and 1
 EACH_WEIGHT = Weight()
 
 
 def gate(log_alpha: Tensor, u: Tensor) -> Tensor:
     """The hard-concrete sample z, in [0, 1], from uniform `u`."""
-    return _stretched(torch.sigmoid((torch.logit(u, SMALLEST) + log_alpha) / BETA))
+    return _stretched(torch.sigmoid((torch.logit(u, MIN_DISTANCE) + log_alpha) / BETA))
 
 
 def settled_gate(log_alpha: Tensor) -> Tensor:
@@ -45,29 +45,30 @@ def _stretched(s: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Gates(Noisy):
+class Gates(StochasticWeights):
     """Train hard-concrete gates with the weights, and leave a network of exact zeros.
 
-    The mean loss gains `price`/`n_cases`·Σ P(z ≠ 0), the sum over weights. So `price` is what one more weight
-    may cost in the loss summed over all training cases, in nats for cross-entropy: λ = `price`/`n_cases` is
-    the paper's, which has 0.1/`n_cases` on MNIST.
+    The mean loss gains `penalty`/`n_examples`·Σ P(z ≠ 0), the sum over weights. So a weight stays if it lowers the
+    loss, summed over all training examples, by more than `penalty`: λ = `penalty`/`n_examples` is the paper's, which has 0.1/`n_examples` on MNIST.
 
-    Between steps the parameters hold one sample for the whole batch, as in the paper. See `Noisy` for `lr`
+    Between steps the parameters hold one sample for the whole batch, as in the paper. See `StochasticWeights` for `lr`
     and `seed`; log α often wants a larger learning rate than the weights.
 
     Attributes:
-        price: of a weight that stays, in nats.
-        n_cases: of the training set.
+        penalty: charged for each kept weight, in nats; higher values give sparser networks.
+        n_examples: length of the training set.
         unit: what shares a gate; ``Block(1, None)`` for neurons and filters, ``Block(None, 1)`` for inputs.
         dropped: 1 − σ(log α) at first, in (0, 1): the chance that s is below one half.
     """
 
-    price: float
-    n_cases: int
+    penalty: float
+    n_examples: int
     unit: Unit = EACH_WEIGHT
     dropped: float = 0.2
 
     def __post_init__(self) -> None:
+        if self.penalty < 0:
+            raise ValueError(f"penalty: expected 0 or more, found {self.penalty}")
         if not 0 < self.dropped < 1:
             raise ValueError(f"dropped: expected a fraction within (0, 1), found {self.dropped}")
 
@@ -90,14 +91,16 @@ class Gates(Noisy):
             gates[name] = gate(log_alpha, u)
         return self._gated(state["means"], gates)
 
-    def penalty(self, state: State, step: int) -> Tensor:
-        """The expected number of weights kept, at their price."""
+    def cost(self, state: State, step: int) -> Tensor:
+        """The expected number of kept weights, at the penalty of each."""
         del step
         chances = {name: open_probability(log_alpha) for name, log_alpha in state["trained"].items()}
         chances = self.unit.spread(chances, state["means"])
-        return self.price / self.n_cases * torch.stack([chance.sum() for chance in chances.values()]).sum()
+        return (
+            self.penalty / self.n_examples * torch.stack([chance.sum() for chance in chances.values()]).sum()
+        )
 
-    def settled(self, state: State) -> Named:
+    def deterministic(self, state: State) -> Named:
         """θz with the gate of test time."""
         gates = {name: settled_gate(log_alpha) for name, log_alpha in state["trained"].items()}
         return self._gated(state["means"], gates)

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import UnsupportedError
-from laconic.evidence import GRADIENT, MOVEMENT, NOTHING, Evidence, Statistic
+from laconic.model.evidence import GRADIENT, MOVEMENT, NO_EVIDENCE, Evidence, Statistic
+from laconic.model.modules import unwrap
 from laconic.pruning.criteria import Criterion
 from laconic.pruning.mask import Mask, apply_
-from laconic.pruning.pruner import BY_MAGNITUDE, Pruner, prune_
-from laconic.tensors import unwrap
-from laconic.training.regrow import gradient
-from laconic.training.rules import Moment, Rule, State, mask_of
+from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
+from laconic.training.drop_and_grow import gradient
+from laconic.training.rules import Rule, State, StepContext, mask_of
 from laconic.training.schedules import Schedule, check_fractions
 
 AT_HAND = {GRADIENT, MOVEMENT}
-HAIR, SMALLEST = 1e-6, 1e-37  # relative, and absolute: what float32 tells apart
+RELATIVE_GAP, MIN_GAP = 1e-6, 1e-37  # relative, and absolute: what float32 tells apart
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Gradual(Rule):
     Attributes:
         schedule: sparsity by step, a fraction removed.
         every: steps between two prunings, until the schedule's end.
-        pruner: criterion, scope, unit, budget and choice of tensors. With the scope ``Run(4)`` and the budget
-            ``lambda density: Count(round(4 * density))`` the pattern goes from 4:4 by 3:4 to 2:4.
-        observe: gathers the criterion's evidence from the model, at each pruning; see `laconic.observe`.
+        pruner: criterion, scope, unit, budget and choice of tensors; the schedule sets the budget's fraction.
+            With the scope ``NM(4)`` the pattern goes from 4:4 by 3:4 to 2:4.
+        observe: gathers the criterion's evidence from the model, at each pruning; see `laconic.model.observe`.
     """
 
     schedule: Schedule
@@ -51,7 +51,7 @@ class Gradual(Rule):
         """Whether the criterion's evidence is the batch's."""
         return bool(self.pruner.needs) and self.observe is None
 
-    def init(self, now: Moment) -> State:
+    def init(self, now: StepContext) -> State:
         """Prune to the schedule's first value; where there are no gradients yet, nothing.
 
         Raises:
@@ -67,7 +67,7 @@ class Gradual(Rule):
         moving = weights if MOVEMENT in self.pruner.needs else {}
         return {"mask": mask, "movement": {name: torch.zeros_like(w) for name, w in moving.items()}}
 
-    def before(self, state: State, now: Moment) -> State:
+    def before(self, state: State, now: StepContext) -> State:
         """With evidence from gradients: add up movement, and every so often decide the mask."""
         if not self.needs_gradients:
             return state
@@ -80,7 +80,7 @@ class Gradual(Rule):
         evidence = Evidence(1, {GRADIENT: gradients, MOVEMENT: moved})
         return {**state, "mask": self._decided(now, mask_of(state), evidence)}
 
-    def update(self, state: State, now: Moment) -> State:
+    def update(self, state: State, now: StepContext) -> State:
         """Hold the mask; every so often decide it anew among the weights that are left."""
         mask = mask_of(state)
         apply_(now.model, mask)
@@ -91,22 +91,21 @@ class Gradual(Rule):
     def _due(self, step: int) -> bool:
         return step <= self.schedule.end and (step % self.every == 0 or step == self.schedule.end)
 
-    def _decided(self, now: Moment, left: Mask | None, evidence: Evidence | None = None) -> Mask:
+    def _decided(self, now: StepContext, left: Mask | None, evidence: Evidence | None = None) -> Mask:
         if evidence is None:
-            evidence = self.observe(now.model) if self.observe else NOTHING
-        return prune_what_is_left_(now.model, self.schedule(now.step), self.pruner, evidence, left)
+            evidence = self.observe(now.model) if self.observe else NO_EVIDENCE
+        pruner = self.pruner.at(self.schedule(now.step))
+        return prune_what_is_left_(now.model, pruner, evidence, left)
 
     def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
-        return self.pruner.unit.reach(self.pruner.among(model), unwrap(model))
+        return self.pruner.unit.reach(self.pruner.parameters(model), unwrap(model))
 
 
-def prune_what_is_left_(
-    model: nn.Module, amount: float, pruner: Pruner, evidence: Evidence, left: Mask | None
-) -> Mask:
-    """As `prune_`; what `left` has removed comes last in every contest."""
+def prune_what_is_left_(model: nn.Module, pruner: Pruner, evidence: Evidence, left: Mask | None) -> Mask:
+    """As `Pruner.prune_`; weights that `left` has removed come last in every contest."""
     if left is not None:
         pruner = replace(pruner, criterion=WhatIsLeft(pruner.criterion, left))
-    return prune_(model, amount, pruner, evidence)
+    return pruner.prune_(model, evidence)
 
 
 @dataclass(frozen=True)
@@ -126,10 +125,12 @@ class WhatIsLeft:
         """As the criterion inside."""
         return self.criterion.in_bits
 
-    def __call__(self, weights: Mapping[str, Tensor], evidence: Evidence = NOTHING, /) -> dict[str, Tensor]:
+    def __call__(
+        self, weights: Mapping[str, Tensor], evidence: Evidence = NO_EVIDENCE, /
+    ) -> dict[str, Tensor]:
         """Its scores, and one below all of them where nothing is left."""
         lost = self.criterion(weights, evidence)
         lowest = min([0.0, *(float(score.min()) for score in lost.values() if score.numel())])
-        below = lowest - max(HAIR * abs(lowest), SMALLEST)
+        below = lowest - max(RELATIVE_GAP * abs(lowest), MIN_GAP)
         stays = {name: self.left[name] if name in self.left else torch.tensor(True) for name in lost}
         return {name: score.masked_fill(~stays[name].to(score.device), below) for name, score in lost.items()}

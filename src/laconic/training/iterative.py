@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from laconic import ranks
-from laconic.evidence import NOTHING, Evidence
+from laconic.core import distributed
+from laconic.model.evidence import NO_EVIDENCE, Evidence
 from laconic.pruning.mask import Mask, apply_
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.training.checkpoint import load_state, save_state
@@ -32,7 +32,7 @@ class Round:
     mask: Mask
 
 
-def iterative(
+def prune_iteratively_(
     model: nn.Module,
     schedule: Schedule,
     fine_tune: Callable[[nn.Module, Mask], object],
@@ -49,7 +49,7 @@ def iterative(
         schedule: sparsity by round; its `end` is the number of rounds.
         fine_tune: trains the model, holding the mask.
         pruner: criterion, scope, unit, budget and choice of tensors.
-        observe: gathers the criterion's evidence, at the beginning of each round; see `laconic.observe`.
+        observe: gathers the criterion's evidence, at the beginning of each round; see `laconic.model.observe`.
         rewind: a `state_dict` to which the model returns in each round, after the mask is decided and before
             training.
         folder: of this run's files, one for each finished round. A round that is there is loaded, not
@@ -68,13 +68,13 @@ def iterative(
             model.load_state_dict(saved["model"])
             mask = Mask(saved["mask"])
         else:
-            evidence = observe(model) if observe else NOTHING
-            mask = prune_what_is_left_(model, schedule(number), pruner, evidence, mask)
+            evidence = observe(model) if observe else NO_EVIDENCE
+            mask = prune_what_is_left_(model, pruner.at(schedule(number)), evidence, mask)
             if rewind is not None:
                 model.load_state_dict(rewind)
                 apply_(model, mask)
             fine_tune(model, mask)
-            if path is not None and ranks.is_first():
+            if path is not None and distributed.is_first():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_state(path, {"model": model.state_dict(), "mask": mask})
         yield Round(number, schedule(number), mask)

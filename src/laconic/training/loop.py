@@ -95,11 +95,11 @@ class Progress:
         self.step += 1
 
     @contextmanager
-    def settled(self) -> Generator[nn.Module]:
+    def deterministic(self) -> Generator[nn.Module]:
         """The model as training would leave it now: for callbacks that evaluate it where rules add noise."""
         with ExitStack() as stack:
             for attached in self.rules:
-                stack.enter_context(attached.settled())
+                stack.enter_context(attached.deterministic())
             yield self.model
 
     @property
@@ -109,7 +109,7 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of this epoch's cases so far that were right; 0 where targets are no classes."""
+        """Fraction of this epoch's examples so far that were right; 0 where targets are no classes."""
         return float(self._sums[1] / self._sums[2])
 
     def end_epoch(self) -> None:

@@ -2,7 +2,7 @@
 
 Iterative magnitude pruning with rewinding is `iterative` with ``rewind=`` the weights of an early step k
 (Frankle et al. 2020), which the callback `Snapshot` saves. Its controls say what the ticket owes to what: the
-same mask on fresh weights (`reinitialise_`), and as many weights of each layer elsewhere (`shuffled`).
+same mask on fresh weights (`reinitialize_`), and as many weights of each layer elsewhere (`shuffled`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from laconic import ranks
+from laconic.core import distributed
+from laconic.core.randomness import generator
 from laconic.errors import UnsupportedError
+from laconic.model.modules import unwrap
 from laconic.pruning.mask import Mask
-from laconic.tensors import unwrap
 from laconic.training.checkpoint import load_state, save_state
 from laconic.training.loop import Progress
-from laconic.training.randomness import generator
 
 
 class Snapshot:
@@ -44,7 +44,7 @@ class Snapshot:
 
     def __call__(self, progress: Progress) -> None:
         """Write the state, on rank 0, if this is the step."""
-        if progress.step == self.step and ranks.is_first():
+        if progress.step == self.step and distributed.is_first():
             save_state(self.path, progress.model.state_dict())
 
     @property
@@ -65,7 +65,7 @@ def shuffled(mask: Mask, seed: int = 0) -> Mask:
     return Mask({n: kept.flatten()[orders[n].to(kept.device)].view_as(kept) for n, kept in mask.items()})
 
 
-def reinitialise_(model: nn.Module, seed: int = 0) -> None:
+def reinitialize_(model: nn.Module, seed: int = 0) -> None:
     """Draw all of a model's weights anew, by its layers' own `reset_parameters`, in place.
 
     Buffers that layers reset, such as running means, are reset as well. The global random state is left as it

@@ -12,7 +12,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from laconic.tensors import sparsity
+from laconic.model.selectors import sparsity
 from laconic.training.loop import Progress
 
 STEPS_BETWEEN_COUNTS = 50
@@ -46,7 +46,7 @@ class ProgressBar:
             return
         fields = {}
         if progress.step % STEPS_BETWEEN_COUNTS == 1 or progress.batch == 1:
-            with progress.settled() as model:
+            with progress.deterministic() as model:
                 fields["sparsity"] = sparsity(model)
         if progress.step % 5 == 1:
             fields |= {"loss": progress.loss, "accuracy": progress.accuracy}

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError
-from laconic.pruning.pruner import Among
+from laconic.model.modules import unwrap
+from laconic.model.selectors import compressible
+from laconic.pruning.pruner import Parameters
 from laconic.pruning.units import Unit, Weight
-from laconic.tensors import tensors, unwrap
-from laconic.training.rules import Moment, Rule, State
+from laconic.training.rules import Rule, State, StepContext
 from laconic.training.schedules import Value, value_at
 
 EACH_WEIGHT = Weight()
@@ -37,9 +38,9 @@ class Proximal(Rule):
 
     penalty: Value
     unit: Unit = EACH_WEIGHT
-    among: Among = tensors
+    parameters: Parameters = compressible
 
-    def init(self, now: Moment) -> State:
+    def init(self, now: StepContext) -> State:
         """Check that the optimizer has the tensors.
 
         Raises:
@@ -48,7 +49,7 @@ class Proximal(Rule):
         _learning_rates(now, self._weights(now.model))
         return {}
 
-    def update(self, state: State, now: Moment) -> State:
+    def update(self, state: State, now: StepContext) -> State:
         """Shrink the weights."""
         weights = self._weights(now.model)
         rates = _learning_rates(now, weights)
@@ -61,10 +62,10 @@ class Proximal(Rule):
         return state
 
     def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
-        return self.unit.reach(self.among(model), unwrap(model))
+        return self.unit.reach(self.parameters(model), unwrap(model))
 
 
-def _learning_rates(now: Moment, weights: Mapping[str, Tensor]) -> dict[str, float]:
+def _learning_rates(now: StepContext, weights: Mapping[str, Tensor]) -> dict[str, float]:
     rates = {id(p): float(group["lr"]) for group in now.optimizer.param_groups for p in group["params"]}
     for name, weight in weights.items():
         if id(weight) not in rates:

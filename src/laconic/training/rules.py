@@ -20,15 +20,15 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from laconic.errors import UnsupportedError
-from laconic.pruning.mask import Mask, agreed, apply_
-from laconic.tensors import tensors
-from laconic.training.hooks import notice_hooks
+from laconic.model.modules import notice_hooks
+from laconic.model.selectors import compressible
+from laconic.pruning.mask import Mask, apply_, broadcast_mask
 
 State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class StepContext:
     """What a rule sees.
 
     Attributes:
@@ -57,7 +57,7 @@ class Rule(ABC):
         return False
 
     @abstractmethod
-    def init(self, now: Moment) -> State:
+    def init(self, now: StepContext) -> State:
         """Prepare the model; return the state before the first step.
 
         Parameters to train beside the model's own may be added to the optimizer, as a group; they must
@@ -72,17 +72,17 @@ class Rule(ABC):
         del attached
         return []
 
-    def before(self, state: State, now: Moment) -> State:
+    def before(self, state: State, now: StepContext) -> State:
         """Act before the optimizer's step `now.step`; return the new state."""
         del now
         return state
 
-    def update(self, state: State, now: Moment) -> State:
+    def update(self, state: State, now: StepContext) -> State:
         """Act after the optimizer's step `now.step`; return the new state."""
         del now
         return state
 
-    def finish(self, state: State, now: Moment) -> None:  # noqa: B027 – most rules leave nothing to undo
+    def finish(self, state: State, now: StepContext) -> None:  # noqa: B027 – most rules leave nothing to undo
         """Leave the plain, deterministic network; the optimizer stays as it is."""
 
 
@@ -102,11 +102,11 @@ class Hold(Rule):
 
     mask: Mask
 
-    def init(self, now: Moment) -> State:
+    def init(self, now: StepContext) -> State:
         """Apply the mask of rank 0."""
-        return self.update({"mask": agreed(self.mask)}, now)
+        return self.update({"mask": broadcast_mask(self.mask)}, now)
 
-    def update(self, state: State, now: Moment) -> State:
+    def update(self, state: State, now: StepContext) -> State:
         """Apply the mask again."""
         mask = mask_of(state)
         apply_(now.model, mask)
@@ -128,7 +128,7 @@ class Attached:
         inner: Any = optimizer
         if type(optimizer).__name__ == "AcceleratedOptimizer":
             inner = inner.optimizer
-        self.rule, self.model, self.step, self.is_settled = rule, model, 0, False
+        self.rule, self.model, self.step, self.is_deterministic = rule, model, 0, False
         self._optimizer: Optimizer = inner
         self._hooks = rule.listen(self)
         if self._hooks:
@@ -144,15 +144,15 @@ class Attached:
 
     @property
     def mask(self) -> Mask:
-        """Which weights stay now: the rule's mask; without one, what `settled` leaves non-zero."""
+        """Which weights stay now: the rule's mask; without one, what `deterministic` leaves non-zero."""
         if "mask" in self.state:
             return mask_of(self.state)
-        with self.settled() as model:
-            return Mask({name: weight != 0 for name, weight in tensors(model).items()})
+        with self.deterministic() as model:
+            return Mask({name: weight != 0 for name, weight in compressible(model).items()})
 
     @property
-    def _now(self) -> Moment:
-        return Moment(self.model, self._optimizer, self.step)
+    def _now(self) -> StepContext:
+        return StepContext(self.model, self._optimizer, self.step)
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -170,20 +170,20 @@ class Attached:
         self.state = self.rule.update(self.state, self._now)
 
     @contextmanager
-    def settled(self) -> Generator[nn.Module]:
+    def deterministic(self) -> Generator[nn.Module]:
         """The network that `remove` would leave, for an evaluation during training.
 
         Rules that keep a random sample in the parameters put their deterministic weights there for as long
         as the block lasts; under other rules nothing changes. Do not step inside.
         """
         before = [(p, p.detach().clone()) for p in self.model.parameters()]
-        self.is_settled = True
+        self.is_deterministic = True
         with torch.no_grad():
             self.rule.finish(self.state, self._now)
         try:
             yield self.model
         finally:
-            self.is_settled = False
+            self.is_deterministic = False
             with torch.no_grad():
                 for parameter, value in before:
                     parameter.copy_(value)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from laconic.training.noise import Named, Noisy, perturbed
 from laconic.training.rules import State
+from laconic.training.stochastic import Named, StochasticWeights, perturbed
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
-TINY = 1e-16  # keeps log θ² finite
+MIN_SQUARE = 1e-16  # keeps log θ² finite
 
 
 def kl_nats(log_alpha: Tensor) -> Tensor:
@@ -29,26 +29,26 @@ def kl_nats(log_alpha: Tensor) -> Tensor:
 
 def log_alphas(means: Named, log_variances: Named) -> dict[str, Tensor]:
     """For each weight log α = log σ² − log θ²."""
-    return {name: log_variances[name] - torch.log(mean**2 + TINY) for name, mean in means.items()}
+    return {name: log_variances[name] - torch.log(mean**2 + MIN_SQUARE) for name, mean in means.items()}
 
 
 @dataclass(frozen=True)
-class VariationalDropout(Noisy):
+class VariationalDropout(StochasticWeights):
     """Train a variance with each weight, and remove the weights that became noise.
 
-    The mean loss gains `kl_weight(step)`/`n_cases`·Σ KL, so that at 1 it is the variational bound a case.
+    The mean loss gains `kl_weight(step)`/`n_examples`·Σ KL, so that at 1 it is the variational bound an example.
 
     There is one sample of noise for a whole batch, because forward stays as it is (the paper's local
-    reparametrisation draws one for each case), in pairs of opposite signs.
+    reparametrisation draws one for each example), in pairs of opposite signs.
 
     Attributes:
-        n_cases: of the training set.
+        n_examples: of the training set.
         kl_weight: of the divergence, by step: a warm-up such as ``Schedule(1, end, linear)``.
         threshold: weights above this log α go.
         initial: the first log σ².
     """
 
-    n_cases: int
+    n_examples: int
     kl_weight: Callable[[int], float]
     threshold: float = 3.0
     initial: float = -10.0
@@ -61,13 +61,13 @@ class VariationalDropout(Noisy):
         """θ + σε, with ε's sign turned at every odd step."""
         return perturbed(state["means"], state["trained"], self.seed, step)
 
-    def penalty(self, state: State, step: int) -> Tensor:
-        """The divergence in nats, for each training case."""
+    def cost(self, state: State, step: int) -> Tensor:
+        """The divergence in nats, for each training example."""
         alphas = log_alphas(state["means"], state["trained"])
         nats = torch.stack([kl_nats(alpha).sum() for alpha in alphas.values()]).sum()
-        return self.kl_weight(step) / self.n_cases * nats
+        return self.kl_weight(step) / self.n_examples * nats
 
-    def settled(self, state: State) -> Named:
+    def deterministic(self, state: State) -> Named:
         """θ where log α does not exceed the threshold."""
         means, trained = state["means"], state["trained"]
         alphas = log_alphas(means, trained)

@@ -1,0 +1,92 @@
+"""`laconic compress` and `laconic decompress`: checkpoints of any size to files and back, with a bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from laconic.cli.tables import bytes_bar
+from laconic.errors import MismatchError
+from laconic.file.container import Reader
+from laconic.file.export import SHARD_BYTES, export
+from laconic.file.save_load import save
+from laconic.file.workers import FileOptions
+from laconic.formats.checkpoints import Checkpoint, files_of, open_checkpoint
+from laconic.model.selectors import matches
+from laconic.quantization.grid import Grid
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `compress` may be told: see `laconic.save`."""
+
+    quantizer: Grid | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    base: Path | None = None
+    threads: int | None = None
+
+
+def encode(checkpoint: Path, output: Path, options: Options) -> str:
+    """Code a checkpoint, going on where the same command was interrupted; a line on what came of it."""
+    state = open_checkpoint(checkpoint)
+    specs = state.specs if isinstance(state, Checkpoint) else state
+    n_before = sum(spec.numel() * spec.element_size() for spec in specs.values())
+    if Path(f"{output}.part").exists():
+        print(f"going on from {output}.part", file=sys.stderr)
+    with bytes_bar(f"Coding {checkpoint}", n_before) as done:
+        n_bytes = save(
+            state,
+            output,
+            options.quantizer,
+            options.include,
+            options.exclude,
+            base=options.base,
+            work=FileOptions(options.threads, done, resume=_identity(checkpoint)),
+        )
+    line = (
+        f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than the "
+        f"{n_before:,} bytes of {len(specs)} tensors"
+    )
+    if options.quantizer is None:
+        return f"{line}, exactly"
+    return f"{line}; ‖w − ŵ‖ ≤ {options.quantizer.relative_error:g} ‖w‖ of each"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `decompress` may be told: see `laconic.load` and `laconic.file.export.export`."""
+
+    only: Sequence[str] = ()
+    base: Path | None = None
+    max_bytes: int | None = None
+    shard_bytes: int = SHARD_BYTES
+    threads: int | None = None
+
+
+def decode(file: Path, output: Path, wanted: Wanted) -> str:
+    """Decode a file to safetensors; a line that says what came of it."""
+    with Reader(file) as reader:
+        names = _chosen(reader, wanted.only)
+        reader.check_limit(names, wanted.max_bytes)
+        n_bytes = sum(reader.entries[name].spec.n_bytes for name in names)
+        with bytes_bar(f"Decoding {file}", n_bytes) as done:
+            work = FileOptions(wanted.threads, done)
+            written = export(reader, output, names, wanted.base, wanted.shard_bytes, work)
+    what = output if len(written) == 1 else f"{written[-1]} and {len(written) - 1} shards"
+    return f"{what}: {len(names)} tensors, {sum(path.stat().st_size for path in written):,} bytes"
+
+
+def _chosen(reader: Reader, only: Sequence[str]) -> list[str]:
+    for selector in only:
+        if not any(matches(selector, name) for name in reader.entries):
+            raise MismatchError(f"{reader.path}: expected a tensor that matches {selector!r}, found none")
+    return [name for name in reader.entries if not only or any(matches(selector, name) for selector in only)]
+
+
+def _identity(checkpoint: Path) -> str:
+    """What tells this input from another without reading it: its files' names, lengths and times."""
+    stats = [(path.name, path.stat()) for path in files_of(checkpoint)]
+    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])

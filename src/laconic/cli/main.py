@@ -1,0 +1,370 @@
+"""The command line: the only place where strings become choices.
+
+Wrong use prints one line and exits with 2; damaged input prints one line and exits with 1; Ctrl-C with 130.
+Heavy imports happen inside the commands, so that `laconic --help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+WRONG_USE, DAMAGED, INTERRUPTED = 2, 1, 130
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # Click's, or Typer's own copy of it
+
+app = typer.Typer(
+    name="laconic",
+    help="Turn a trained network into the shortest file that still does its job.",
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+)
+
+
+class StoppedError(Exception):
+    """Ctrl-C, with something to say."""
+
+
+class Data(StrEnum):
+    """The demo's data sets."""
+
+    DIGITS = "digits"
+    MNIST = "mnist"
+    BLOBS = "blobs"
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Base = Annotated[
+    Path | None,
+    typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file."),
+]
+WITH_DATA = "With data"
+RELATIVE_ERROR = 0.1
+Threads = Annotated[int | None, typer.Option(help="By default as many as there are cores.", min=1)]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Turn a trained network into the shortest file that still does its job."""
+    if version:
+        from laconic import __version__
+
+        print(__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def demo(
+    data: Annotated[Data, typer.Option(help="What to train on.")] = Data.DIGITS,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "laconic-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of initial weights and order of training.")] = 0,
+) -> None:
+    """Train a network, prune it round by round, and show what each step costs in bits."""
+    from laconic.cli.demo import run
+
+    run(data.value, output, seed, Console())
+
+
+def _show_axes(wanted: bool) -> None:
+    if wanted:
+        from laconic.recipes.registry import rows
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("axis", no_wrap=True)
+        table.add_column("options", max_width=24)
+        table.add_column("")
+        last = ""
+        for axis, name, options, what in rows():
+            if axis != last:
+                table.add_section()
+                table.add_row(f"[bold]{axis}")
+            table.add_row(f"  {name}", escape(options), escape(what))
+            last = axis
+        Console().print(table)
+        raise typer.Exit
+
+
+@app.command()
+def prune(
+    recipes: Annotated[list[Path], typer.Argument(help="Recipes, as TOML files.", metavar="RECIPE...")],
+    model: Annotated[
+        str,
+        typer.Option(help="A function without arguments that returns the network.", metavar="MODULE:NAME"),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A function that returns batches (inputs, targets), a pair (train, test) of such, or a "
+            "laconic.datasets.Dataset.",
+            metavar="MODULE:NAME",
+        ),
+    ],
+    test: Annotated[
+        str | None, typer.Option(help="Batches to judge by, if --data has none.", metavar="MODULE:NAME")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of runs.")] = Path("runs"),
+    seeds: Annotated[
+        str | None, typer.Option(help="Run each recipe once for each: 0,1,2. By default the recipe's seed.")
+    ] = None,
+    axes: Annotated[
+        bool,
+        typer.Option("--axes", help="List all that a recipe can choose.", callback=_show_axes, is_eager=True),
+    ] = False,
+) -> None:
+    """Prune a network of yours by a recipe, and write the file, a report and a table.
+
+    A recipe is a small TOML file, such as:
+
+        amount = 0.9             # the fraction of weights to remove
+
+        criterion = "magnitude"  # the smallest go first
+
+        training = {epochs = 4}  # afterwards, with what went held at zero
+
+    Run it on a network and on data that functions of yours return; the current folder is searched first:
+
+        laconic prune magnitude.toml --model mine:network --data mine:batches
+
+    What is finished is not repeated: after Ctrl-C, the same command goes on.
+    """
+    from laconic.cli.prune import prune as run_recipes
+
+    numbers = [_seed(text) for text in seeds.split(",")] if seeds else [None]
+    given = {"--model": model, "--data": data, **({"--test": test} if test else {})}
+    try:
+        run_recipes(recipes, given, output, numbers)
+    except KeyboardInterrupt:
+        kept = f"interrupted; {output} keeps what was trained, and the same command goes on from there"
+        raise StoppedError(kept) from None
+
+
+def _seed(text: str) -> int:
+    if not text.strip().isdigit():
+        raise UsageError(f"--seeds: expected whole numbers such as 0,1,2, found {text.strip()!r}")
+    return int(text)
+
+
+@app.command()
+def compress(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="A safetensors file, a folder or an index of such, or a PyTorch checkpoint; with --data, a "
+            "function without arguments that returns the network.",
+            metavar="CKPT|MODULE:NAME",
+        ),
+    ],
+    output: Output,
+    relative_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest ‖w − ŵ‖ / ‖w‖ of a layer; smaller layers get less.",
+            show_default=str(RELATIVE_ERROR),
+        ),
+    ] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Keep every bit of every tensor.")] = False,
+    base: Base = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Tensors to store exactly.")] = None,
+    threads: Threads = None,
+    force: Force = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A function that returns batches (inputs, targets), or a laconic.datasets.Dataset.",
+            metavar="MODULE:NAME",
+            rich_help_panel=WITH_DATA,
+        ),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            help="A function from a network to its score, the higher the better; by default the accuracy on "
+            "the data, of a Dataset on its test part.",
+            metavar="MODULE:NAME",
+            rich_help_panel=WITH_DATA,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="The shortest file that scores at most so much less.", rich_help_panel=WITH_DATA),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(help="The best network in so many bytes.", rich_help_panel=WITH_DATA, min=1),
+    ] = None,
+    shortest: Annotated[
+        bool,
+        typer.Option(
+            "--shortest", help="The fewest bits for file and data's labels.", rich_help_panel=WITH_DATA
+        ),
+    ] = False,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            help="Fine-tune for so many at each price, by Adam at a rate of 0.001.",
+            rich_help_panel=WITH_DATA,
+            min=0,
+        ),
+    ] = 0,
+) -> None:
+    """Code a checkpoint's weights at a stated error, or exactly; or, with data, a network to a target.
+
+    Without data, safetensors are read tensor by tensor. What is finished is kept in OUTPUT.part: after
+    Ctrl-C, the same command goes on.
+
+    With data, the price of a bit is searched for at which the file that is written, decoded and judged meets
+    the target, one of --max-drop, --max-bytes and --shortest:
+
+        laconic compress mine:network -o net.lac --data mine:batches --max-drop 0.01
+
+    What was tried is kept in OUTPUT.attempts: after Ctrl-C, the same command goes on.
+    """
+    _refuse_overwrite(output, force)
+    targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
+    goals = [option for option, value in targets.items() if value is not None]
+    judged = [*goals, *_given({"--evaluate": evaluate, "--epochs": epochs})]
+    stored = _given({"--lossless": lossless, "--include": include, "--exclude": exclude, "--base": base})
+    stored += _given({"--relative-error": relative_error is not None, "--threads": threads})
+    if data is None and judged:
+        raise UsageError(f"{judged[0]}: expected with --data")
+    if data is not None and stored:
+        raise UsageError(f"{stored[0]}: expected without --data")
+    if data is not None and len(goals) != 1:
+        raise UsageError(f"{', '.join(targets)}: expected one of them, found {' and '.join(goals) or 'none'}")
+    if lossless and (include or relative_error is not None):
+        option = "--include" if include else "--relative-error"
+        raise UsageError(f"{option}: expected without --lossless, which codes all tensors exactly")
+    error = RELATIVE_ERROR if relative_error is None else relative_error
+    if not 0 < error < 1:
+        raise UsageError(f"--relative-error: expected within (0, 1), found {error}")
+    work, kept = f"{output}.part", "coded"
+    try:
+        if data is None:
+            from laconic.cli import checkpoints
+            from laconic.quantization.grid import Grid
+
+            grid = None if lossless else Grid(error)
+            options = checkpoints.Options(grid, include, exclude or (), base, threads)
+            print(checkpoints.encode(Path(checkpoint), output, options))
+        else:
+            from laconic.cli.compress import network_of, search, target_of
+            from laconic.cli.references import function
+
+            work, kept = f"{output}.attempts", "tried"
+            make, batches = function("MODULE:NAME", checkpoint), function("--data", data)
+            judge = function("--evaluate", evaluate) if evaluate else None
+            model = network_of(make, "MODULE:NAME")
+            search(model, batches(), judge, output, target_of(max_drop, max_bytes), epochs)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"interrupted; {work} keeps what was {kept}, and the same command goes on from there"
+        ) from None
+
+
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [option for option, value in options.items() if value]
+
+
+@app.command()
+def decompress(
+    file: Annotated[Path, typer.Argument(help="A .lac file.")],
+    output: Output,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Decode only these tensors: a name or re:PATTERN.", metavar="NAME|re:PATTERN"),
+    ] = None,
+    base: Base = None,
+    shard_bytes: Annotated[
+        int, typer.Option(help="Write more than this to several files, with an index.", min=1)
+    ] = 5 << 30,
+    threads: Threads = None,
+    force: Force = False,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(help="Most bytes to decode to; a thousand times the file's by default."),
+    ] = None,
+) -> None:
+    """Decode a .lac file to safetensors."""
+    _refuse_overwrite(output, force)
+    from laconic.cli import checkpoints
+
+    wanted = checkpoints.Wanted(only or (), base, max_bytes, shard_bytes, threads)
+    print(checkpoints.decode(file, output, wanted))
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .lac file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List a file's tensors: shape, type, method and model, sparsity, bits a weight, bytes."""
+    from laconic.cli.tables import inspection
+    from laconic.file.inspect import inspect as read
+
+    found = read(file)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        Console().print(inspection(found))
+
+
+def _refuse_overwrite(output: Path, force: bool) -> None:
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise UsageError(f"{output}: expected a file in a folder that exists")
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists; add --force to replace it")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from laconic.errors import FormatError, LaconicError, LimitError, UnsupportedError
+
+    try:
+        code = app(arguments, standalone_mode=False) or 0
+        if code == INTERRUPTED:  # some versions of Typer turn Ctrl-C into this code, without a word
+            raise KeyboardInterrupt
+        return code
+    except UsageError as error:
+        return _complain(error.format_message(), WRONG_USE)  # pyright: ignore[reportAttributeAccessIssue]
+    except (FormatError, LimitError, UnsupportedError) as error:
+        return _complain(error, DAMAGED)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else error, WRONG_USE)
+    except (LaconicError, ValueError, ImportError) as error:
+        return _complain(error, WRONG_USE)
+    except (KeyboardInterrupt, typer.Abort, StoppedError) as error:
+        return _complain(str(error) or "interrupted; what was finished is kept", INTERRUPTED)
+
+
+def _complain(message: object, code: int) -> int:
+    print("laconic: " + " ".join(str(message).split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What `laconic prune` does once its arguments are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from laconic.cli.compress import network_of
+from laconic.cli.references import function
+from laconic.datasets.standard import Dataset
+from laconic.errors import MismatchError
+from laconic.recipes.results import Result
+from laconic.recipes.run import run_recipe
+from laconic.recipes.tables import CAPTION, table_of_many, table_of_one
+from laconic.recipes.validation import read_recipe
+from laconic.report.pages.frontier_page import write_frontier_page
+from laconic.report.trials import Trial
+
+
+def prune(
+    paths: Sequence[Path],
+    references: Mapping[str, str],
+    output: Path,
+    seeds: Sequence[int | None],
+) -> None:
+    """Run every recipe with every seed, and print what came out.
+
+    Args:
+        paths: of the recipes; all are read before any is run.
+        references: what the functions are called that return network and data, by option: ``--model``,
+            ``--data``, ``--test``.
+        output: the folder of runs.
+        seeds: None stands for the recipe's own.
+    """
+    console = Console()
+    functions = {option: function(option, reference) for option, reference in references.items()}
+    recipes = {_label(path, paths): read_recipe(path) for path in paths}
+    data = _data(functions)
+    results: dict[str, list[Result]] = {}
+    for label, recipe in recipes.items():
+        for seed in seeds:
+            seeded = recipe if seed is None else recipe.seeded(seed)
+            console.print(f"{label}, seed {seeded.seed}", style="dim")
+            torch.manual_seed(seeded.seed)
+            model = network_of(functions["--model"], "--model")
+            result = run_recipe(seeded, model, data, output, references, console)
+            results.setdefault(label, []).append(result)
+    table = table_of_many(results) if len(results) > 1 else table_of_one(*results.values())
+    console.print(table)
+    console.print(CAPTION, style="dim")
+    for runs in results.values():
+        for result in runs:
+            console.print(f"Report: {result.folder / 'report.html'}", soft_wrap=True)
+    if len(results) > 1:
+        console.print(f"Frontier: {_frontier(output, results)}", soft_wrap=True)
+
+
+def _frontier(output: Path, results: Mapping[str, Sequence[Result]]) -> Path:
+    """A page that compares the recipes, as they are called here."""
+    found = [
+        Trial(label, result.recipe["seed"], result.pruned, label, result.dense)
+        for label, runs in results.items()
+        for result in runs
+    ]
+    return write_frontier_page(output / "frontier.html", "Recipes compared", found)
+
+
+def _label(path: Path, paths: Sequence[Path]) -> str:
+    """A recipe's file name; its path where two are called alike."""
+    return path.stem if [other.stem for other in paths].count(path.stem) == 1 else str(path)
+
+
+def _data(functions: Mapping[str, Callable[[], Any]]) -> Any:
+    data = functions["--data"]()
+    if "--test" in functions:
+        test = functions["--test"]()
+        train = data.train if isinstance(data, Dataset) else data
+        return train, test.test if isinstance(test, Dataset) else test
+    if isinstance(data, Dataset) or (isinstance(data, tuple) and len(data) == 2):
+        return data
+    raise MismatchError(
+        f"--data: expected a Dataset or a pair (train, test), found a {type(data).__name__}; "
+        "or give the examples to judge by with --test"
+    )

@@ -1,0 +1,156 @@
+"""From a tensor to the bytes of its chunk and back: quantiser × symbol model × coder.
+
+`docs/format.md`, "Chunks", is the specification. A tensor is coded as its quantiser rounds it where that
+keeps what it promises in fewer bytes, otherwise exactly; in planes, or by its difference from a parent's
+tensor, where that is shorter; so coding never makes a tensor larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from laconic.codec import delta, exact, rounded_chunks
+from laconic.codec.rounded_chunks import HEADS
+from laconic.codec.spec import DTYPES, GRID_DTYPES, Method, TensorSpec
+from laconic.coding.bitio import Buffer, Cursor, Pieces
+from laconic.core.parallel import Map
+from laconic.errors import NonFiniteError, UnsupportedError
+from laconic.model.modules import raw_bytes
+from laconic.quantization import grid
+from laconic.quantization.grid import Grid, Rounder
+
+
+def encode_tensor(
+    name: str, tensor: Tensor, rounder: Rounder | None, parent: Tensor | None = None, run: Map = map
+) -> tuple[TensorSpec, Pieces]:
+    """Code a tensor of any shape as the quantiser rounds it, or exactly where that is shorter or asked for.
+
+    Args:
+        name: of the tensor.
+        tensor: its values.
+        rounder: the quantiser's for this tensor; None codes exactly.
+        parent: the tensor to code the difference from, where it has the same shape and type.
+        run: how blocks of a large tensor are worked on.
+
+    Returns:
+        Its spec, and its chunk in pieces.
+
+    Raises:
+        UnsupportedError: the tensor's type or layout has no place in a file, or its difference is to be
+            rounded by something else than a `Grid`.
+        NonFiniteError: a tensor to be quantised holds NaN or infinity.
+    """
+    if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
+        raise UnsupportedError(f"{name}: a file holds no tensor of {tensor.dtype}, {tensor.layout}")
+    tensor = tensor.detach().cpu().contiguous()
+    spec = TensorSpec(name, tensor.dtype, tuple(tensor.shape), Method.EXACT)
+    if parent is not None:
+        parent = parent.detach().cpu().contiguous() if _same_spec(tensor, parent) else None
+    if rounder and tensor.dtype in GRID_DTYPES and spec.numel:
+        _refuse_nonfinite(spec, tensor)
+        if parent is not None:
+            if not isinstance(rounder, Grid):
+                raise UnsupportedError(f"{name}: expected a Grid for a difference, found {rounder}")
+            pieces = delta.encode_on_grid(spec, tensor, parent, rounder)
+            if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
+                return replace(spec, method=Method.DELTA), pieces
+        if found := rounder.rounded(tensor):
+            method, chunk = rounded_chunks.encode(spec, found)
+            if len(chunk) < spec.n_bytes:
+                return replace(spec, method=method), [chunk]
+    if spec.numel:
+        method, pieces = _encode_exactly(spec, tensor, parent, run)
+        if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
+            return replace(spec, method=method), pieces
+    return spec, [raw_bytes(tensor)]
+
+
+def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None, run: Map = map) -> Tensor:
+    """The tensor that `chunk` holds; a difference needs the `parent`'s tensor.
+
+    Raises:
+        FormatError: the chunk violates the specification, or the parent has another shape or type.
+    """
+    source = Cursor(chunk, spec.name)
+    if spec.method is Method.EXACT:
+        return _decode_exact(spec, source)
+    if spec.method in HEADS and spec.dtype not in GRID_DTYPES:  # also where it has no elements
+        raise source.error("a floating type on the grid or with values", str(spec.dtype))
+    if not spec.numel:
+        _expect_bytes(source, 0)
+        return torch.empty(spec.shape, dtype=spec.dtype)
+    if spec.method is Method.PLANES:
+        return exact.decode(spec, source, run)
+    if spec.method is Method.DELTA:
+        if parent is None or (tuple(parent.shape), parent.dtype) != (spec.shape, spec.dtype):
+            found = "none" if parent is None else f"{tuple(parent.shape)}, {parent.dtype}"
+            raise source.error(f"a parent's tensor of {spec.shape}, {spec.dtype}", found)
+        return delta.decode(spec, source, parent.detach().cpu().contiguous(), run)
+    return rounded_chunks.decode(spec, source)
+
+
+def tensor_parts(spec: TensorSpec, chunk: Buffer) -> Mapping[str, int]:
+    """Part → bytes of a chunk; they add up to its length."""
+    if spec.method is Method.EXACT or not spec.numel:
+        return {"exact values": len(chunk)}
+    source = Cursor(chunk, spec.name)
+    if spec.method is Method.PLANES:
+        return exact.parts(spec, source)
+    if spec.method is Method.DELTA:
+        return delta.parts(spec, source)
+    return rounded_chunks.parts(spec, source)
+
+
+def symbol_model(spec: TensorSpec, chunk: Buffer) -> str | None:
+    """The name of the model that codes a chunk which `decode` accepts; None where there is no stream."""
+    if spec.method not in HEADS or not spec.numel:
+        return None
+    return rounded_chunks.symbol_model(spec, Cursor(chunk, spec.name))
+
+
+def _same_spec(tensor: Tensor, parent: Tensor) -> bool:
+    return parent.shape == tensor.shape and parent.dtype == tensor.dtype and parent.layout == torch.strided
+
+
+def _encode_exactly(
+    spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run: Map
+) -> tuple[Method, Pieces | None]:
+    """By a difference; else in planes, or on the grid that the tensor is on already, if that is shorter."""
+    if parent is not None:
+        by_difference, alone = delta.first_block(spec, tensor, parent)
+        if by_difference < alone:
+            return Method.DELTA, delta.encode(spec, tensor, parent, run)
+    in_planes = exact.encode(spec, tensor, run)
+    if tensor.dtype in GRID_DTYPES and (found := grid.exactly(tensor)):
+        method, chunk = rounded_chunks.encode(spec, found)
+        if in_planes is None or len(chunk) < exact.n_bytes(in_planes):
+            return method, [chunk]
+    return Method.PLANES, in_planes
+
+
+def _refuse_nonfinite(spec: TensorSpec, tensor: Tensor) -> None:
+    weights = grid.widened(tensor).numpy()
+    bad = grid.first_nonfinite(weights)
+    if bad >= 0:
+        index = tuple(int(i) for i in np.unravel_index(bad, spec.shape))
+        raise NonFiniteError(
+            f"{spec.name}{list(index)}: expected a finite number, found {weights[bad]}; "
+            "exclude the tensor from compression to store it exactly"
+        )
+
+
+def _decode_exact(spec: TensorSpec, source: Cursor) -> Tensor:
+    _expect_bytes(source, spec.n_bytes)
+    if not spec.numel:
+        return torch.empty(spec.shape, dtype=spec.dtype)
+    return exact.as_tensor(np.frombuffer(bytearray(source.take(spec.n_bytes)), np.uint8), spec, source)
+
+
+def _expect_bytes(source: Cursor, n_bytes: int) -> None:
+    if len(source) != n_bytes:
+        raise source.error(f"a chunk of {n_bytes} bytes", f"{len(source)}")

@@ -1,0 +1,201 @@
+"""Small codes for side information: varints in bytes, Rice and Exp-Golomb codes in bits.
+
+Bits fill a byte from its most significant end. Readers of bits return −1 where the input ends or
+no valid code is found; readers of bytes raise `FormatError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from laconic.core.jit import I64, U8, kernel
+from laconic.errors import FormatError
+
+Buffer = bytes | memoryview
+Pieces = Sequence[Buffer]  # bytes in parts, so that large ones need not be copied together
+
+MAX_VARINT_BYTES = 9
+MAX_ZEROS = 34  # of an Exp-Golomb code, with its order: enough for two 32-bit integers' difference
+
+
+def zigzag(value: int) -> int:
+    """Map 0, −1, 1, −2 and so on to 0, 1, 2, 3."""
+    return value * 2 if value >= 0 else -value * 2 - 1
+
+
+def unzigzag(code: int) -> int:
+    """The inverse of `zigzag`."""
+    return code >> 1 if code % 2 == 0 else -(code + 1 >> 1)
+
+
+def varint(value: int) -> bytes:
+    """`value` ≥ 0 in seven bits a byte, lowest first."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class Cursor:
+    """Reads bytes from a buffer in order and refuses to run past its end."""
+
+    def __init__(self, data: bytes | memoryview, place: str) -> None:
+        self.data, self.place, self.at = memoryview(data), place, 0
+
+    def __len__(self) -> int:
+        return len(self.data) - self.at
+
+    def take(self, n_bytes: int) -> memoryview:
+        """The next `n_bytes`; FormatError where fewer are left."""
+        if n_bytes > len(self):
+            raise self.error(f"{n_bytes} more bytes", f"{len(self)}")
+        self.at += n_bytes
+        return self.data[self.at - n_bytes : self.at]
+
+    def byte(self) -> int:
+        """The next byte."""
+        if self.at >= len(self.data):
+            raise self.error("1 more bytes", "0")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def varint(self) -> int:
+        """The next varint; FormatError if it is longer than it needs to be, or than 63 bits."""
+        value = 0
+        for i in range(MAX_VARINT_BYTES):
+            byte = self.byte()
+            value |= (byte & 0x7F) << 7 * i
+            if byte < 0x80:
+                if byte == 0 and i:
+                    raise self.error("a varint in its shortest form", "a longer one")
+                return value
+        raise self.error(f"a varint of at most {MAX_VARINT_BYTES} bytes", "a longer one")
+
+    def error(self, expected: str, found: str) -> FormatError:
+        """A FormatError that names this place."""
+        return FormatError(f"{self.place}, byte {self.at}: expected {expected}, found {found}")
+
+
+@kernel
+def _put(out: U8, at: int, value: int, n_bits: int) -> int:
+    for i in range(n_bits - 1, -1, -1):
+        out[at >> 3] |= ((value >> i) & 1) << (7 - (at & 7))
+        at += 1
+    return at
+
+
+@kernel
+def _get(data: U8, at: int) -> int:
+    if at >> 3 >= data.size:
+        return -1
+    return int((data[at >> 3] >> (7 - (at & 7))) & 1)  # without Numba a uint8, and sums with it would wrap
+
+
+@kernel
+def rice_bits(values: I64, order: int) -> int:
+    """Length in bits of `values` ≥ 0 under the Rice code of `order`."""
+    total = values.size * (1 + order)
+    for v in values:
+        total += v >> order
+    return total
+
+
+@kernel
+def best_rice_order(values: I64) -> int:
+    """The order below 8 that codes `values` ≥ 0 in the fewest bits."""
+    best, fewest = 0, rice_bits(values, 0)
+    for order in range(1, 8):
+        n_bits = rice_bits(values, order)
+        if n_bits < fewest:
+            best, fewest = order, n_bits
+    return best
+
+
+@kernel
+def write_rice(values: I64, order: int, out: U8) -> None:
+    """Write `values` ≥ 0 into `out`, which is zero and long enough (see `rice_bits`)."""
+    at = 0
+    for v in values:
+        for _ in range(v >> order):
+            at = _put(out, at, 1, 1)
+        at = _put(out, at, 0, 1)
+        at = _put(out, at, v & ((1 << order) - 1), order)
+
+
+@kernel
+def read_rice(data: U8, order: int, limit: int, values: I64) -> int:
+    """Fill `values` from `data`; the number of bits read, or −1 if one exceeds `limit`."""
+    at = 0
+    for i in range(values.size):
+        quotient, bit = 0, _get(data, at)
+        while bit == 1 and quotient << order <= limit:
+            quotient += 1
+            at += 1
+            bit = _get(data, at)
+        if bit != 0:
+            return -1
+        at += 1
+        value = quotient
+        for _ in range(order):
+            bit = _get(data, at)
+            if bit < 0:
+                return -1
+            value = value << 1 | bit
+            at += 1
+        values[i] = value
+    return at
+
+
+@kernel
+def golomb_bits(values: I64, order: int) -> int:
+    """Length in bits of `values` ≥ 0 under the Exp-Golomb code of `order`."""
+    total = 0
+    for value in values:
+        v, n = value + (1 << order), 0
+        while v >> n:
+            n += 1
+        total += 2 * n - 1 - order
+    return total
+
+
+@kernel
+def write_golomb(values: I64, order: int, out: U8) -> None:
+    """Write `values` ≥ 0 into `out`, which is zero and long enough (see `golomb_bits`)."""
+    at = 0
+    for value in values:
+        v, n = value + (1 << order), 0
+        while v >> n:
+            n += 1
+        at = _put(out, at + n - 1 - order, v, n)
+
+
+@kernel
+def read_golomb(data: U8, order: int, values: I64) -> int:
+    """Fill `values` from `data`; the number of bits read, or −1 if a code is cut or too long."""
+    at = 0
+    for i in range(values.size):
+        zeros, bit = 0, _get(data, at)
+        while bit == 0 and zeros < MAX_ZEROS - order:
+            zeros += 1
+            at += 1
+            bit = _get(data, at)
+        if bit != 1:
+            return -1
+        v = 0
+        for _ in range(zeros + 1 + order):
+            bit = _get(data, at)
+            if bit < 0:
+                return -1
+            v = v << 1 | bit
+            at += 1
+        values[i] = v - (1 << order)
+    return at
+
+
+def padding_is_zero(data: U8, n_bits: int) -> bool:
+    """Whether `data` ends in the byte of bit `n_bits` − 1 and its bits from there on are zero."""
+    if data.size != (n_bits + 7) // 8:
+        return False
+    return n_bits % 8 == 0 or int(data[-1]) & (0xFF >> n_bits % 8) == 0

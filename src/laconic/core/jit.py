@@ -1,0 +1,29 @@
+"""Numba, in one place: kernels are compiled at first use and cached on disk; and the arrays they take."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+U16 = NDArray[np.uint16]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def kernel(function: _F) -> _F:
+    """Compile `function` over flat arrays; it raises nothing, releases the GIL, and is cached."""
+    compile: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+    return cast(_F, compile(inspect.unwrap(function)))  # what checks types in tests is left out

@@ -1,0 +1,32 @@
+"""Text for people: what the terminal shows, short numbers, hints at the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterable
+from typing import Any
+
+
+def as_text(renderable: Any) -> str:
+    """What rich prints of `renderable` in 80 columns, without colours."""
+    from rich.console import Console
+
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def short(value: float) -> str:
+    """Three digits and an SI prefix: ``2.36M``."""
+    for unit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def did_you_mean(found: object, known: Iterable[str], n: int = 1) -> str:
+    """A hint, to end an error with, at up to `n` of the `known` names; empty where none is near."""
+    close = difflib.get_close_matches(found, list(known), n) if isinstance(found, str) else []
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -1,0 +1,5 @@
+"""Public data sets, and what turns any batches into examples to train and to test on."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

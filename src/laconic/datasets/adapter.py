@@ -1,0 +1,113 @@
+"""The examples that a run learns from and is judged by: a data set, or batches as any loop has them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from laconic.datasets.standard import Dataset, Split
+from laconic.errors import MismatchError
+
+Batch: TypeAlias = tuple[Any, Tensor]
+
+
+class Batches(Protocol):
+    """Examples, in batches."""
+
+    def batches(self, batch_size: int | None = None, shuffle: bool = False) -> Iterable[Batch]:
+        """Pairs (inputs, targets), once through."""
+        ...
+
+
+Source: TypeAlias = Split | Iterable[Batch]
+Data: TypeAlias = Dataset | tuple[Source, Source]
+AT_ONCE = 256  # examples of a batch that is observed
+
+
+@dataclass(frozen=True, eq=False)
+class AsTheyCome:
+    """Batches that someone else has made, in the size and order that they have."""
+
+    source: Iterable[Batch]
+
+    def batches(self, batch_size: int | None = None, shuffle: bool = False) -> Iterable[Batch]:
+        """The source itself."""
+        del batch_size, shuffle
+        return self.source
+
+
+@dataclass(frozen=True, eq=False)
+class TrainTest:
+    """What to learn from and what to be judged by.
+
+    Attributes:
+        train: the examples to learn from.
+        test: the examples to be judged by.
+    """
+
+    train: Batches
+    test: Batches
+
+    @classmethod
+    def of(cls, data: Data) -> TrainTest:
+        """From a data set, or a pair of splits or iterables of batches.
+
+        Raises:
+            MismatchError: it is neither, or its batches come only once or are no pairs.
+        """
+        if isinstance(data, Dataset):
+            return cls(data.train, data.test)
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise MismatchError(f"data: expected a Dataset or a pair (train, test), found {_kind(data)}")
+        return cls(_batches("training", data[0]), _batches("test", data[1]))
+
+    def first(self, n: int, seed: int) -> list[Batch]:
+        """Batches of the first `n` training examples; where they come shuffled, the seed decides."""
+        found: list[Batch] = []
+        with seeded(seed):
+            for inputs, targets in self.train.batches(AT_ONCE):
+                found.append((inputs[:n], targets[:n]))
+                n -= len(targets)
+                if n <= 0:
+                    break
+        return found
+
+    def counts(self, batch_size: int | None) -> tuple[int, int]:
+        """How many training examples, and batches, an epoch has."""
+        with seeded(0):
+            sizes = [len(targets) for _, targets in self.train.batches(batch_size)]
+        return sum(sizes), len(sizes)
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """PyTorch is seeded in the block, and afterwards as it was: going through a loader draws."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _batches(name: str, source: Any) -> Batches:
+    if isinstance(source, Split):
+        return source
+    if isinstance(source, Iterator) or not isinstance(source, Iterable):
+        raise MismatchError(
+            f"{name} data: expected batches that can be gone through again, such as a list or a DataLoader, "
+            f"found {_kind(source)}"
+        )
+    with seeded(0):
+        batch: Any = next(iter(source), None)
+    if not (isinstance(batch, (tuple, list)) and [isinstance(p, Tensor) for p in batch] == [True, True]):
+        raise MismatchError(
+            f"{name} data: expected batches (inputs, targets) of tensors, found {_kind(batch)}"
+        )
+    return AsTheyCome(source)
+
+
+def _kind(value: Any) -> str:
+    return "none" if value is None else f"a {type(value).__name__}"

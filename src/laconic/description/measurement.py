@@ -1,0 +1,56 @@
+"""One network as its file decodes: the only record of that, wherever networks are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from laconic.description.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A network as its file decodes; NaN for what was not measured.
+
+    Attributes:
+        name: what was done to the network, such as ``dense`` or ``90% pruned``.
+        n_bytes: length of the file.
+        score: what the judge says of the decoded network; by default its accuracy on test examples.
+        data_bits: bits of the training targets, given the decoded network.
+        sparsity: fraction of the dense network's compressible weights that are zero or cut away.
+        n_parameters: parameters that are not zero.
+        n_macs: multiply–adds of one example, by the layers' shapes: zeros within them are multiplied too.
+        ledger: where the bits went.
+    """
+
+    name: str = ""
+    n_bytes: float = math.nan
+    score: float = math.nan
+    data_bits: float = math.nan
+    sparsity: float = math.nan
+    n_parameters: float = math.nan
+    n_macs: float = math.nan
+    ledger: Ledger | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def total_bits(self) -> float:
+        """Bits for the model, and for the data given the model."""
+        return 8 * self.n_bytes + self.data_bits
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the ledger and without what was not measured."""
+        plain = {key: value for key, value in vars(self).items() if key != "ledger"}
+        return {key: value for key, value in plain.items() if value == value}  # NaN differs from itself
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
+        """The inverse of `to_dict`; other keys are ignored.
+
+        Raises:
+            ValueError: a value is not a number.
+        """
+        numbers = [key for key in cls.__dataclass_fields__ if key not in ("name", "ledger")]
+        found = {key: float(values[key]) for key in numbers if key in values}
+        return cls(str(values.get("name", "")), **found)

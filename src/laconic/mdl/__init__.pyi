@@ -1,0 +1,28 @@
+from .bits_back_code import bits_back, expected_data_bits, residual_bits
+from .gaussians import Gaussian, Mixture
+from .noisy_weights import NoisyWeights
+from .prequential_code import (
+    Learner,
+    PrequentialCode,
+    SentBlock,
+    doubling,
+    prequential,
+    probe,
+    timesteps,
+)
+
+__all__ = [
+    "Gaussian",
+    "Learner",
+    "Mixture",
+    "NoisyWeights",
+    "PrequentialCode",
+    "SentBlock",
+    "bits_back",
+    "doubling",
+    "expected_data_bits",
+    "prequential",
+    "probe",
+    "residual_bits",
+    "timesteps",
+]

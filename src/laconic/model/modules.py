@@ -1,0 +1,102 @@
+"""What every other room asks of a module: its names, its mode, its state, one forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside the wrappers of `torch.compile` and (distributed) data parallelism."""
+    inner = getattr(model, "_orig_mod", None)
+    if inner is None and type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
+        inner = model.module
+    return unwrap(inner) if isinstance(inner, nn.Module) else model
+
+
+def first_names(model: nn.Module) -> dict[int, str]:
+    """Identity of each tensor of the state → its first name there."""
+    state = model.state_dict(keep_vars=True)
+    return {id(tensor): name for name, tensor in reversed(state.items()) if isinstance(tensor, Tensor)}
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """One forward pass: a mapping is passed as keywords, a tuple or list as arguments, anything else alone."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def n_examples(inputs: Any) -> int | None:
+    """Length of the first dimension of the first tensor among the inputs; None if there is no such tensor."""
+    if isinstance(inputs, Tensor):
+        return len(inputs) if inputs.ndim else None
+    inner = inputs.values() if isinstance(inputs, Mapping) else inputs
+    parts = inner if isinstance(inputs, (Mapping, tuple, list)) else ()
+    return next((n for n in map(n_examples, parts) if n is not None), None)
+
+
+def map_tensors(function: Callable[[Tensor], Any], found: Any) -> Any:
+    """`found` with `function` applied to the tensors in it, through mappings, tuples and lists."""
+    if isinstance(found, Tensor):
+        return function(found)
+    if isinstance(found, Mapping):
+        return {key: map_tensors(function, inner) for key, inner in found.items()}
+    if type(found) in (tuple, list):
+        return type(found)(map_tensors(function, inner) for inner in found)
+    return found
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the first parameter; the CPU for a model without parameters."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; afterwards, also after an error, each module's mode is as before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def n_nonzero(tensor: Tensor) -> int:
+    """How many elements are not zero."""
+    narrow = tensor.is_floating_point() and tensor.dtype.itemsize == 1  # PyTorch cannot count in float8
+    return int((tensor.float() if narrow else tensor).count_nonzero())
+
+
+def raw_bytes(tensor: Tensor) -> bytes | memoryview:
+    """A tensor's elements in row-major order; its own memory if it is contiguous."""
+    if not tensor.numel():
+        return b""
+    raw: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(raw)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """The SHA-256, in hex, of named tensors; order and ties do not matter. `docs/format.md`, "Parent"."""
+    whole = hashlib.sha256()
+    for name in sorted(state, key=str.encode):
+        tensor = state[name].detach().cpu()
+        values = hashlib.sha256(raw_bytes(tensor))
+        kind = str(tensor.dtype).removeprefix("torch.")
+        shape = "x".join(map(str, tensor.shape))
+        whole.update(f"{len(name.encode())} {name} {kind} {shape} {values.hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def notice_hooks() -> None:
+    """Make compiled modules trace again: what was compiled does not notice hooks that come or go."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

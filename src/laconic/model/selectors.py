@@ -1,0 +1,158 @@
+"""Which tensors compress: by default the weights of linear, convolutional and embedding layers.
+
+A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from
+the start of parameters' names, or a type of module. A selector that matches nothing is an error, because a
+misspelt one would silently prune what was to be spared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias, TypeVar
+
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from laconic.core.text import did_you_mean
+from laconic.errors import MismatchError
+from laconic.model.modules import n_nonzero, unwrap
+
+Selector: TypeAlias = str | type[nn.Module]
+
+COMPRESSIBLE: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Embedding,
+    nn.EmbeddingBag,
+)
+
+
+def compressible(
+    model: nn.Module,
+    include: Iterable[Selector] | None = None,
+    exclude: Iterable[Selector] = (),
+) -> dict[str, nn.Parameter]:
+    """The parameters of `model` that compress, by name, in its order; a tied one once, by its first name.
+
+    Args:
+        model: any module, also one wrapped by `torch.compile` or data parallelism: names are the inner ones.
+        include: selectors of what compresses, instead of the default layer types. A module's name or
+            type selects its parameters of two or more dimensions; others are selected by their own names.
+        exclude: selectors of what does not compress after all, under any of its names.
+
+    Raises:
+        MismatchError: a selector matches nothing, nothing is left, or a lazy layer was never run.
+    """
+    owners = _owners(unwrap(model))
+    chosen = _chosen(owners, include, exclude)
+    first_names = {id(parameter): name for name, (_, parameter) in list(owners.items())[::-1]}
+    selected = {
+        name: parameter
+        for name, (_, parameter) in owners.items()
+        if id(parameter) in chosen and name == first_names[id(parameter)]
+    }
+    if not selected:
+        raise MismatchError("no tensor of this model compresses; name some with include=")
+    return selected
+
+
+def sparsity(model: nn.Module) -> float:
+    """The fraction of the compressible weights of `model` that are zero."""
+    weights = compressible(model).values()
+    return 1 - sum(n_nonzero(w) for w in weights) / sum(w.numel() for w in weights)
+
+
+def matches(selector: str, name: str) -> bool:
+    """Whether a selector means the parameter `name`: by its name, its module's, or a pattern ``re:…``."""
+    if selector.startswith("re:"):
+        return re.match(selector[3:], name) is not None
+    return name == selector or name.startswith(f"{selector}.")
+
+
+def names_to_quantize(
+    source: nn.Module | Mapping[str, Tensor],
+    include: Iterable[Selector] | None,
+    exclude: Iterable[Selector],
+) -> set[str]:
+    """Names of what a file may hold rounded: what compresses, and the biases beside those weights.
+
+    Tied tensors count under all their names. Bare tensors compress if they are of floats with two or more
+    dimensions; norms and statistics, which have one, are kept exact.
+    """
+    exclude = list(exclude)
+    if isinstance(source, nn.Module):
+        owners = _owners(unwrap(source))
+        chosen_ids = _chosen(owners, include, exclude)
+        chosen = {name for name, (_, parameter) in owners.items() if id(parameter) in chosen_ids}
+    else:
+        owners = {name: (None, tensor) for name, tensor in source.items()}
+        matrices = {n for n, t in source.items() if t.ndim > 1 and t.is_floating_point()}
+        chosen = matrices if include is None else _matching(owners, include, must=True)
+    beside = {f"{name.removesuffix('weight')}bias" for name in chosen if name.endswith("weight")}
+    return (chosen | (beside & owners.keys())) - _matching(owners, exclude, must=True)
+
+
+def quantized(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that `save` quantises by default: what compresses, and the biases beside it."""
+    names = names_to_quantize(model, None, ())
+    return {name: p for name, p in unwrap(model).named_parameters() if name in names}
+
+
+T = TypeVar("T", bound=Tensor)
+_Owners: TypeAlias = Mapping[str, tuple[nn.Module | None, T]]
+
+
+def _owners(model: nn.Module) -> _Owners[nn.Parameter]:
+    """Parameter name → the module that holds it, and the parameter; a tied one under all its names."""
+    owners: dict[str, tuple[nn.Module | None, nn.Parameter]] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            full = f"{prefix}.{name}" if prefix else name
+            if isinstance(parameter, UninitializedParameter):
+                raise MismatchError(f"{full}: not initialised yet; run the model once first")
+            owners[full] = (module, parameter)
+    return owners
+
+
+def _chosen(
+    owners: _Owners[nn.Parameter], include: Iterable[Selector] | None, exclude: Iterable[Selector]
+) -> set[int]:
+    """The identities of the parameters that compress."""
+    wanted = _matching(owners, COMPRESSIBLE if include is None else include, must=include is not None)
+    spared = _matching(owners, exclude, must=True)
+    return {id(owners[name][1]) for name in wanted} - {id(owners[name][1]) for name in spared}
+
+
+def _matching(owners: _Owners[T], selectors: Iterable[Selector], must: bool) -> set[str]:
+    names: set[str] = set()
+    for selector in [selectors] if isinstance(selectors, str) else selectors:
+        matched = set(_matches(owners, selector))
+        if must and not matched:
+            raise MismatchError(_no_match(owners, selector))
+        names |= matched
+    return names
+
+
+def _matches(owners: _Owners[T], selector: Selector) -> Iterator[str]:
+    for name, (module, parameter) in owners.items():
+        if isinstance(selector, type):
+            if isinstance(module, selector) and parameter.ndim > 1:
+                yield name
+        elif matches(selector, name) and (
+            parameter.ndim > 1 or name == selector or selector.startswith("re:")
+        ):
+            yield name
+
+
+def _no_match(owners: _Owners[T], selector: Selector) -> str:
+    if isinstance(selector, type):
+        return f"expected a layer of type {selector.__name__} with weights, found none"
+    known = {".".join(name.split(".")[:i]) for name in owners for i in range(1, name.count(".") + 2)}
+    hint = did_you_mean(selector, sorted(known), n=3)
+    return f"expected a parameter or module that matches {selector!r}, found none{hint}"

@@ -1,0 +1,144 @@
+"""Selecting what stays, in one sentence.
+
+`mask = unit.spread(winners(scope, budget, unit.pool(lost)))`, with `lost` from a criterion. Every method of
+pruning by score is a choice of these four values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from laconic.errors import NonFiniteError
+from laconic.model.evidence import Evidence
+from laconic.pruning.budgets import Budget, Density
+from laconic.pruning.contest import Contest, Kept
+from laconic.pruning.criteria import Criterion, magnitude
+from laconic.pruning.mask import Mask
+from laconic.pruning.scopes import Global, Scope
+from laconic.pruning.units import Unit, Weight
+
+GLOBAL, EACH_WEIGHT, ALL = Global(), Weight(), Density(1.0)
+
+
+def select(
+    lost: Mapping[str, Tensor],
+    budget: Budget,
+    scope: Scope = GLOBAL,
+    unit: Unit = EACH_WEIGHT,
+    like: Mapping[str, Tensor] | None = None,
+) -> Mask:
+    """Decide which weights stay.
+
+    Args:
+        lost: what is lost with each weight, by name (any shapes): a criterion's scores.
+        budget: who wins each contest.
+        scope: who competes with whom.
+        unit: what lives and dies together.
+        like: the tensors that the mask is for, where a criterion scored only some; by default those of `lost`.
+
+    Returns:
+        A mask of exactly the budget's counts. Ties go to the lower index and the earlier tensor, so that
+        reruns agree.
+
+    Raises:
+        NonFiniteError: a score is NaN.
+        MismatchError: scope or budget do not fit the tensors.
+    """
+    pooled = unit.pool(lost)
+    n_members = {name: members.numel() for name, members in pooled.items()}
+    costs = _Costs(unit, budget.each, lost if like is None else like, n_members)
+    scores = unit.spare(costs.per_cost(pooled))
+    for name, score in scores.items():
+        if score.numel() and score.max().isnan():  # the maximum propagates NaN
+            raise NonFiniteError(f"{name}: expected scores to rank, found NaN")
+    tables = {name: scope.table(score.detach(), name) for name, score in scores.items()}
+
+    def restored(names: Sequence[str], kept: Kept) -> dict[str, Tensor]:
+        return {n: scope.restore(k, scores[n].shape) for n, k in zip(names, kept, strict=True)}
+
+    groups = [list(scores)] if scope.together else [[name] for name in scores]
+    contests = [
+        Contest(
+            {name: tables[name] for name in names},
+            costs.even(names),
+            lambda kept, names=names: costs.of(restored(names, kept)),
+            costs.shapes(names),
+        )
+        for names in groups
+    ]
+    winners: dict[str, Tensor] = {}
+    for names, kept in zip(groups, budget.keep(contests), strict=True):
+        winners |= restored(names, kept)
+    return Mask(unit.spread(winners, costs.like))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A choice of what goes.
+
+    Attributes:
+        criterion: scores from weights and evidence.
+        unit: what lives and dies together.
+        scope: who competes with whom.
+        budget: who wins.
+    """
+
+    criterion: Criterion = magnitude
+    unit: Unit = EACH_WEIGHT
+    scope: Scope = GLOBAL
+    budget: Budget = ALL
+
+    def mask_of(self, weights: Mapping[str, Tensor], evidence: Evidence) -> Mask:
+        """Which of the weights stay; see `select`."""
+        lost = self.criterion(weights, evidence)
+        return select(lost, self.budget, self.scope, self.unit, like=weights)
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What members cost, given what each weight costs."""
+
+    unit: Unit
+    each: float | Mapping[str, float]
+    like: Mapping[str, Tensor]
+    n_members: Mapping[str, int]
+
+    def per_cost(self, pooled: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """From losses per weight, losses per unit of cost; infinite for members that cost nothing."""
+        if self.each == 1:
+            return pooled
+        costs = self.unit.pool({n: torch.tensor(self._each(n)).expand(t.shape) for n, t in self.like.items()})
+        return {
+            name: torch.where(costs[name] > 0, lost / costs[name], torch.inf) for name, lost in pooled.items()
+        }
+
+    def even(self, names: Sequence[str]) -> bool:
+        """Whether all members under these names cost the same."""
+        names = [name for name in names if self.n_members[name]]
+        if not all(name in self.like and self.unit.even(self.like[name].shape) for name in names):
+            return False
+        return len({self._each(n) * self.like[n].numel() / self.n_members[n] for n in names}) <= 1
+
+    def of(self, kept: Mapping[str, Tensor]) -> float:
+        """Total cost of the kept weights, of those in tensors that these members reach."""
+        nobody = {name: torch.zeros_like(stays) for name, stays in kept.items()}
+        reached = {n for n, mask in self.unit.spread(nobody, self._only(kept)).items() if not mask.all()}
+        spread = self.unit.spread(kept, self._only(kept))
+        return sum(
+            self._each(name) * int(mask.count_nonzero()) for name, mask in spread.items() if name in reached
+        )
+
+    def shapes(self, names: Sequence[str]) -> Mapping[str, torch.Size]:
+        """Of the tensors by the members' names, where members lie in one."""
+        return {name: self.like[name].shape for name in names if name in self.like}
+
+    def _only(self, kept: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors concerned, if members lie in one each; else all."""
+        return {n: self.like[n] for n in kept} if kept.keys() <= self.like.keys() else self.like
+
+    def _each(self, name: str) -> float:
+        return self.each.get(name, 0.0) if isinstance(self.each, Mapping) else self.each

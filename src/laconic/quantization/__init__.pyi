@@ -1,0 +1,24 @@
+from .codebook import Codebook
+from .fixed import FixedBits
+from .grid import Grid, KeepGrid, Quantizer, Rounder
+from .rate import Curvature, RateLoss, data_bits, layer_error, squared_error
+from .rounded import CodebookValues, Dequantizer, PerRowScale, PerTensorScale, Rounded
+
+__all__ = [
+    "Codebook",
+    "CodebookValues",
+    "Curvature",
+    "Dequantizer",
+    "FixedBits",
+    "Grid",
+    "KeepGrid",
+    "PerRowScale",
+    "PerTensorScale",
+    "Quantizer",
+    "RateLoss",
+    "Rounded",
+    "Rounder",
+    "data_bits",
+    "layer_error",
+    "squared_error",
+]

@@ -1,0 +1,118 @@
+"""Figures of a network's tensors: how its weights lie, and which of them were kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+from laconic.report.figures.style import BLUE, GREY, STYLE, key, need, panels, shortened
+
+_PRUNED, _KEPT = "#dfe6ec", "#12365b"
+_LINE = 30
+_MAX_PANELS = 12
+_MAX_SIDE = 512
+_N_BINS = 60
+
+
+@rc_context(STYLE)
+def weight_histograms(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> Figure:
+    """Histograms of the active (non-zero) weights of each tensor in `after`, over those `before`.
+
+    Raises:
+        ValueError: if `after` is empty, `before` lacks a tensor or a weight is not finite.
+    """
+    names, n_left_out = _largest(after)
+    need(names, "after: expected at least one tensor with entries, found none")
+    if missing := [name for name in names if name not in before]:
+        raise ValueError(f"before: expected every tensor of after, lacks {', '.join(missing)}")
+    figure, grid = panels(len(names), n_left_out)
+    for ax, name in zip(grid, names, strict=True):
+        old, new = _active(name, before[name]), _active(name, after[name])
+        ax.set_title(_title(name, f"{new.size:,} of {after[name].numel():,} active"), loc="left")
+        ax.set_xlabel("weight", fontsize=7)
+        _histograms(ax, old, new)
+    figure.supylabel("weights per bin (log scale)", fontsize=8, rotation_mode="anchor", ha="center", va="top")
+    key(figure, {"active before": GREY, "active after": BLUE})
+    return figure
+
+
+@rc_context(STYLE)
+def mask_maps(masks: Mapping[str, torch.Tensor]) -> Figure:
+    """One map for each mask, out by in: kept weights dark, pruned ones light.
+
+    Masks of more than 512 rows or columns are averaged in blocks, so their greys are kept shares.
+    """
+    names, n_left_out = _largest(masks)
+    need(names, "masks: expected at least one mask with entries, found none")
+    figure, grid = panels(len(names), n_left_out)
+    colours = LinearSegmentedColormap.from_list("kept", [_PRUNED, _KEPT])
+    for ax, name in zip(grid, names, strict=True):
+        mask = masks[name].detach().cpu() != 0
+        rows = mask.reshape(mask.shape[0] if mask.ndim > 1 else 1, -1).numpy()
+        image = block_means(rows)
+        ax.imshow(image, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="none")
+        ax.set_title(_title(name, f"{100 * rows.mean():.1f} % kept"), loc="left")
+        ax.set_xlabel(f"{rows.shape[1]:,} {'in' if mask.ndim > 1 else 'entries'}", fontsize=7)
+        if mask.ndim > 1:
+            ax.set_ylabel(f"{rows.shape[0]:,} out", fontsize=7, rotation_mode="anchor")
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    key(figure, {"kept": _KEPT, "pruned": _PRUNED})
+    return figure
+
+
+def block_means(mask: NDArray[np.bool_], max_side: int = _MAX_SIDE) -> NDArray[np.float64]:
+    """The mask's means over equal blocks (the last ones may be smaller), `max_side` at most."""
+    steps = [math.ceil(length / max_side) for length in mask.shape]
+    starts = [np.arange(0, n, step) for n, step in zip(mask.shape, steps, strict=True)]
+    sums = np.add.reduceat(mask, starts[0], axis=0, dtype=np.int64)
+    sums = np.add.reduceat(sums, starts[1], axis=1)
+    heights, widths = (np.diff(s, append=n) for s, n in zip(starts, mask.shape, strict=True))
+    return sums / np.outer(heights, widths)
+
+
+def _histograms(ax: Axes, old: NDArray[np.float32], new: NDArray[np.float32]) -> None:
+    present = [weights for weights in (old, new) if weights.size]
+    if not present:
+        ax.text(0.5, 0.5, "no active weights", ha="center", transform=ax.transAxes)
+        ax.set_axis_off()
+        return
+    ends = [w.min() for w in present] + [w.max() for w in present]
+    edges = np.histogram_bin_edges(np.array(ends, np.float64), bins=_N_BINS)
+    for weights, colour in ((old, GREY), (new, BLUE)):
+        counts, _ = np.histogram(weights.astype(np.float64), edges)
+        ax.stairs(counts, edges, fill=True, color=colour, alpha=0.9)
+    # Few weights survive: on a linear axis the survivors would be too low to see.
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=0.7)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _largest(tensors: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
+    """Names of the largest tensors with entries, in the mapping's order, and how many it omits."""
+    named = [name for name, tensor in tensors.items() if tensor.numel()]
+    shown = set(sorted(named, key=lambda name: -tensors[name].numel())[:_MAX_PANELS])
+    return [name for name in named if name in shown], len(named) - len(shown)
+
+
+def _active(name: str, tensor: torch.Tensor) -> NDArray[np.float32]:
+    flat = tensor.detach().cpu().float().flatten().numpy()
+    if not np.isfinite(flat).all():
+        raise ValueError(f"{name}: expected finite weights, found {np.sum(~np.isfinite(flat))} not")
+    return flat[flat != 0]
+
+
+def _title(name: str, count: str) -> str:
+    """The name, on two lines where one would run into the next panel, and the count."""
+    name = shortened(name, 2 * _LINE)
+    return "\n".join([*(name[at : at + _LINE] for at in range(0, len(name), _LINE)), count])

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages, to be read without a network."""

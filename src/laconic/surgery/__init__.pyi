@@ -1,0 +1,26 @@
+from .batch_norm import fuse_batch_norms, reestimate_batch_norm_
+from .channels import find_channels
+from .coupling import Coupling, Group, Part
+from .cut import Bypass
+from .dead import dead_channels
+from .heads import find_heads
+from .macs import count_macs
+from .plan import Plan
+from .residual_blocks import find_residual_blocks
+from .shrink import shrink_
+
+__all__ = [
+    "Bypass",
+    "Coupling",
+    "Group",
+    "Part",
+    "Plan",
+    "count_macs",
+    "dead_channels",
+    "find_channels",
+    "find_heads",
+    "find_residual_blocks",
+    "fuse_batch_norms",
+    "reestimate_batch_norm_",
+    "shrink_",
+]

@@ -1,0 +1,175 @@
+"""Trying a cut before it is believed: the smaller model must compute what the masked one does.
+
+Whatever a trace says about a group, on scratch copies some of its members are set to zero in one and cut in
+the other; the outputs must agree. That alone decides, so a wrong trace costs a refusal, never a wrong model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from laconic.errors import UnsupportedError
+from laconic.model.modules import call, map_tensors
+from laconic.surgery.coupling import Group
+from laconic.surgery.cut import cut_
+from laconic.surgery.plan import Plan
+
+TOLERANCE = 1e-5  # of the largest output
+JITTER = 0.1  # standard deviation of what is added to vectors, around 0 or 1 as a rule
+
+
+def floats(found: Any) -> Iterator[Tensor]:
+    """The floating tensors in tuples, lists, mappings and dataclasses."""
+    if isinstance(found, Tensor):
+        if found.is_floating_point():
+            yield found
+    elif isinstance(found, Mapping):
+        yield from floats(list(found.values()))
+    elif isinstance(found, tuple | list):
+        for inner in found:
+            yield from floats(inner)
+    elif is_dataclass(found):
+        yield from floats([getattr(found, field.name) for field in fields(found)])
+
+
+def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
+    """A copy of a model to spoil, in evaluation mode, in float64 where it runs so, and inputs to match."""
+    kind = type(model).__name__
+    try:
+        wide = copy.deepcopy(model).eval().double(), map_tensors(_double, inputs)
+    except Exception as error:
+        raise UnsupportedError(f"{kind}: cannot be copied: {error}") from error
+    try:
+        outputs(*wide)
+    except Exception:  # float32 somewhere in the forward; or the model fails, which its caller will see
+        return copy.deepcopy(model).eval(), inputs
+    return wide
+
+
+def variant(model: nn.Module, new: Mapping[int, Tensor]) -> nn.Module:
+    """A copy of `model` that shares its tensors, but for those whose identity is in `new`."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): new.get(id(tensor), tensor) for tensor in tensors})
+
+
+@torch.no_grad()
+def renew_(model: nn.Module) -> None:
+    """Draw weights, biases and statistics anew, so that each matters and differs from its neighbours.
+
+    What is coupled does not depend on values. But among the ones and zeros of fresh networks, or behind
+    weights that hardly act, a cut at the wrong place would go unnoticed.
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.ndim > 1 and parameter.numel():
+            parameter.normal_(std=(parameter[0].numel()) ** -0.5)
+        elif parameter.is_floating_point():
+            parameter.add_(torch.randn_like(parameter), alpha=JITTER)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_var is not None:
+            assert module.running_mean is not None
+            module.running_mean.normal_(std=JITTER)
+            module.running_var.uniform_(0.5, 2)
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """The floating outputs of one forward.
+
+    Raises:
+        UnsupportedError: there are none.
+    """
+    with torch.random.fork_rng(devices=devices(model)):  # so each forward draws the same
+        found = list(floats(call(model, inputs)))
+    if not found:
+        raise UnsupportedError(f"{type(model).__name__}: expected outputs with floating tensors, found none")
+    return found
+
+
+def disagreement(model: nn.Module, inputs: Any, plan: Plan) -> str:
+    """Why the model cut by `plan` is not the masked one on `inputs`; empty if it is. `model` stays."""
+    expected = outputs(_masked(model, plan), inputs)
+    smaller = variant(model, {})
+    try:
+        cut_(smaller, plan).pop_all()
+        found = outputs(smaller, inputs)
+    except Exception as error:  # a forward can fail in any way on another shape
+        return f"cut, it does not run: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if [t.shape for t in found] != [t.shape for t in expected]:
+        return "the cut changes the shape of the model's outputs"
+    reason = difference(expected, found, "the masked model's")
+    return f"cut, {reason}" if reason else ""
+
+
+def difference(expected: Sequence[Tensor], found: Sequence[Tensor], whose: str) -> str:
+    """By how much outputs differ from those that are `expected`, if by more than rounding; else empty."""
+    for a, b in zip(expected, found, strict=True):
+        scale = float(a.abs().max()) if a.numel() else 0.0
+        error = float((a - b).abs().max()) if a.numel() else 0.0
+        if not error <= TOLERANCE * scale:
+            return f"its outputs differ by {error:.1e} from {whose}, of at most {scale:.1e}"
+    return ""
+
+
+def sift(
+    model: nn.Module, inputs: Any, groups: Sequence[Group], accepted: Sequence[Group] = ()
+) -> tuple[list[Group], dict[str, str]]:
+    """Which of `groups` can be cut, beside those accepted before; and of the others, why not.
+
+    All are tried at once; where that fails, each half by itself.
+    """
+    reason = disagreement(model, inputs, _some([*accepted, *groups], model)) if groups else ""
+    if not reason:
+        return [*accepted, *groups], {}
+    if len(groups) == 1:
+        return list(accepted), {groups[0].name: reason}
+    half = len(groups) // 2
+    first, refused = sift(model, inputs, groups[:half], accepted)
+    both, also = sift(model, inputs, groups[half:], first)
+    return both, refused | also
+
+
+def _some(groups: Iterable[Group], model: nn.Module) -> Plan:
+    """A plan that drops half the members of each group, chosen at random; of a block, the block."""
+    chance = torch.Generator().manual_seed(0)
+    members: list[tuple[Group, Tensor]] = []
+    for group in groups:
+        stay = torch.ones(group.n, dtype=torch.bool)
+        stay[torch.randperm(group.n, generator=chance)[: max(1, group.n // 2)]] = False
+        members.append((group, stay))
+    return Plan.keeping(members, model)
+
+
+@torch.no_grad()
+def _masked(model: nn.Module, plan: Plan) -> nn.Module:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    new: dict[int, Tensor] = {}
+    for name in plan.kept.keys() & parameters.keys():
+        zeroed = parameters[name].detach().clone()
+        for axis, kept in plan.kept[name].items():
+            gone = torch.ones(zeroed.shape[axis], dtype=torch.bool)
+            gone[kept] = False
+            zeroed.index_fill_(axis, gone.nonzero().squeeze(1).to(zeroed.device), 0)
+        new[id(parameters[name])] = nn.Parameter(zeroed, requires_grad=False)
+    for block in plan.bypassed:
+        new |= zeros(model.get_submodule(block))
+    return variant(model, new)
+
+
+def zeros(block: nn.Module) -> dict[int, Tensor]:
+    """Identity of each parameter of `block` → zeros in its place."""
+    return {id(p): nn.Parameter(torch.zeros_like(p), requires_grad=False) for p in block.parameters()}
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.detach().double() if tensor.is_floating_point() else tensor
+
+
+def devices(model: nn.Module) -> list[torch.device]:
+    """The devices with random states of their own that `model` lies on."""
+    return list({t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"})

@@ -1,0 +1,42 @@
+from . import schedules
+from .distillation import Distillation
+from .drop_and_grow import AtRandom, ByGradient, DropAndGrow, Growth
+from .gates import Gates
+from .gradual import Gradual
+from .iterative import Round, prune_iteratively_
+from .loop import Progress
+from .lottery import Snapshot, reinitialize_, shuffled
+from .progress_bar import ProgressBar
+from .proximal import Proximal
+from .rules import Attached, Hold, Rule, StepContext
+from .schedules import Schedule
+from .shared_values import SharedValues
+from .stochastic import StochasticWeights
+from .variational import VariationalDropout
+
+__all__ = [
+    "AtRandom",
+    "Attached",
+    "ByGradient",
+    "Distillation",
+    "DropAndGrow",
+    "Gates",
+    "Gradual",
+    "Growth",
+    "Hold",
+    "Progress",
+    "ProgressBar",
+    "Proximal",
+    "Round",
+    "Rule",
+    "Schedule",
+    "SharedValues",
+    "Snapshot",
+    "StepContext",
+    "StochasticWeights",
+    "VariationalDropout",
+    "prune_iteratively_",
+    "reinitialize_",
+    "schedules",
+    "shuffled",
+]

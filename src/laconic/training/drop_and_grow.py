@@ -1,0 +1,155 @@
+"""Drop and grow: sparse all through training, while the connections move.
+
+Every so often each layer drops the fraction f(t) of its weights that are smallest and grows as many among
+those it does not have: at random (SET: Mocanu et al. 2018), or where the loss's gradient is largest (RigL:
+Evci et al. 2020, algorithm 1, with f(t) = (α/2)(1 + cos(πt/T_end))). Gradients of absent weights are there,
+because only the weights are zero: the backward pass is dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from laconic.core.randomness import generator
+from laconic.errors import MismatchError
+from laconic.pruning.mask import Mask, apply_, broadcast_mask
+from laconic.pruning.topk import largest
+from laconic.training.rules import Rule, State, StepContext, mask_of
+from laconic.training.schedules import Schedule, check_fractions
+
+
+class Growth(Protocol):
+    """Where connections grow: named scores, of which a layer's highest win."""
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether it reads the parameters' gradients."""
+        ...
+
+    def __call__(self, parameters: Mapping[str, nn.Parameter], step: int) -> Mapping[str, Tensor]:
+        """A score for every weight of `parameters`, in their shapes."""
+        ...
+
+
+@dataclass(frozen=True)
+class AtRandom:
+    """Anywhere, with the same chance (SET).
+
+    Attributes:
+        seed: with the step, it decides.
+    """
+
+    seed: int = 0
+    needs_gradients: bool = field(default=False, init=False)
+
+    def __call__(self, parameters: Mapping[str, nn.Parameter], step: int) -> Mapping[str, Tensor]:
+        """Uniform scores."""
+        draw = generator(self.seed, step)
+        return {name: torch.rand(p.shape, generator=draw).to(p.device) for name, p in parameters.items()}
+
+
+@dataclass(frozen=True)
+class ByGradient:
+    """Where the loss's gradient at this step is largest (RigL)."""
+
+    needs_gradients: bool = field(default=True, init=False)
+
+    def __call__(self, parameters: Mapping[str, nn.Parameter], step: int) -> Mapping[str, Tensor]:
+        """`|∇|`.
+
+        Raises:
+            MismatchError: a parameter has no gradient.
+        """
+        del step
+        return {name: gradient(name, parameter).abs() for name, parameter in parameters.items()}
+
+
+def gradient(name: str, parameter: Tensor) -> Tensor:
+    """A parameter's gradient, which must be there."""
+    if parameter.grad is None:
+        raise MismatchError(f"{name}: expected a gradient before the step, found none")
+    return parameter.grad
+
+
+@dataclass(frozen=True)
+class DropAndGrow(Rule):
+    """Keep each tensor's count of weights, and move the connections.
+
+    A change happens just before an optimizer's step. Dropped and grown weights, also one that is both, start
+    from zero, and so does every state of the optimizer that has the parameter's shape. The step that follows
+    moves all that is kept; in the paper that step is left out.
+
+    Attributes:
+        mask: where training starts: often `prune_`'s, by the criterion `random`, under a budget such as
+            `Erk`.
+        schedule: the fraction of each tensor's weights that moves, by step; changes end with it. The paper's
+            is ``Schedule(0, end, cosine, initial=0.3)``, with `end` at three quarters of the steps.
+        growth: where connections grow: `ByGradient` (RigL) or `AtRandom` (SET).
+        every: steps between two changes.
+    """
+
+    mask: Mask
+    schedule: Schedule
+    growth: Growth = ByGradient()
+    every: int = 100
+
+    def __post_init__(self) -> None:
+        check_fractions(self.schedule, "drop and grow")
+
+    @property
+    def needs_gradients(self) -> bool:
+        """As `growth` does."""
+        return self.growth.needs_gradients
+
+    def init(self, now: StepContext) -> State:
+        """Apply the mask of rank 0."""
+        return self.update({"mask": broadcast_mask(self.mask)}, now)
+
+    def before(self, state: State, now: StepContext) -> State:
+        """Every so often, drop and grow."""
+        if now.step % self.every or now.step >= self.schedule.end:
+            return state
+        old = mask_of(state)
+        parameters = {name: p for name, (p, _) in zip(old, old.of(now.model), strict=True)}
+        scores = self.growth(parameters, now.step)
+        fraction = self.schedule(now.step)
+        moved = {n: _moved(p, old[n].to(p.device), scores[n], fraction) for n, p in parameters.items()}
+        left = broadcast_mask(Mask({name: left for name, (left, _) in moved.items()}))
+        new = broadcast_mask(Mask({name: new for name, (_, new) in moved.items()}))
+        for name, parameter in parameters.items():
+            changed = (old[name].to(parameter.device) | new[name]) & ~left[name]
+            parameter.masked_fill_(changed, 0)
+            reset_(now.optimizer, parameter, changed)
+        return {"mask": new}
+
+    def update(self, state: State, now: StepContext) -> State:
+        """Keep absent weights at zero."""
+        mask = mask_of(state)
+        apply_(now.model, mask)
+        return {"mask": mask}
+
+
+def _moved(weight: Tensor, kept: Tensor, score: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+    """What is left after the drop, and the new mask."""
+    n_kept = int(kept.count_nonzero())
+    n_moved = min(round(fraction * n_kept), kept.numel() - n_kept)  # where all is kept, nothing can move
+    left = _top(weight.abs().masked_fill(~kept, -1), n_kept - n_moved)
+    # What was just dropped competes again, as in the paper.
+    return left, left | _top(score.masked_fill(left, -1), n_moved)
+
+
+def _top(score: Tensor, k: int) -> Tensor:
+    return largest([score.flatten()], k)[0].view_as(score)
+
+
+def reset_(optimizer: Optimizer, parameter: nn.Parameter, where: Tensor) -> None:
+    """Zero the optimizer's state of `parameter` at `where`: every tensor of its shape, whatever it is."""
+    for value in optimizer.state.get(parameter, {}).values():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value.masked_fill_(where, 0)

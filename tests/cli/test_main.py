@@ -1,0 +1,209 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import laconic
+from laconic.cli import main
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as done:
+        main.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return done.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 10))
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pt")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_a_checkpoint_goes_there_and_back(checkpoint, capsys, name):
+    packed, unpacked = checkpoint / "m.lac", checkpoint / "back.safetensors"
+    code, out, _ = run(capsys, "compress", checkpoint / name, "-o", packed, "--relative-error", "0.05")
+    assert code == 0
+    assert f"{packed.stat().st_size:,} bytes" in out
+    code, out, _ = run(capsys, "decompress", packed, "-o", unpacked)
+    assert (code, "4 tensors" in out) == (0, True)
+    exact, back = load_file(checkpoint / "model.safetensors"), load_file(unpacked)
+    assert list(exact) == list(back)
+    for tensor, decoded in zip(exact.values(), back.values(), strict=True):
+        assert (decoded - tensor).norm() <= 0.05 * tensor.norm()
+    assert not torch.equal(exact["0.weight"], back["0.weight"])
+
+
+def test_include_and_exclude(checkpoint, capsys):
+    packed = checkpoint / "m.lac"
+    run(capsys, "compress", checkpoint / "model.pt", "-o", packed, "--exclude", r"re:1\.")
+    methods = {
+        t["name"]: t["method"] for t in json.loads(run(capsys, "inspect", packed, "--json")[1])["tensors"]
+    }
+    assert methods == {"0.weight": "grid", "0.bias": "grid", "1.weight": "planes", "1.bias": "exact"}
+
+
+def test_inspection_adds_up(checkpoint, capsys):
+    packed = checkpoint / "m.lac"
+    run(capsys, "compress", checkpoint / "model.pt", "-o", packed)
+    found = json.loads(run(capsys, "inspect", packed, "--json")[1])
+    assert found["bytes"] == packed.stat().st_size
+    assert found["weights"] == 40 * 30 + 30 + 300 + 10
+    with laconic.file.Reader(packed) as reader:
+        assert found["bytes"] == sum(t["bytes"] for t in found["tensors"]) + reader.n_header_bytes
+    code, out, _ = run(capsys, "inspect", packed)
+    assert code == 0
+    assert "0.weight" in out
+    assert "30×40" in out
+    assert [t["model"] for t in found["tensors"]] == ["adaptive"] * 4
+    assert "float32, grid, adaptive" in out
+
+
+def test_inspection_says_which_model_codes_a_tensor_in_eighty_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    line = torch.randn(400, 1)
+    deep = "model.layers.10.self_attention.output_projection.weight"
+    tensors = {deep: 8 * line + torch.randn(400, 6), "tied": line, "tied.again": line, "e": torch.zeros(0)}
+    laconic.save(tensors | {"i": torch.arange(3)}, tmp_path / "t.lac")
+    found = json.loads(run(capsys, "inspect", tmp_path / "t.lac", "--json")[1])["tensors"]
+    assert {t["name"]: t["model"] for t in found} == {
+        deep: "predicted, adaptive",
+        "tied": "adaptive",
+        "tied.again": None,
+        "e": None,
+        "i": None,
+    }
+    out = run(capsys, "inspect", tmp_path / "t.lac")[1]
+    assert max(map(len, out.splitlines())) <= 80
+    assert "int64, exact" in out
+    assert "= tied " in out
+
+
+def test_a_network_goes_to_a_target(tmp_path, capsys):
+    out = tmp_path / "net.lac"
+    command = ["compress", BLOBS_NET, "-o", out, "--data", BLOBS, "--max-bytes", "700", "--epochs", "1"]
+    code, shown, _ = run(capsys, *command)
+    assert code == 0 and out.stat().st_size <= 700
+    assert "meets MaxBytes(n_bytes=700)" in shown
+    assert "rounded, price" in shown and "trained, price" in shown
+    assert f" {out.stat().st_size} " in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_tied_tensors_decompress(tmp_path, capsys):
+    weight = torch.randn(30, 8)
+    torch.save({"a": weight, "b": weight}, tmp_path / "tied.pt")
+    assert run(capsys, "compress", tmp_path / "tied.pt", "-o", tmp_path / "t.lac")[0] == 0
+    assert run(capsys, "decompress", tmp_path / "t.lac", "-o", tmp_path / "t.safetensors")[0] == 0
+    assert "= a" in run(capsys, "inspect", tmp_path / "t.lac")[1]
+
+
+BLOBS, BLOBS_NET = "laconic.datasets:blobs", "laconic.zoo:blobs_net"
+WRONG = {
+    "no output": (["compress", "model.pt"], "--output"),
+    "no such file": (["compress", "nothing.pt", "-o", "x.lac"], "nothing.pt: No such file"),
+    "no such folder": (["compress", "model.pt", "-o", "no/x.lac"], "a folder that exists"),
+    "existing output": (["compress", "model.pt", "-o", "model.pt"], "add --force"),
+    "error out of range": (["compress", "model.pt", "-o", "x.lac", "--relative-error", "2"], "within (0, 1)"),
+    "not a number": (["compress", "model.pt", "-o", "x.lac", "--relative-error", "a"], "relative-error"),
+    "selector without match": (["compress", "model.pt", "-o", "x.lac", "--exclude", "fc9"], "'fc9'"),
+    "data without a target": (["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS], "found none"),
+    "two targets": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--max-drop", "0.1"],
+        "found --max-drop and --shortest",
+    ),
+    "options of checkpoints": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--lossless"],
+        "--lossless: expected without --data",
+    ),
+    "a target without data": (["compress", "model.pt", "-o", "x.lac", "--max-bytes", "9"], "with --data"),
+    "no such network": (
+        ["compress", "laconic.zoo:net", "-o", "x.lac", "--data", BLOBS, "--shortest"],
+        "'net'",
+    ),
+    "not a checkpoint": (["compress", "text", "-o", "x.lac"], "expected a safetensors file or a PyTorch"),
+    "unknown command": (["squeeze"], "squeeze"),
+    "unknown data": (["demo", "--data", "imagenet"], "'digits', 'mnist', 'blobs'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_one_line_and_2(checkpoint, capsys, monkeypatch, case):
+    monkeypatch.chdir(checkpoint)
+    (checkpoint / "text").write_text("hello, world")
+    arguments, message = WRONG[case]
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (checkpoint / "x.lac").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "decompress"])
+def test_damaged_input_is_one_line_and_1(checkpoint, capsys, monkeypatch, command):
+    monkeypatch.chdir(checkpoint)
+    run(capsys, "compress", "model.pt", "-o", "m.lac")
+    whole = (checkpoint / "m.lac").read_bytes()
+    more = ["-o", "x.safetensors"] if command == "decompress" else []
+    for damaged in (b"", whole[:50], whole[:-1], whole + b"\0", b"GIF89a" + whole, whole[:-9] + bytes(9)):
+        (checkpoint / "d.lac").write_bytes(damaged)
+        code, out, err = run(capsys, command, "d.lac", *more)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert not (checkpoint / "x.safetensors").exists()
+
+
+def test_ctrl_c_is_one_line_and_130(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("laconic.cli.demo.run", interrupted)
+    code, _, err = run(capsys, "demo")
+    assert code == 130
+    assert "what was finished is kept" in err
+
+
+def test_pickled_objects_are_not_run(tmp_path, capsys):
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
+    code, _, err = run(capsys, "compress", tmp_path / "whole.pt", "-o", tmp_path / "x.lac")
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], [], ["--version"], ["compress", "--help"], ["prune", "--help"]]
+)
+def test_help_is_instant(arguments):
+    code = (
+        "import sys; from laconic.cli import main as cli\n"
+        f"try: cli.main({arguments})\n"
+        "except SystemExit as done: code = done.code\n"
+        "heavy = {'torch', 'numba', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip()
+
+
+def test_the_demo_tells_its_story(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(capsys, "demo", "--data", "blobs", "-o", tmp_path / "demo")
+    assert code == 0
+    rows = [line for line in out.splitlines() if "pruned │" in line or "dense  " in line]
+    assert len(rows) == 7
+    assert max(map(len, out.splitlines()[:12])) <= 80
+    last = rows[-1].replace(",", "").replace("←", "").split("│")
+    file_bytes, model_bits, data_bits, total = (int(float(cell)) for cell in last[4:8])
+    assert file_bytes == (tmp_path / "demo" / "95-percent-pruned.lac").stat().st_size
+    assert model_bits == 8 * file_bytes
+    assert abs(model_bits + data_bits - total) <= 1
+    report = tmp_path / "demo" / "report.html"
+    assert str(report) in out
+    assert "http" not in report.read_text().replace("http://www.w3.org", "")
