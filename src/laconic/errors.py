@@ -11,6 +11,18 @@ class FormatError(LaconicError):
     """A file is not a valid `.lac` file: foreign, truncated, corrupt, or with trailing bytes."""
 
 
+class CheckpointError(LaconicError, ValueError):
+    """A file is no checkpoint, or not one of the model at hand."""
+
+
+class DataError(LaconicError, ValueError):
+    """A data file is not what its format says."""
+
+
+class DownloadError(LaconicError, OSError):
+    """A data file could not be downloaded."""
+
+
 class UnsupportedError(LaconicError):
     """A valid file, a tensor or a model asks for something this version does not know or cannot do."""
 

@@ -59,7 +59,9 @@ def test_words_and_states_against_other_coders_and_the_ideal(kind, coder):
     ideal = -np.log2(shares).sum()
     ours = (
         8
-        * static_stream.measure(Cursor(static_stream.write(q, Layout(*SHAPE)), "here"), Layout(*SHAPE))["weights"]
+        * static_stream.measure(Cursor(static_stream.write(q, Layout(*SHAPE)), "here"), Layout(*SHAPE))[
+            "weights"
+        ]
     )
     theirs = oracle_bits(symbols, model, coder)
     assert ideal <= min(ours, theirs)

@@ -92,7 +92,9 @@ def test_adaptive_streams_learn_rows_and_columns_by_themselves(name):
 
 
 def test_the_shortest_is_chosen():
-    chosen = {name: stream.symbol_model(Cursor(round_trip(q.astype(np.int32)), "here")) for name, q in CASES.items()}
+    chosen = {
+        name: stream.symbol_model(Cursor(round_trip(q.astype(np.int32)), "here")) for name, q in CASES.items()
+    }
     assert set(chosen.values()) == {"static", "adaptive"}
     for q in CASES.values():
         assert len(round_trip(q.astype(np.int32))) <= len(

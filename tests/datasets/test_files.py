@@ -39,7 +39,7 @@ def test_idx_reads_what_numpy_would(tmp_path):
         (gzip.compress(bytes([0, 0, 13, 2]) + IDX[4:], mtime=0), "expected magic 00000802, found 00000d02"),
         (gzip.compress(bytes([0, 0, 8, 1]) + IDX[4:], mtime=0), "expected magic 00000802, found 00000801"),
         (gzip.compress(IDX[:9], mtime=0), "expected a header of 12 bytes, found 9"),
-        (gzip.compress(IDX[:11] + b"\3" + IDX[12:], mtime=0), r"cases of shape \(2,\), found \(3,\)"),
+        (gzip.compress(IDX[:11] + b"\3" + IDX[12:], mtime=0), r"examples of shape \(2,\), found \(3,\)"),
         (gzip.compress(IDX[:-1], mtime=0), r"expected 6 bytes for \(3, 2\), found 5"),
         (gzip.compress(IDX + b"\0", mtime=0), r"expected 6 bytes for \(3, 2\), found 7"),
         (gzip.compress(IDX[:4] + b"\xff" * 4 + IDX[8:], mtime=0), r"expected 8589934590 bytes"),

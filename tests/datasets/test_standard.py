@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from laconic.datasets import Dataset, Split, blobs, cifar10, digits, mnist
-from laconic.datasets.files import DataError
+from laconic.errors import DataError
 
 ROOT = Path(os.environ.get("LACONIC_DATA", "."))
 N_CASES = 10

@@ -154,12 +154,9 @@ class Decisions:
 
     def close(self):
         """The bytes that are left are the fewest whose number is in the interval, and of those the lowest."""
-        for n in range(7):
-            unit = 256 ** (6 - n)
-            number = (self.low + unit - 1) // unit * unit
-            if number <= self.high:
-                break
-        check(self.content[self.at :] == number.to_bytes(6, "big")[:n], "the last bytes")
+        up = {n: -(-self.low // 256 ** (6 - n)) * 256 ** (6 - n) for n in range(7)}
+        n = min(n for n, number in up.items() if number <= self.high)
+        check(self.content[self.at :] == up[n].to_bytes(6, "big")[:n], "the last bytes")
         check(self.at <= len(self.content), "too few bytes")
 
     def by_counter(self, which):

@@ -30,6 +30,7 @@ from laconic.file import container
 from laconic.file.writer import drafted
 from laconic.quantization import Codebook, FixedBits, Grid
 from laconic.surgery import Plan
+from tests.support.files import plan_of
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -271,7 +272,7 @@ def test_golden_planes_and_exact_differences_are_lossless():
 
 @pytest.mark.parametrize("name", ["plan", "adaptive-plan"])
 def test_the_golden_plan_is_read(name):
-    assert laconic.file.Reader(FOLDER / f"{name}.lac").plan == CUT
+    assert plan_of(FOLDER / f"{name}.lac") == CUT
 
 
 def parts_of(name):
@@ -288,7 +289,11 @@ def traits(name):
 
 def stream_traits(spec, source):
     kind = stream.symbol_model(Cursor(source.data, "here"))
-    yield kind, "rows" if spec.layout.n_rows > 1 else "one row", "kernels" if spec.layout.kernel else "no kernels"
+    yield (
+        kind,
+        "rows" if spec.layout.n_rows > 1 else "one row",
+        "kernels" if spec.layout.kernel else "no kernels",
+    )
     if kind.startswith("predicted"):
         yield "a shift" if source.take(2)[1] else "no shift"
         source.take(source.varint())

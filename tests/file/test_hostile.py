@@ -20,6 +20,7 @@ from laconic.model.modules import state_digest
 from tests.file.test_golden import FOLDER
 from tests.fuzz import surgeon
 from tests.fuzz.surgeon import seal
+from tests.support.files import plan_of
 from tests.support.layouts import in_rows
 
 N_MUTANTS = 12_000
@@ -37,10 +38,10 @@ def originals(tmp_path_factory):
         "types": {"h": torch.randn(9, 9).half(), "i": torch.arange(5), "e": torch.zeros(0, 3)},
     }
     out = []
+    path = folder / "other.lac"
     for name, tensors in files.items():
-        path = folder / name
-        laconic.save(tensors, path)
-        out.append((path.read_bytes(), laconic.load(path)))
+        laconic.save(tensors, folder / name)
+        out.append(((folder / name).read_bytes(), laconic.load(folder / name)))
     for tensors, base in ((PLANES, None), (CHILD, PARENT)):
         laconic.save(tensors, path, None, base=base)
         out.append((path.read_bytes(), laconic.load(path, base=PARENT)))
@@ -500,7 +501,7 @@ def test_crafted_chunks_are_refused_by_name(name, tmp_path):
 
 def test_the_plan_that_the_next_ones_damage_is_read(tmp_path):
     (tmp_path / "crafted").write_bytes(planned(SET + b"\0\0"))
-    assert laconic.file.Reader(tmp_path / "crafted").plan == laconic.surgery.Plan(
+    assert plan_of(tmp_path / "crafted") == laconic.surgery.Plan(
         {"w": (3,)}, {"w": {0: torch.tensor([0, 2])}}
     )
 

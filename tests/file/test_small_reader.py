@@ -83,7 +83,9 @@ def test_the_golden_files_are_all_here():
 
 def test_the_golden_plan():
     data = (FOLDER / "plan.lac").read_bytes()
-    sets, settings, left_out = small_reader.plan(data)
+    stored = small_reader.plan(data)
+    assert stored is not None
+    sets, settings, left_out = stored
     names = [entry.name for entry in small_reader.directory(data)]
     kept, shapes = {}, {}
     for n, positions, places in sets:

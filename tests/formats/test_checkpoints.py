@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from laconic.formats.checkpoints import CheckpointError, read_checkpoint
+from laconic.errors import CheckpointError
+from laconic.formats import read_checkpoint
 
 STATE = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.zeros(2)}
 WRAPPED = {f"module.{name}": tensor for name, tensor in STATE.items()}

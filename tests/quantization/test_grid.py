@@ -34,6 +34,7 @@ def test_the_stated_error_is_kept(weights, relative_error):
 def test_the_step_is_the_coarsest(relative_error):
     weights = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
     scale = Grid(relative_error).scale(weights)
+    assert scale
     allowed = relative_error**2 * grid.moments(weights)[0]
     assert grid.squared_error(weights, scale) <= allowed < grid.squared_error(weights, scale * 1.02)
 

@@ -16,6 +16,7 @@ from laconic.errors import MismatchError
 from laconic.recipes import parse_recipe, read_recipe, run_recipe
 from laconic.recipes import run as run_module
 from laconic.training.checkpoint import load_state
+from tests.support.typechecking import unchecked
 
 DATA = datasets.blobs(n_train=300, n_test=90)
 DENSE = {"epochs": 2, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9}}
@@ -42,7 +43,9 @@ def _no_reports(monkeypatch, request):
 
 
 def run(folder, values=BASE, model=None, data=DATA, **options):
-    return run_recipe(parse_recipe(values), model or net(), data, folder, {"data": "blobs"}, **options)
+    return unchecked(run_recipe)(
+        parse_recipe(values), model or net(), data, folder, {"data": "blobs"}, **options
+    )
 
 
 def files_of(result):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import distributed, nn
+from torch import distributed, multiprocessing, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 def spawn(work):
     """Run `work(rank)` in two processes of one gloo group; what each returns, by rank."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_run, (folder, sys.path, work), nprocs=2)
+        multiprocessing.spawn(_run, (folder, sys.path, work), nprocs=2)
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -13,6 +13,7 @@ import laconic
 from laconic.model.modules import call
 from laconic.surgery import Plan
 from laconic.surgery.verify import floats
+from tests.support.files import plan_of
 from tests.support.networks import NETWORKS
 
 KINDS = {
@@ -123,7 +124,7 @@ def test_the_smaller_model_computes_what_the_masked_one_does(couplings, name, ki
     dense = network.make()
     assert laconic.load(tmp_path / "small.lac", into=dense) is dense
     assert agree(run(dense, inputs), run(model, inputs))
-    assert laconic.file.Reader(tmp_path / "small.lac").plan == plan
+    assert plan_of(tmp_path / "small.lac") == plan
     again = laconic.load(tmp_path / "small.lac", into=laconic.shrink(network.make(), plan))
     assert agree(run(again, inputs), run(model, inputs))
 

@@ -3,6 +3,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 import laconic
@@ -260,13 +261,9 @@ def test_wrappers_are_opened_or_refused():
 
 
 def test_an_optimizer_in_accelerates_wrapper():
-    class AcceleratedOptimizer:
-        def __init__(self, optimizer):
-            self.optimizer = optimizer
-
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
-    laconic.surgery.shrink_(model, plan(), AcceleratedOptimizer(optimizer))
+    laconic.surgery.shrink_(model, plan(), Accelerator(cpu=True).prepare(optimizer))
     assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in model.parameters()}
 
 

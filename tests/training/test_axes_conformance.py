@@ -109,17 +109,16 @@ def is_refused(axis, member, method):
     ("axis", "member"), MEMBERS, ids=lambda value: label(value[0] if isinstance(value, tuple) else value)
 )
 def test_a_choice_trains_to_a_mask_that_holds(axis, member, method):
-    masks = []
-    for _ in range(2):
+    def trained():
         torch.manual_seed(0)
         model = Net()
-        try:
-            masks.append(METHODS[method](Pruner(**choice_of(axis, member)), model))
-        except REFUSED as error:
-            assert "expected" in str(error)
-            assert is_refused(axis, member, method), error
-            return
-    assert not is_refused(axis, member, method)
+        return model, METHODS[method](Pruner(**choice_of(axis, member)), model)
+
+    if is_refused(axis, member, method):
+        with pytest.raises(REFUSED, match="expected"):
+            trained()
+        return
+    (_, first), (model, mask) = trained(), trained()
     parameters = dict(model.named_parameters())
-    assert all(torch.equal(kept, masks[1][name]) for name, kept in masks[0].items()), "reruns agree"
-    assert all(not parameters[name][~kept].any() for name, kept in masks[1].items())
+    assert all(torch.equal(kept, mask[name]) for name, kept in first.items()), "reruns agree"
+    assert all(not parameters[name][~kept].any() for name, kept in mask.items())

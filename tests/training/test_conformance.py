@@ -76,9 +76,7 @@ RULES = {
         Pruner(laconic.pruning.criteria.fisher),
         partial(observe, laconic.pruning.criteria.fisher.needs),
     ),
-    "gradual 2:4": lambda _: Gradual(
-        Schedule(0.5, end=20), 5, Pruner(scope=laconic.pruning.scopes.NM(4))
-    ),
+    "gradual 2:4": lambda _: Gradual(Schedule(0.5, end=20), 5, Pruner(scope=laconic.pruning.scopes.NM(4))),
     "SET": lambda model: DropAndGrow(sparse(model), GROW, AtRandom(), every=4),
     "RigL": lambda model: DropAndGrow(sparse(model), GROW, ByGradient(), every=4),
     "gates": lambda _: Gates(1.0, 1000, lr=0.1),

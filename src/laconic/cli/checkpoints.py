@@ -10,7 +10,7 @@ from pathlib import Path
 from laconic.cli.tables import bytes_bar
 from laconic.errors import MismatchError
 from laconic.file.container import Reader
-from laconic.file.export import SHARD_BYTES, export
+from laconic.file.exporting import SHARD_BYTES, export
 from laconic.file.save_load import save
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import Checkpoint, files_of, open_checkpoint
@@ -57,7 +57,7 @@ def encode(checkpoint: Path, output: Path, options: Options) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What `decompress` may be told: see `laconic.load` and `laconic.file.export.export`."""
+    """What `decompress` may be told: see `laconic.load` and `laconic.file.export`."""
 
     only: Sequence[str] = ()
     base: Path | None = None

@@ -9,6 +9,9 @@ reader has the parent, so the order costs nothing.
 On a grid: w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relative to ‖w‖, not to the difference.
 """
 
+# torch.from_numpy and NumPy's dtypes are typed in part.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import math

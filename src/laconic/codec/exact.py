@@ -4,6 +4,9 @@ Blocks are coded on their own: by several threads, in bounded memory, with table
 `docs/format.md`, "Exact" and "Planes", is the specification.
 """
 
+# torch.from_numpy and NumPy's dtypes are typed in part.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections import Counter

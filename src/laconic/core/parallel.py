@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
+@runtime_checkable
 class Map(Protocol):
     """The built-in `map`, or the `map` of a thread pool."""
 

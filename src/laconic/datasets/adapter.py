@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from laconic.errors import MismatchError
 Batch: TypeAlias = tuple[Any, Tensor]
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Examples, in batches."""
 

@@ -22,16 +22,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from laconic.errors import DataError, DownloadError
+
 VARIABLE = "LACONIC_DATA"
 N_CLASSES = 10
-
-
-class DataError(ValueError):
-    """A data file is not what its format says."""
-
-
-class DownloadError(OSError):
-    """A data file could not be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ def _downloaded(source: Source) -> Path:
     except ImportError as error:
         raise ImportError(
             f"downloading {source.folder} needs pooch: "
-            f'pip install "laconic[demo]", or set {VARIABLE} to a directory that has it'
+            f'pip install "laconic-nn[demo]", or set {VARIABLE} to a directory that has it'
         ) from error
     folder = Path(pooch.os_cache("laconic")) / source.folder
     for url, md5 in source.md5s.items():

@@ -19,13 +19,13 @@ from torch.utils import data
 
 from laconic.datasets.files import (
     N_CLASSES,
-    DataError,
     Source,
     checked_labels,
     located,
     read_idx,
     read_records,
 )
+from laconic.errors import DataError
 
 _MNIST_MD5S = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -54,7 +54,7 @@ class Split(data.Dataset[tuple[Tensor, Tensor]]):
     """Examples with their targets, in step along the first axis."""
 
     inputs: Shaped[Tensor, " examples *input_shape"]
-    targets: Shaped[Tensor, " examples *target_shape"]
+    targets: Shaped[Tensor, " targets *target_shape"]
 
     def __post_init__(self):
         n_inputs, n_targets = len(self.inputs), len(self.targets)
@@ -150,7 +150,7 @@ def digits() -> Dataset:
     try:
         from sklearn import datasets, model_selection
     except ImportError as error:
-        raise ImportError('digits needs scikit-learn: pip install "laconic[demo]"') from error
+        raise ImportError('digits needs scikit-learn: pip install "laconic-nn[demo]"') from error
     pixels, labels = datasets.load_digits(return_X_y=True)
     x_train, x_test, y_train, y_test = model_selection.train_test_split(
         pixels, labels, test_size=360, stratify=labels, random_state=0

@@ -55,11 +55,11 @@ def describe(
             return describe(path, batches, model_or_path, nats=nats, base=base)
     batches = iter(batches)
     first = next(batches, None)
-    if first is not None and into is None:
-        raise ValueError("describe: to code data with a file's network, pass a model as into=")
     with Reader(model_or_path) as reader:
         reader.check_limit(reader.entries)
         if first is not None:
+            if into is None:
+                raise ValueError("describe: to code data with a file's network, pass a model as into=")
             decoded = load(model_or_path, copy.deepcopy(into), base=base)
             return describe_decoded(reader, decoded, itertools.chain([first], batches), nats)
         # References first: a difference's shape is believed once it is found to be its parent's.

@@ -42,7 +42,7 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the ledger and without what was not measured."""
         plain = {key: value for key, value in vars(self).items() if key != "ledger"}
-        return {key: value for key, value in plain.items() if value == value}  # NaN differs from itself
+        return {key: value for key, value in plain.items() if not _is_nan(value)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
@@ -52,5 +52,9 @@ class Measurement:
             ValueError: a value is not a number.
         """
         numbers = [key for key in cls.__dataclass_fields__ if key not in ("name", "ledger")]
-        found = {key: float(values[key]) for key in numbers if key in values}
+        found: dict[str, Any] = {key: float(values[key]) for key in numbers if key in values}
         return cls(str(values.get("name", "")), **found)
+
+
+def _is_nan(value: str | float) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,4 +1,5 @@
 """The container that a coded network lives in."""
+# pyright: basic
 
 import lazy_loader
 

@@ -1,5 +1,5 @@
 from .container import Reader
-from .export import export
+from .exporting import export
 from .workers import FileOptions
 
 __all__ = [

@@ -80,6 +80,10 @@ class _File(Mapping[str, Tensor]):
             )
         self._reader.check_limit(self._reader.entries)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_reader"):
+            self._reader.close()
+
     def __getitem__(self, name: str) -> Tensor:
         entry = self._reader.entries[name]
         holder = self._reader.entries[entry.tied_to] if entry.tied_to else entry

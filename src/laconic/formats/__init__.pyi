@@ -1,8 +1,7 @@
-from .checkpoints import Checkpoint, CheckpointError, open_checkpoint, read_checkpoint
+from .checkpoints import Checkpoint, open_checkpoint, read_checkpoint
 
 __all__ = [
     "Checkpoint",
-    "CheckpointError",
     "open_checkpoint",
     "read_checkpoint",
 ]

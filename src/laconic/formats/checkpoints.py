@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from laconic.errors import CheckpointError
+
 _EXPECTED = "expected a safetensors file or a PyTorch checkpoint"
 _WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights beside other things
 _PREFIX = "module."  # what DataParallel puts before every name
@@ -36,10 +38,6 @@ TYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }  # by safetensors' names
-
-
-class CheckpointError(ValueError):
-    """A file is no checkpoint, or not one of the model at hand."""
 
 
 class Checkpoint(Mapping[str, Tensor]):

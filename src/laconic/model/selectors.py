@@ -1,7 +1,7 @@
 """Which tensors compress: by default the weights of linear, convolutional and embedding layers.
 
 A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from
-the start of parameters' names, or a type of module. A selector that matches nothing is an error, because a
+the start of parameters' names (as `re.match` does: end it in ``$`` for whole names), or a type of module. A selector that matches nothing is an error, because a
 misspelt one would silently prune what was to be spared.
 """
 
@@ -70,9 +70,14 @@ def sparsity(model: nn.Module) -> float:
 
 def matches(selector: str, name: str) -> bool:
     """Whether a selector means the parameter `name`: by its name, its module's, or a pattern ``re:…``."""
+    return names(selector, name) or name.startswith(f"{selector}.")
+
+
+def names(selector: str, name: str) -> bool:
+    """Whether a selector means just what is called `name`: it is that name, or a pattern ``re:…``."""
     if selector.startswith("re:"):
         return re.match(selector[3:], name) is not None
-    return name == selector or name.startswith(f"{selector}.")
+    return name == selector
 
 
 def names_to_quantize(
@@ -144,9 +149,7 @@ def _matches(owners: _Owners[T], selector: Selector) -> Iterator[str]:
         if isinstance(selector, type):
             if isinstance(module, selector) and parameter.ndim > 1:
                 yield name
-        elif matches(selector, name) and (
-            parameter.ndim > 1 or name == selector or selector.startswith("re:")
-        ):
+        elif names(selector, name) or (parameter.ndim > 1 and matches(selector, name)):
             yield name
 
 

@@ -33,6 +33,7 @@ Weights: TypeAlias = Mapping[str, Tensor]
 
 
 @runtime_checkable
+@runtime_checkable
 class Criterion(Protocol):
     """A function from weights and evidence to scores.
 

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ PASS_ELEMENTS = 1 << 19  # elements at once, so that no copy of the tensor in fl
 MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the tensor's type adds to it
 
 
+@runtime_checkable
 class Rounder(Protocol):
     """Rounds one tensor."""
 
@@ -42,6 +43,7 @@ class Rounder(Protocol):
         ...
 
 
+@runtime_checkable
 class Quantizer(Protocol):
     """Floats → integers, for the tensors of a file."""
 

@@ -70,7 +70,7 @@ class _Trace:
         try:
             import torch_pruning
         except ImportError as error:
-            raise ImportError('channels needs torch-pruning: pip install "laconic[surgery]"') from error
+            raise ImportError('channels needs torch-pruning: pip install "laconic-nn[surgery]"') from error
         self.model = model
         self.modules = {id(module): name for name, module in model.named_modules()}
         self.tensors = first_names(model)

@@ -8,7 +8,6 @@ layer they say at once what the loss says through all layers after it, which hel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.model.modules import notice_hooks, unwrap
+from laconic.model.selectors import names
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -72,24 +72,23 @@ class Distillation:
             MismatchError: no module has a hint's name, or its output another shape than the teacher's.
             UnsupportedError: the output of a module with a hint is no tensor.
         """
-        names = [name for hint in self.hints for name in _named(unwrap(student), hint)]
-        with _outputs(student, names) as seen, _outputs(self.teacher, names) as shown:
+        hinted = [name for hint in self.hints for name in _hinted(unwrap(student), hint)]
+        with _outputs(student, hinted) as seen, _outputs(self.teacher, hinted) as shown:
 
             def loss(inputs: Tensor, outputs: Tensor) -> Tensor:
                 with torch.no_grad():
                     targets = self.teacher.to(inputs.device)(inputs)
-                errors = [_relative_error(name, seen.pop(name), shown.pop(name)) for name in names]
+                errors = [_relative_error(name, seen.pop(name), shown.pop(name)) for name in hinted]
                 return self(outputs, targets) + self.hint_weight * sum(errors)
 
             yield loss
 
 
-def _named(model: nn.Module, hint: str) -> list[str]:
-    pattern = hint[3:] if hint.startswith("re:") else re.escape(hint)
-    names = [name for name, _ in model.named_modules() if re.fullmatch(pattern, name)]
-    if not names:
+def _hinted(model: nn.Module, hint: str) -> list[str]:
+    found = [name for name, _ in model.named_modules() if names(hint, name)]
+    if not found:
         raise MismatchError(f"hints: expected a module of the student that matches {hint!r}, found none")
-    return names
+    return found
 
 
 @contextmanager

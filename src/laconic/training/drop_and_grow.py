@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from laconic.training.rules import Rule, State, StepContext, mask_of
 from laconic.training.schedules import Schedule, check_fractions
 
 
+@runtime_checkable
 class Growth(Protocol):
     """Where connections grow: named scores, of which a layer's highest win."""
 

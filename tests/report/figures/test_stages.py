@@ -188,7 +188,9 @@ def test_methods_differ_in_more_than_colour():
 
 @pytest.mark.parametrize("x", [Quantity.SPARSITY, Quantity.PARAMETERS, Quantity.FILE_BYTES])
 def test_an_empty_network_has_a_place_on_a_frontier(x):
-    nothing = Trial("a", 0, Measurement(score=0.1, data_bits=9.0, n_bytes=0, sparsity=1.0, n_parameters=0, n_macs=0))
+    nothing = Trial(
+        "a", 0, Measurement(score=0.1, data_bits=9.0, n_bytes=0, sparsity=1.0, n_parameters=0, n_macs=0)
+    )
     frontier([nothing], x, Quantity.TOTAL_BITS).savefig(io.BytesIO(), format="svg")
 
 
