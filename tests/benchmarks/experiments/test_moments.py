@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from benchmarks.moments import exact, squared_error, through, through_linear
+from benchmarks.experiments.moments import exact, squared_error, through, through_linear
 
-from laconic.mdl.gaussians import Gaussian
+from laconic.mdl import Gaussian
 
 
 def moments_by_trapezium(activation, mean, variance):

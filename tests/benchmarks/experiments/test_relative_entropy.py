@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from benchmarks.relative_entropy import decode, encode
+from benchmarks.experiments.relative_entropy import decode, encode
 
-from benchmarks import relative_entropy
+from benchmarks.experiments import relative_entropy
 from laconic.errors import FormatError
 from laconic.mdl import Gaussian
 

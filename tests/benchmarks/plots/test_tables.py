@@ -1,23 +1,11 @@
 """The tables of the documentation are those of the committed results."""
 
-import sys
-from pathlib import Path
+import re
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
+from benchmarks.plots import tables
 
 
-@pytest.fixture
-def tables(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    sys.modules.pop("benchmarks", None)
-    from benchmarks import tables
-
-    return tables
-
-
-def test_the_pages_are_what_the_results_say(tables):
+def test_the_pages_are_what_the_results_say():
     shown = set()
     for path in tables.PAGES:
         page = path.read_text()
@@ -26,9 +14,7 @@ def test_the_pages_are_what_the_results_say(tables):
     assert shown == set(tables.TABLES)
 
 
-def test_the_prose_states_no_figure_of_its_own(tables):
-    import re
-
+def test_the_prose_states_no_figure_of_its_own():
     methods, *_ = tables.PAGES  # the others have examples that print some
     prose = tables.BETWEEN.sub("", methods.read_text())
     assert not re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+ ?×", prose)

@@ -1,27 +1,9 @@
-import json
-from pathlib import Path
-
 import pytest
 import torch
-from benchmarks.families import NETWORKS, perceptron
-from benchmarks.ranking import regret, rho, tau
+from benchmarks.networks.families import NETWORKS, perceptron
+from benchmarks.record_keeping import read_results
 
-from benchmarks import prediction
-
-
-def test_correlations_are_scipys_with_ties_and_without():
-    stats = pytest.importorskip("scipy.stats")
-    for n_values in (100, 4):
-        x, y = torch.randint(n_values, (2, 12)).tolist()
-        assert tau(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
-        assert rho(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert tau([1, 1, 1], [1, 2, 3]) == rho([1, 1, 1], [1, 2, 3]) == 0.0, "a constant says nothing"
-
-
-def test_what_a_pick_loses_is_the_mean_of_those_that_tie():
-    assert regret([1, 2, 3], [0.3, 0.1, 0.2]) == pytest.approx(0.2)
-    assert regret([1, 1, 3], [0.3, 0.1, 0.2]) == pytest.approx(0.1)
-    assert regret([0, 0], [0.1, 0.1]) == 0.0
+from benchmarks.scripts import prediction
 
 
 def test_the_norms_of_a_linear_network_are_those_of_its_matrix():
@@ -43,7 +25,7 @@ def test_no_image_is_in_two_parts():
 
 
 def test_the_result_has_every_network():
-    results = json.loads(Path(prediction.__file__).with_suffix(".json").read_text())["results"]
+    results = read_results("prediction")
     for data in prediction.DATA:
         networks = results[data]["networks"]
         assert list(networks) == list(NETWORKS)
