@@ -36,8 +36,9 @@ def write_result(script: str, results: Any) -> None:
 
 
 def read_results(script: str) -> dict[str, Any]:
-    """What a script wrote last."""
-    return json.loads(_path(script, ".json").read_text())["results"]
+    """What a script wrote last; nothing if it never ran."""
+    path = _path(script, ".json")
+    return json.loads(path.read_text())["results"] if path.exists() else {}
 
 
 def once(script: str, run: Callable[..., Row], *of: Any) -> Row:

@@ -2,7 +2,7 @@
 
 Times are medians of runs in turn, and include writing files anew, which takes virtual machines longer than it
 takes others. Memory is the highest peak of what the process holds beyond what it held when it began, as Linux
-counts it (VmHWM). Takes some minutes and 4 GB of disk.
+counts it (VmHWM). Takes some minutes, and 4 GB of disk.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Lottery tickets with their controls, sparse from the start (static, SET, RigL), L0 gates, sparse variational
 dropout, gradual pruning and a proximal penalty, beside the dense network. Hyperparameters were chosen on the
 last 10 000 training examples; here all 60 000 are trained on, and the test set is read once, from decoded
-files with every number exact.
+files with every number exact. Takes three quarters of an hour on two cores.
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
+import os
+
 import pytest
 import torch
-from benchmarks.networks.resnets import load_checkpoint, resnet44, resnet56
+from benchmarks.networks.resnets import load_checkpoint, resnet44, resnet56, trained_resnet
 from torch import nn
 
+import laconic
 from laconic import zoo
+from laconic.datasets import cifar10
 from laconic.formats import CheckpointError
 
 
@@ -24,3 +28,11 @@ def test_a_checkpoint_must_match(tmp_path):
         with pytest.raises(CheckpointError, match=r"x\.pt: expected the .* found ") as caught:
             load_checkpoint(other, path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LACONIC_DATA" not in os.environ, reason="needs CIFAR-10 and its checkpoints")
+@pytest.mark.parametrize(("depth", "accuracy"), [(20, 0.9173), (32, 0.9263)])
+def test_published_accuracy(depth, accuracy):
+    found = laconic.evaluate(trained_resnet(depth), cifar10().test.batches(500))
+    assert found.accuracy == pytest.approx(accuracy, abs=1e-9)
