@@ -91,7 +91,7 @@ def _keep(script: str, kept: dict[str, Any]) -> None:
     """Add a run; those of processes side by side too."""
     with _alone():
         lines = sorted([*runs(script), kept], key=lambda kept: kept["of"])
-        text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+        text = "\n".join(json.dumps(line) for line in lines)
         _write(_path(script, ".runs.jsonl"), text)
 
 
