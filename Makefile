@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-BENCHMARKS := select throughput scale data_free iterative one_shot fine_tuned channels sparse_training calibrated calibrated_text prequential lenets targets hinton_van_camp prediction tables
+PEER_BENCHMARKS := codec
+BENCHMARKS := $(filter-out __init__ $(PEER_BENCHMARKS),$(basename $(notdir $(wildcard benchmarks/scripts/*.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow fuzz check docs bench peers bench-peers clean
@@ -31,7 +32,7 @@ $(VENV)/fuzz.stamp: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
-# The peers of benchmarks/codec.py, in environments of their own. NNCodec wants an older NumPy, and of its other
+# The peers of benchmarks/scripts/codec.py, in environments of their own. NNCodec wants an older NumPy, and of its other
 # requirements the coder uses none.
 $(VENV)/peers/nncodec.stamp: Makefile
 	$(PYTHON) -m venv $(VENV)/peers/nncodec
@@ -65,14 +66,15 @@ check: $(VENV)/dev.stamp  ## lint and types
 docs: $(VENV)/dev.stamp  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-bench: $(VENV)/bench.stamp  ## every benchmark, in some hours; each writes its JSON beside itself
-	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: $(VENV)/bench.stamp  ## every benchmark's missing runs, in some hours, and the documentation's tables
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.scripts.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.plots.tables
 
 peers: $(VENV)/peers/nncodec.stamp $(VENV)/peers/lossless.stamp  ## environments for other codecs, one of which is compiled
 
 bench-peers: $(VENV)/bench.stamp peers  ## files beside those of other codecs, in an hour
 	LACONIC_NNCODEC=$(abspath $(VENV))/peers/nncodec/bin/python \
-	LACONIC_PEERS=$(abspath $(VENV))/peers/lossless/bin/python $(BIN)/python -m benchmarks.codec
+	LACONIC_PEERS=$(abspath $(VENV))/peers/lossless/bin/python $(BIN)/python -m benchmarks.scripts.$(PEER_BENCHMARKS)
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) docs/_build docs/examples runs report.html

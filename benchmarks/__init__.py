@@ -1,1 +1,1 @@
-"""Every published figure: one script a table, its JSON result beside it."""
+"""Every published figure: a script for each table, and what it gave in `results`."""

@@ -27,7 +27,7 @@ def run(
         sys.exit(f"{variable}: expected the interpreter that runs {peer}, found none; `make peers` makes one")
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.get("threads", 1)), "PYTHONPATH": ""}
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "in.npz", **arrays)
+        np.savez(Path(folder) / "in.npz", **arrays)  # pyright: ignore[reportArgumentType]
         command = [os.environ[variable], str(HERE / f"{peer}.py"), json.dumps(options)]
         subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
         with np.load(Path(folder) / "out.npz") as decoded:

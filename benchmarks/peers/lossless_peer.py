@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import zstandard
-from zipnn import ZipNN
+import zstandard  # pyright: ignore[reportMissingImports]
+from zipnn import ZipNN  # pyright: ignore[reportMissingImports]
 
 WIDTHS = {"float32": 4, "bfloat16": 2}
 

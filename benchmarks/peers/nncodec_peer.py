@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 framework = types.ModuleType("nncodec.framework")
-framework.tensorflow_model = framework.pytorch_model = framework.use_case_init = None
+vars(framework).update(tensorflow_model=None, pytorch_model=None, use_case_init=None)
 sys.modules["nncodec.framework"] = framework
-from nncodec import nnc  # noqa: E402
+from nncodec import nnc  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 
 def main() -> None:
     options = json.loads(sys.argv[1])
     repeats = options.pop("repeats")
-    encode, decode = [], []
+    encode, decode, stream, decoded = [], [], b"", {}
     for _ in range(repeats):
         with np.load("in.npz") as file:
             arrays = {name: np.ascontiguousarray(array) for name, array in file.items()}

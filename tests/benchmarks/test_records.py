@@ -1,19 +1,11 @@
 """The committed records decode to the networks whose errors are quoted."""
 
-import json
 import os
-from pathlib import Path
 
 import pytest
-from benchmarks.common import record
+from benchmarks.record_keeping import record, runs
 
-from benchmarks import lenets, under_code
-
-RUNS = Path(lenets.__file__).parent / "runs"
-
-
-def kept(script):
-    return [json.loads(path.read_text()) for path in sorted((RUNS / script).glob("*.json"))]
+from benchmarks.scripts import lenets, under_code
 
 
 def agrees(found, run):
@@ -21,7 +13,7 @@ def agrees(found, run):
 
 
 @pytest.mark.skipif("LACONIC_DATA" not in os.environ, reason="needs MNIST")
-@pytest.mark.parametrize("run", kept("lenets"), ids=lambda run: " ".join(run["of"]))
+@pytest.mark.parametrize("run", runs("lenets"), ids=lambda run: " ".join(run["of"]))
 def test_a_lenet_has_its_length_and_its_error(run):
     network, price, seed = run["of"]
     agrees(lenets.scored(record(network, float(price), int(seed)), network), run)
@@ -29,7 +21,7 @@ def test_a_lenet_has_its_length_and_its_error(run):
 
 @pytest.mark.slow
 @pytest.mark.skipif("LACONIC_DATA" not in os.environ, reason="needs CIFAR-10")
-@pytest.mark.parametrize("run", kept("under_code"), ids=lambda run: " ".join(run["of"]))
+@pytest.mark.parametrize("run", runs("under_code"), ids=lambda run: " ".join(run["of"]))
 def test_a_resnet_has_its_length_and_its_accuracy(run):
     price, seed = run["of"]
     agrees(under_code.scored(record("resnet-20", float(price), int(seed))), run)

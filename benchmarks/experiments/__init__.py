@@ -1,0 +1,1 @@
+"""Research code that a benchmark or a test uses, and no user of the package."""

@@ -1,0 +1,1 @@
+"""Networks, their data and their training, as far as scripts share them."""

@@ -1,0 +1,1 @@
+"""The documentation's figures and tables, drawn from results."""
