@@ -12,6 +12,7 @@ from pathlib import Path
 from sphinx.ext.napoleon import GoogleDocstring
 
 import laconic
+from laconic.recipes import registry
 
 HERE = Path(__file__).parent
 
@@ -110,6 +111,15 @@ def _overrides(function):
     return any(name in vars(base) for base in bases if base.__module__.startswith("laconic."))
 
 
+def axes_listed(app, page, source):
+    """The table of all that a recipe can choose, from the registry."""
+    rows = ((axis, f"`{name}`", options and f"`{options}`", what) for axis, name, options, what in registry.rows())
+    lines = ["| axis | name | options | |", "|---|---|---|---|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    source[0] = source[0].replace("<!-- axes -->", "\n".join(lines))
+
+
 def setup(app):
+    app.connect("source-read", axes_listed)
     app.connect("autodoc-process-signature", fields_as_written)
     app.connect("autodoc-skip-member", skip_noise)

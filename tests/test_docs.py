@@ -13,6 +13,7 @@ import pytest
 import laconic
 from laconic import zoo
 from laconic.pruning import criteria
+from laconic.recipes.registry import rows
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -68,11 +69,19 @@ def test_every_public_name_is_in_the_reference(built):
     assert {f"laconic.pruning.criteria.{name}" for name in criteria.CRITERIA} <= documented
 
 
+def test_the_guide_to_recipes_lists_every_choice(built):
+    page = pickle.loads((built / ".doctrees" / "recipes.doctree").read_bytes()).astext().split("\n\n")
+    assert [f"{axis} {name}" for axis, name, _, _ in rows() if name not in page] == []
+
+
 def test_the_guide_to_criteria_runs_and_keeps_their_promises():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     names = {}
-    exec(snippet, names)
+    try:
+        exec(snippet, names)
+    finally:
+        criteria.CRITERIA.pop("magnitude_of_row", None)
     assert names["mask"].sparsity == pytest.approx(0.5)
     weights = laconic.model.compressible(zoo.blobs_net())
     lost = names["magnitude_of_row"](weights)
