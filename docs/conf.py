@@ -47,6 +47,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False  # the signature above them has the types
 napoleon_custom_sections = [("Attributes", "params_style")]
+copybutton_prompt_text = "$ "  # what is copied can be pasted into a shell
+copybutton_line_continuation_character = "\\"
 default_role = "code"  # `names` in docstrings are code, as in Markdown
 
 html_theme = "furo"
