@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import shutil
@@ -53,10 +54,12 @@ default_role = "code"  # `names` in docstrings are code, as in Markdown
 
 html_theme = "furo"
 html_title = f"Laconic {version}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
+pygments_dark_style = "github-dark"  # does not underline what is no link
 html_show_sourcelink = False
 html_copy_source = False
 html_show_copyright = False
-
 
 
 def _unsplit(lines_of):
@@ -94,12 +97,16 @@ def _fields(found):
     """Name → declaration of the fields that a class adds."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(found))).body
     lines = [ast.unparse(node) for node in definition.body if isinstance(node, ast.AnnAssign)]
-    heads = [re.sub(r" = field\((.*)", lambda m: " = ..." if "default" in m[1] else "", line) for line in lines]
+    heads = [
+        re.sub(r" = field\((.*)", lambda m: " = ..." if "default" in m[1] else "", line) for line in lines
+    ]
     return {head.partition(":")[0]: head for head in heads}
 
 
 def skip_noise(app, what, name, found, skip, options):
-    """Skip what autodoc takes for methods, and implementations: the contract stands on the interface."""
+    """Skip defaults of fields, and implementations: the contract stands on the interface."""
+    if isinstance(found, functools.partial):
+        return True
     function = inspect.unwrap(getattr(found, "fget", found))
     if not inspect.isfunction(function):
         return None
@@ -115,7 +122,9 @@ def _overrides(function):
 
 def axes_listed(app, page, source):
     """The table of all that a recipe can choose, from the registry."""
-    rows = ((axis, f"`{name}`", options and f"`{options}`", what) for axis, name, options, what in registry.rows())
+    rows = (
+        (axis, f"`{name}`", options and f"`{options}`", what) for axis, name, options, what in registry.rows()
+    )
     lines = ["| axis | name | options | |", "|---|---|---|---|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     source[0] = source[0].replace("<!-- axes -->", "\n".join(lines))

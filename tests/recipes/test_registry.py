@@ -89,7 +89,9 @@ def test_a_random_criterion_goes_by_the_runs_seed_unless_it_has_one():
 
 
 def test_every_entry_has_words_for_the_table_of_all_axes():
-    assert [(axis, name) for axis, name, _, _ in rows()] == [(axis, n) for axis in AXES for n in names_of(axis)]
+    assert [(axis, name) for axis, name, _, _ in rows()] == [
+        (axis, n) for axis in AXES for n in names_of(axis)
+    ]
     for axis, name, _, what in rows():
         assert re.fullmatch(r"[^\n]+\.", what), f"{axis} {name}: {what!r}"
 
