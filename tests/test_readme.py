@@ -96,7 +96,7 @@ FIGURES = [
 
 @pytest.mark.parametrize(("script", "path", "form"), FIGURES)
 def test_figures_are_the_committed_results(script, path, form):
-    value = json.loads((ROOT / "benchmarks" / f"{script}.json").read_text())["results"]
+    value = json.loads((ROOT / "benchmarks" / "results" / f"{script}.json").read_text())["results"]
     for key in path.split("/"):
         value = value[key]
     assert form.format(value / 1e6 if "M" in form else value) in README
