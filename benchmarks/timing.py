@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def timed(
-    write: Callable[[Path], int], read: Callable[[Path], Any], repeats: int
-) -> tuple[dict[str, float], Any]:
+def timed(write: Callable[[Path], int], read: Callable[[Path], Any], repeats: int) -> tuple[dict[str, float], Any]:
     """Bytes and median seconds of writing a file and reading it, and what was read; kernels are compiled."""
     encode, decode, n_bytes, back = list[float](), list[float](), 0, None
     with tempfile.TemporaryDirectory() as folder:
@@ -25,8 +23,5 @@ def timed(
             end = time.perf_counter()
             encode.append(middle - start)
             decode.append(end - middle)
-    seconds = {
-        "encode_seconds": statistics.median(encode[1:]),
-        "decode_seconds": statistics.median(decode[1:]),
-    }
+    seconds = {"encode_seconds": statistics.median(encode[1:]), "decode_seconds": statistics.median(decode[1:])}
     return {"bytes": n_bytes, **seconds}, back

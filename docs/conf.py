@@ -24,13 +24,7 @@ project = "Laconic"
 author = "The Laconic authors"
 version = release = laconic.__version__
 
-extensions = [
-    "myst_nb",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.doctest",
-    "sphinx.ext.napoleon",
-    "sphinx_copybutton",
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 
 nb_execution_mode = "off"
@@ -75,7 +69,7 @@ GoogleDocstring._consume_inline_attribute = lambda self: ("", _property(self))
 GoogleDocstring._consume_returns_section = lambda self, *_, **__: [("", "", _returns(self))]
 
 
-def fields_as_written(app, what, name, found, options, signature, returns):
+def fields_as_written(app, what, name, found, options, signature, returns):  # noqa: PLR0913 – Sphinx calls it so
     """The signature of a dataclass as its source has it: `curve=cubic`, not `<function cubic>`."""
     if what != "class" or not isinstance(found, type):
         return None
@@ -97,9 +91,7 @@ def _fields(found):
     """Name → declaration of the fields that a class adds."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(found))).body
     lines = [ast.unparse(node) for node in definition.body if isinstance(node, ast.AnnAssign)]
-    heads = [
-        re.sub(r" = field\((.*)", lambda m: " = ..." if "default" in m[1] else "", line) for line in lines
-    ]
+    heads = [re.sub(r" = field\((.*)", lambda m: " = ..." if "default" in m[1] else "", line) for line in lines]
     return {head.partition(":")[0]: head for head in heads}
 
 
@@ -122,9 +114,7 @@ def _overrides(function):
 
 def axes_listed(app, page, source):
     """The table of all that a recipe can choose, from the registry."""
-    rows = (
-        (axis, f"`{name}`", options and f"`{options}`", what) for axis, name, options, what in registry.rows()
-    )
+    rows = ((axis, f"`{name}`", options and f"`{options}`", what) for axis, name, options, what in registry.rows())
     lines = ["| axis | name | options | |", "|---|---|---|---|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     source[0] = source[0].replace("<!-- axes -->", "\n".join(lines))

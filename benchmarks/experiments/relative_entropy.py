@@ -68,9 +68,7 @@ def encode(posterior: Mapping[str, Gaussian], seed: int, bits: int = MAX_BITS) -
         needed = 0.5 * (variances + means**2 - 1 - np.log(variances)) / math.log(2)
     worst, most = int(needed.argmax()), bits - EXTRA
     if needed[worst] > most:
-        raise ValueError(
-            f"{names[worst]}: expected weights of at most {most} bits, found {needed[worst]:.1f}"
-        )
+        raise ValueError(f"{names[worst]}: expected weights of at most {most} bits, found {needed[worst]:.1f}")
     order = _order(seed, len(means))
     length, parts = _shortest(needed[order], bits)
     written: list[str] = []

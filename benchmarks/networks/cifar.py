@@ -56,12 +56,7 @@ def drawn(seed: int, n: int) -> Split:
 
 
 def fine_tune(
-    model: nn.Module,
-    epochs: int,
-    lr: float,
-    images: Shifted,
-    seed: int,
-    rules: Sequence[laconic.training.Rule] = (),
+    model: nn.Module, epochs: int, lr: float, images: Shifted, seed: int, rules: Sequence[laconic.training.Rule] = ()
 ) -> None:
     """Learn what the trained network does, with momentum, at a rate that falls to zero step by step."""
     n_steps = epochs * len(images)

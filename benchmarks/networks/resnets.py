@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import nn
 
-from laconic.formats import CheckpointError, read_checkpoint
+from laconic.errors import CheckpointError
+from laconic.formats import read_checkpoint
 from laconic.zoo import ResNet
 
 CHECKPOINTS = {20: "resnet20-12fca82f.th", 32: "resnet32-d509ac18.th"}

@@ -35,9 +35,7 @@ def zstd(level, width, threads):
         bytes_ = np.frombuffer(data, np.uint8)
         even = bytes_[: bytes_.size // width * width].reshape(-1, width)
         shuffled = even.T.tobytes() + bytes_[even.size :].tobytes()
-        return zstandard.ZstdCompressor(level=level, threads=0 if threads == 1 else threads).compress(
-            shuffled
-        )
+        return zstandard.ZstdCompressor(level=level, threads=0 if threads == 1 else threads).compress(shuffled)
 
     def decompress(packed):
         bytes_ = np.frombuffer(zstandard.ZstdDecompressor().decompress(packed), np.uint8)

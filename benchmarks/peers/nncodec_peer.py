@@ -28,9 +28,7 @@ def main() -> None:
         with np.load("in.npz") as file:
             arrays = {name: np.ascontiguousarray(array) for name, array in file.items()}
         start = time.perf_counter()
-        stream = nnc.compress(
-            arrays, bitstream_path=None, return_bitstream=True, row_skipping=True, **options
-        )
+        stream = nnc.compress(arrays, bitstream_path=None, return_bitstream=True, row_skipping=True, **options)
         middle = time.perf_counter()
         decoded = nnc.decompress(stream)
         end = time.perf_counter()

@@ -8,10 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.plots.style import BLUE, GREY, panels
 
-LABELS = {
-    "nncodec_bytes": ("NNCodec, dependent quantisation", GREY, "s"),
-    "laconic_bytes": ("Laconic", BLUE, "o"),
-}
+LABELS = {"nncodec_bytes": ("NNCodec, dependent quantisation", GREY, "s"), "laconic_bytes": ("Laconic", BLUE, "o")}
 
 
 def figure(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:

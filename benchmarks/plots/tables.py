@@ -223,9 +223,7 @@ def lenets() -> str:
         "test error, %": percent("test_error"),
         "worst seed": mean("test_error", scale=100, of="max"),
         "weights left": mean("nonzero", "{:,.0f}"),
-        "with labels, kbit": lambda row: (
-            f"{(8 * row['bytes']['mean'] + row['label_bits']['mean']) / 1000:.1f}"
-        ),
+        "with labels, kbit": lambda row: f"{(8 * row['bytes']['mean'] + row['label_bits']['mean']) / 1000:.1f}",
     }
     rows: list[list[str]] = []
     for of, row in read_results("lenets")["networks"].items():
@@ -246,8 +244,7 @@ def targets() -> str:
         "missed by": mean("misses", "{:g}", of="max"),
     }
     rows = [
-        [network, f"`{target.replace('drop=', '').replace('n_bytes=', '')}`"]
-        + [cell(row) for cell in columns.values()]
+        [network, f"`{target.replace('drop=', '').replace('n_bytes=', '')}`"] + [cell(row) for cell in columns.values()]
         for network, found in read_results("targets")["tasks"].items()
         for target, row in found.items()
     ]

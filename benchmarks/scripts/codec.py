@@ -74,10 +74,7 @@ class Given:
 
     def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, _Known]:
         """The integers of each."""
-        return {
-            name: _Known(Rounded(self.integers[name].reshape(-1), PerTensorScale(self.scale)))
-            for name in tensors
-        }
+        return {name: _Known(Rounded(self.integers[name].reshape(-1), PerTensorScale(self.scale))) for name in tensors}
 
     def save(self, path: Path) -> int:
         """Write the file of these integers; its length."""
@@ -152,9 +149,7 @@ def ours(state: Mapping[str, Tensor], most_error: float, path: Path) -> int:
     def written(price: float) -> tuple[int, float]:
         n_bytes = laconic.save(state, path, RateLoss(price, loss), include=list(state))
         decoded = laconic.load(path)
-        return n_bytes, sum(
-            float((decoded[n].double() - t.double()).square().sum()) for n, t in state.items()
-        )
+        return n_bytes, sum(float((decoded[n].double() - t.double()).square().sum()) for n, t in state.items())
 
     low, high = 1.0, 1e9
     while high > 1.003 * low:
@@ -275,8 +270,7 @@ def fine_tuned(lr: float) -> dict[str, Tensor]:
 
 def _delta(child: Mapping[str, Tensor], parent: Mapping[str, Tensor], dtype: str) -> dict[str, Any]:
     new, old = (
-        np.concatenate([t.reshape(-1).view(torch.uint8).numpy() for t in state.values()])
-        for state in (child, parent)
+        np.concatenate([t.reshape(-1).view(torch.uint8).numpy() for t in state.values()]) for state in (child, parent)
     )
     options = {"dtype": dtype, "threads": 1, "zstd_levels": [19, 22], "repeats": 1}
     theirs, _ = peers.run("lossless_peer", {"plain": new ^ old}, **options)

@@ -107,12 +107,7 @@ def network(seed: int, deviation: float = 0.15) -> nn.Sequential:
 def descend(cost: Callable[[], Tensor], parameters: Sequence[Tensor], updates: int, gain: float = 0.0) -> int:
     """Lower `cost` by at most that many updates of L-BFGS, until they gain less than `gain` each."""
     optimizer = torch.optim.LBFGS(
-        parameters,
-        max_iter=10,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=0,
-        tolerance_change=0,
+        parameters, max_iter=10, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0
     )
 
     def closure() -> Tensor:
@@ -178,9 +173,7 @@ def noisy(seed: int) -> Noisy:
 def cost(net: Noisy, split: Split, coefficient: float) -> Tensor:
     """N/2·log(Σ⟨E⟩/N) + coefficient·Σ Ĝ, nats but for a constant."""
     n = len(split)
-    return (
-        0.5 * n * torch.log(net.data_error(split) / n) + coefficient * net.prior().nats(net.weights()).sum()
-    )
+    return 0.5 * n * torch.log(net.data_error(split) / n) + coefficient * net.prior().nats(net.weights()).sum()
 
 
 def trained(seed: int, split: Split, coefficients: Sequence[float]) -> tuple[float, Noisy]:
@@ -317,9 +310,7 @@ def main() -> None:
         "draws_where_shortest": shortest(rows, with_prior=True),
         "draws_where_shortest_without_the_priors_bits": shortest(rows, with_prior=False),
         "chosen": {key: [row[key] for row in rows] for key in ("decay", "ridge")},
-        "costs_of_runs_nats": {
-            name: [row["methods"][name]["costs_of_runs"] for row in rows] for name in NOISY
-        },
+        "costs_of_runs_nats": {name: [row["methods"][name]["costs_of_runs"] for row in rows] for name in NOISY},
     }
     write_result(__file__, result)
 

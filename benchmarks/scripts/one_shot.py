@@ -89,9 +89,7 @@ def main(seeds: Sequence[int]) -> None:
         {row: accuracies for of in found[i : i + len(names)] for row, accuracies in of.items()}
         for i in range(0, len(found), len(names))
     ]
-    table = {
-        name: {amount: spread(r[name][amount] for r in runs) for amount in runs[0][name]} for name in runs[0]
-    }
+    table = {name: {amount: spread(r[name][amount] for r in runs) for amount in runs[0][name]} for name in runs[0]}
     result = {"seeds": seeds, "images": N_IMAGES, "dense_accuracy": accuracy(resnet20()), "methods": table}
     write_result(__file__, result)
 

@@ -106,9 +106,7 @@ def norms(model: nn.Module, inputs: Tensor) -> dict[str, float]:
     squared = copy.deepcopy(model).double()
     for parameter in squared.parameters():
         parameter.square_()
-    largest = [
-        float(torch.linalg.matrix_norm(w.flatten(1), 2)) for w in laconic.model.compressible(model).values()
-    ]
+    largest = [float(torch.linalg.matrix_norm(w.flatten(1), 2)) for w in laconic.model.compressible(model).values()]
     return {
         "l2_norm": sum(float(p.sum()) for p in squared.parameters()) ** 0.5,
         "spectral_norms": math.prod(largest),
@@ -152,8 +150,7 @@ def ranked(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
 def main(seeds: Sequence[int]) -> None:
     torch.set_num_threads(1)
     rows = {
-        data: {name: [once(__file__, run, data, name, seed) for seed in seeds] for name in NETWORKS}
-        for data in DATA
+        data: {name: [once(__file__, run, data, name, seed) for seed in seeds] for name in NETWORKS} for data in DATA
     }
     save_figure("bits-and-error", figure, rows)
     results: dict[str, Any] = {"seeds": seeds}

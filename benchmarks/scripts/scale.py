@@ -51,10 +51,8 @@ def main() -> None:
             "file_bytes": len(whole),
             "exact": same(source, back),
             **runs,
-            "compress_speed_up": runs["compress_1_threads"]["seconds"]
-            / runs["compress_2_threads"]["seconds"],
-            "decompress_speed_up": runs["decompress_1_threads"]["seconds"]
-            / runs["decompress_2_threads"]["seconds"],
+            "compress_speed_up": runs["compress_1_threads"]["seconds"] / runs["compress_2_threads"]["seconds"],
+            "decompress_speed_up": runs["decompress_1_threads"]["seconds"] / runs["decompress_2_threads"]["seconds"],
             "killed": killed(source, folder / "killed.lac", whole),
         }
     write_result(__file__, results)
@@ -99,11 +97,7 @@ def measure(what: str, source: Path, target: Path, threads: int) -> dict[str, fl
     seconds = time.perf_counter() - start
     peak = memory("VmHWM") - before
     n_bytes = total(source if what == "compress" else target)
-    return {
-        "seconds": seconds,
-        "megabytes_per_second": n_bytes / seconds / 1e6,
-        "peak_bytes_beyond_runtime": peak,
-    }
+    return {"seconds": seconds, "megabytes_per_second": n_bytes / seconds / 1e6, "peak_bytes_beyond_runtime": peak}
 
 
 def compress(source: Path, target: Path, threads: int) -> None:

@@ -53,8 +53,7 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.scripts.select", "--measure", name]
             found.append(json.loads(subprocess.check_output(command, text=True)))
     medians = {
-        name: {key: statistics.median(run[key] for run in found) for key in found[0]}
-        for name, found in runs.items()
+        name: {key: statistics.median(run[key] for run in found) for key in found[0]} for name, found in runs.items()
     }
     ours, theirs = medians["laconic"], medians["torch"]
     ratios = {

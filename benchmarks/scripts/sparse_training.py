@@ -45,19 +45,14 @@ class Bench:
         torch.manual_seed(self.seed)
         return zoo.lenet_300_100()
 
-    def train(
-        self, model: nn.Module, epochs: int, lr: float, rules: Sequence[laconic.training.Rule] = ()
-    ) -> None:
+    def train(self, model: nn.Module, epochs: int, lr: float, rules: Sequence[laconic.training.Rule] = ()) -> None:
         """Train `model`, at a constant rate for the first half of the epochs, then linearly to zero."""
 
         def late(epoch: int) -> float:
             return min(1.0, 2 * (epochs - epoch) / epochs)
 
         training = laconic.Training(
-            epochs,
-            partial(torch.optim.Adam, lr=lr),
-            scheduler=partial(LambdaLR, lr_lambda=late),
-            seed=self.seed,
+            epochs, partial(torch.optim.Adam, lr=lr), scheduler=partial(LambdaLR, lr_lambda=late), seed=self.seed
         )
         laconic.train(model, mnist().train.batches(BATCH, shuffle=True), training, rules)
 
@@ -118,7 +113,7 @@ def gates(bench: Bench) -> Named:
         model = bench.model()
         rule = laconic.training.Gates(penalty, N_EXAMPLES, unit, lr=1e-2, seed=bench.seed)
         bench.train(model, SPARSE_EPOCHS, 1e-3, [rule])
-        yield f"L0 gates on {name}, price {penalty}", model
+        yield f"L0 gates on {name}, penalty {penalty}", model
 
 
 def variational(bench: Bench) -> Named:
@@ -126,9 +121,7 @@ def variational(bench: Bench) -> Named:
     warm_up = Schedule(1.0, 6 * STEPS, laconic.training.schedules.linear)
     rule = laconic.training.VariationalDropout(N_EXAMPLES, warm_up, initial=-8.0, lr=2e-3, seed=bench.seed)
     bench.train(model, 12, 1e-3, [rule])
-    mask = laconic.pruning.Mask(
-        {name: weight != 0 for name, weight in laconic.model.compressible(model).items()}
-    )
+    mask = laconic.pruning.Mask({name: weight != 0 for name, weight in laconic.model.compressible(model).items()})
     bench.train(model, 4, 1e-3, [laconic.training.Hold(mask)])
     yield "sparse variational dropout", model
 

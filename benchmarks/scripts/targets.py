@@ -57,9 +57,7 @@ def of_cifar10(seed: int) -> Task:
     return Task(cifar.resnet20(), cifar.resnet20, observed, judged, data.test, None)
 
 
-def _trained(
-    data: Dataset, n: int, make: Callable[[], nn.Module], epochs: int, tuning: int, seed: int
-) -> Task:
+def _trained(data: Dataset, n: int, make: Callable[[], nn.Module], epochs: int, tuning: int, seed: int) -> Task:
     torch.manual_seed(seed)
     seen, rest = part(data.train, slice(n)), part(data.train, slice(n, None))
     model = make()

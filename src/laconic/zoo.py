@@ -8,34 +8,13 @@ option-A shortcuts, which have no parameters; names are those of the widely used
 
 from __future__ import annotations
 
-import textwrap
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from laconic.formats.checkpoints import CheckpointError, read_checkpoint
-
-
-def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint's tensors into a model, whose names and shapes they must match exactly.
-
-    Raises:
-        CheckpointError: the file is no checkpoint, or one of another model; in the latter case
-            the tensors that match may have been loaded.
-        OSError: the file cannot be read.
-    """
-    tensors = read_checkpoint(path)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        finding = textwrap.shorten(str(error).partition("\n")[2], width=200)
-        kind = type(model).__name__
-        raise CheckpointError(f"{path}: expected the tensors of {kind}, found {finding}") from error
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -176,13 +155,3 @@ def resnet20() -> ResNet:
 def resnet32() -> ResNet:
     """ResNet-32 for CIFAR-10: 464 154 parameters."""
     return ResNet(32)
-
-
-def resnet44() -> ResNet:
-    """ResNet-44 for CIFAR-10: 658 586 parameters."""
-    return ResNet(44)
-
-
-def resnet56() -> ResNet:
-    """ResNet-56 for CIFAR-10: 853 018 parameters."""
-    return ResNet(56)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
 EXCEPTIONS = {
     # The time of coding alone: nothing public codes a tensor without writing a file.
-    "codec": {"laconic.codec.tensor.decode_tensor", "laconic.codec.tensor.encode_tensor"},
+    "codec": {"laconic.codec.tensor.decode_tensor", "laconic.codec.tensor.encode_tensor"}
 }
 
 

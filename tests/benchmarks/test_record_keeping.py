@@ -4,9 +4,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks.record_keeping import RESULTS, once, runs
 
 from benchmarks import record_keeping
+from benchmarks.record_keeping import RESULTS, once, runs
 from laconic import MaxBytes
 
 

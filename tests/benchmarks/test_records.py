@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from benchmarks.record_keeping import record, runs
 
+from benchmarks.record_keeping import record, runs
 from benchmarks.scripts import lenets, under_code
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from benchmarks.record_keeping import RESULTS
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "scripts"

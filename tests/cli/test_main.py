@@ -44,9 +44,7 @@ def test_a_checkpoint_goes_there_and_back(checkpoint, capsys, name):
 def test_include_and_exclude(checkpoint, capsys):
     packed = checkpoint / "m.lac"
     run(capsys, "compress", checkpoint / "model.pt", "-o", packed, "--exclude", r"re:1\.")
-    methods = {
-        t["name"]: t["method"] for t in json.loads(run(capsys, "inspect", packed, "--json")[1])["tensors"]
-    }
+    methods = {t["name"]: t["method"] for t in json.loads(run(capsys, "inspect", packed, "--json")[1])["tensors"]}
     assert methods == {"0.weight": "grid", "0.bias": "grid", "1.weight": "planes", "1.bias": "exact"}
 
 
@@ -124,10 +122,7 @@ WRONG = {
         "--lossless: expected without --data",
     ),
     "a target without data": (["compress", "model.pt", "-o", "x.lac", "--max-bytes", "9"], "with --data"),
-    "no such network": (
-        ["compress", "laconic.zoo:net", "-o", "x.lac", "--data", BLOBS, "--shortest"],
-        "'net'",
-    ),
+    "no such network": (["compress", "laconic.zoo:net", "-o", "x.lac", "--data", BLOBS, "--shortest"], "'net'"),
     "not a checkpoint": (["compress", "text", "-o", "x.lac"], "expected a safetensors file or a PyTorch"),
     "unknown command": (["squeeze"], "squeeze"),
     "unknown data": (["demo", "--data", "imagenet"], "'digits', 'mnist', 'blobs'"),
@@ -176,9 +171,7 @@ def test_pickled_objects_are_not_run(tmp_path, capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], [], ["--version"], ["compress", "--help"], ["prune", "--help"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["compress", "--help"], ["prune", "--help"]])
 def test_help_is_instant(arguments):
     code = (
         "import sys; from laconic.cli import main as cli\n"

@@ -47,8 +47,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("example", "accuracy", "expected"),
-    [("magnitude", 0.95, {"sparsity": 0.9}), ("channels", 0.95, {"n_macs": 0.5})],
+    ("example", "accuracy", "expected"), [("magnitude", 0.95, {"sparsity": 0.9}), ("channels", 0.95, {"n_macs": 0.5})]
 )
 def test_examples_run_from_end_to_end(here, capsys, example, accuracy, expected):
     arguments = [
@@ -97,14 +96,10 @@ def test_the_cases_to_judge_by_may_come_apart(here, capsys):
 def test_ctrl_c_says_that_the_same_command_goes_on(here, capsys, monkeypatch):
     arguments = ["quick.toml", "--model", "mine:network", "--data", "mine:everything"]
     with monkeypatch.context() as patched:
-        patched.setattr(
-            run_module.ProgressBar, "__call__", lambda bar, progress: os.kill(os.getpid(), signal.SIGINT)
-        )
+        patched.setattr(run_module.ProgressBar, "__call__", lambda bar, progress: os.kill(os.getpid(), signal.SIGINT))
         code, _, err = run(capsys, *arguments)
     assert code == 130
-    assert (
-        err == "laconic: interrupted; runs keeps what was trained, and the same command goes on from there\n"
-    )
+    assert err == "laconic: interrupted; runs keeps what was trained, and the same command goes on from there\n"
     assert run(capsys, *arguments)[0] == 0
 
 

@@ -62,9 +62,7 @@ def test_tensors_of_other_strides(path):
     assert same_bits(laconic.load(path)["w"], tensor)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "share"), [(torch.float32, 0.84), (torch.bfloat16, 0.68), (torch.float16, 0.9)]
-)
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 0.84), (torch.bfloat16, 0.68), (torch.float16, 0.9)])
 def test_trained_scales_compress(dtype, share):
     """Gaussian rows of different scales, whose exponents take about 2.6 bits."""
     rows = torch.randn(400, 500) * torch.rand(400, 1).exp() * 0.02

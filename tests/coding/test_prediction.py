@@ -49,9 +49,7 @@ def test_residuals_of_more_than_32_bits_are_not_coded(monkeypatch):
     q[13] = [2**20 - 1, 2**20 - 1, 2**20 - 1, 0, 0]
     assert wild.residuals(q) is None
     monkeypatch.setattr(stream, "predictor", lambda _: wild)
-    assert (
-        stream.read(Cursor(stream.write(q.ravel(), in_rows(100, 20)), "here"), in_rows(100, 20)) == q.ravel()
-    ).all()
+    assert (stream.read(Cursor(stream.write(q.ravel(), in_rows(100, 20)), "here"), in_rows(100, 20)) == q.ravel()).all()
 
 
 def test_correlated_columns_are_coded_shorter_and_others_as_before():

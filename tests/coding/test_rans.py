@@ -74,9 +74,7 @@ def test_any_frequency_in_rows_of_any_length(top, n_rows):
     reciprocals = rans.reciprocals(frequencies, PRECISION)
     for log2_lanes in (0, 3):
         states, words = encode_lanes(values, 0, classes, reciprocals, log2_lanes)
-        assert (states.tolist(), words.tolist()) == encoded_by_division(
-            values, table, frequencies, 1 << log2_lanes
-        )
+        assert (states.tolist(), words.tolist()) == encoded_by_division(values, table, frequencies, 1 << log2_lanes)
         assert rans.decode(states, words, classes, tables_of_slots, 0, out)
         assert (out == values).all()
         damages = [np.append(words, np.uint16(7))]
@@ -117,9 +115,7 @@ def test_a_wrong_class_is_noticed():
 @pytest.mark.parametrize("precision", [8, 12, 15])
 def test_reciprocals_divide_every_state(precision):
     rng = np.random.default_rng(0)
-    for f in np.unique(
-        np.concatenate([np.arange(1, 300), rng.integers(2, 1 << precision, 500), [1 << precision]])
-    ):
+    for f in np.unique(np.concatenate([np.arange(1, 300), rng.integers(2, 1 << precision, 500), [1 << precision]])):
         if f > 1 << precision:
             continue
         frequencies = np.array([[f, (1 << precision) - f]], np.int64)

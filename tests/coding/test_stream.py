@@ -22,11 +22,7 @@ def write_adaptive(q, layout):
     return bytes([stream.ADAPTIVE]) + adaptive.encode(q, layout)
 
 
-WRITERS = {
-    "chosen": stream.write,
-    "static": static_stream.write,
-    "adaptive": write_adaptive,
-}
+WRITERS = {"chosen": stream.write, "static": static_stream.write, "adaptive": write_adaptive}
 
 
 def round_trip(matrix, write=stream.write):
@@ -61,9 +57,7 @@ CASES = {
     "rows of different scales": laplace(1, (256, 300)) * 2 ** (np.arange(256)[:, None] % 6),
     "dead rows": laplace(5, (256, 300)) * (np.arange(256)[:, None] % 4 == 0),
     "dead columns": laplace(5, (256, 300)) * (np.arange(300) % 4 == 0),
-    "rows and columns": laplace(1, (256, 300))
-    * 2 ** (np.arange(256)[:, None] % 5)
-    * 2 ** (np.arange(300) % 3),
+    "rows and columns": laplace(1, (256, 300)) * 2 ** (np.arange(256)[:, None] % 5) * 2 ** (np.arange(300) % 3),
     "one row": laplace(4, (1, 5000)),
     "one column": laplace(4, (5000, 1)),
     "extremes": np.array([[INT32.min, INT32.max, 0]], np.int32),
@@ -76,9 +70,7 @@ def test_round_trip_near_entropy(name):
     assert len(round_trip(matrix)) <= 1.03 * entropy_bytes(matrix) + 40
 
 
-@pytest.mark.parametrize(
-    "name", ["rows of different scales", "dead rows", "dead columns", "rows and columns"]
-)
+@pytest.mark.parametrize("name", ["rows of different scales", "dead rows", "dead columns", "rows and columns"])
 def test_classes_beat_the_entropy_of_all_together(name):
     matrix = CASES[name].astype(np.int32)
     assert len(round_trip(matrix)) < 0.85 * entropy_bytes(matrix)
@@ -92,9 +84,7 @@ def test_adaptive_streams_learn_rows_and_columns_by_themselves(name):
 
 
 def test_the_shortest_is_chosen():
-    chosen = {
-        name: stream.symbol_model(Cursor(round_trip(q.astype(np.int32)), "here")) for name, q in CASES.items()
-    }
+    chosen = {name: stream.symbol_model(Cursor(round_trip(q.astype(np.int32)), "here")) for name, q in CASES.items()}
     assert set(chosen.values()) == {"static", "adaptive"}
     for q in CASES.values():
         assert len(round_trip(q.astype(np.int32))) <= len(

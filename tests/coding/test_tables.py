@@ -14,9 +14,7 @@ def formulas(n_classes=None):
     """Of so many classes, or of any number."""
     n = n_classes or 1
     return st.builds(
-        lambda exponent, scale, growth, escape, spikes: Formula(
-            exponent, scale, growth, escape, np.array(spikes)
-        ),
+        lambda exponent, scale, growth, escape, spikes: Formula(exponent, scale, growth, escape, np.array(spikes)),
         exponent=st.integers(1, 63),
         scale=st.integers(-200, 400),
         growth=st.integers(0, 255),

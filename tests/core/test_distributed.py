@@ -30,8 +30,4 @@ def test_ranks_keep_equal_weights_though_their_data_differ():
         assert equal(weights, second[name][0]), name
         assert equal(mask, second[name][1]), name
     kept = {name: sum(int(kept.sum()) for kept in mask.values()) for name, (_, mask) in first.items()}
-    assert {name: kept[name] for name in ("hold", "gradual", "RigL")} == {
-        "hold": 112,
-        "gradual": 67,
-        "RigL": 112,
-    }
+    assert {name: kept[name] for name in ("hold", "gradual", "RigL")} == {"hold": 112, "gradual": 67, "RigL": 112}

@@ -9,15 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from laconic.datasets.files import (
-    DataError,
-    DownloadError,
-    Source,
-    checked_labels,
-    located,
-    read_idx,
-    read_records,
-)
+from laconic.datasets.files import DataError, DownloadError, Source, checked_labels, located, read_idx, read_records
 
 IDX = bytes([0, 0, 8, 2]) + bytes([0, 0, 0, 3]) + bytes([0, 0, 0, 2]) + bytes(range(6))
 WHOLE = gzip.compress(IDX, mtime=0)

@@ -89,9 +89,7 @@ def test_evaluate_counts_bits_and_hits():
     assert code.bits == pytest.approx(1 + 3)
     assert (code.n_examples, code.n_right, code.accuracy) == (2, 1, 0.5)
     certain = laconic.evaluate(nn.Identity(), [(torch.tensor([[800.0, 0.0]]), torch.tensor([1]))])
-    assert certain.bits == pytest.approx(800 / math.log(2)), (
-        "a wrong certainty costs what it costs, not infinity"
-    )
+    assert certain.bits == pytest.approx(800 / math.log(2)), "a wrong certainty costs what it costs, not infinity"
     assert math.isnan(laconic.evaluate(nn.Identity(), []).accuracy)
 
 

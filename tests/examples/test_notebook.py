@@ -43,10 +43,7 @@ def printed(notebook):
 def table(notebook, column):
     """Row → column → number, of the one table that has `column`."""
     texts = [o.data["text/markdown"] for o in outputs(notebook) if "text/markdown" in o.get("data", {})]
-    tables = [
-        [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-        for text in texts
-    ]
+    tables = [[[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()] for text in texts]
     (found,) = [rows for rows in tables if column in rows[0]]
     heads, _, *rows = found
     return {row[0]: {h: number(cell) for h, cell in zip(heads[1:], row[1:], strict=True)} for row in rows}

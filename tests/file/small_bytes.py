@@ -10,16 +10,7 @@ def check(condition, complaint):
         raise Refused(complaint)
 
 
-ENDINGS = [
-    b"",
-    b".weight",
-    b".bias",
-    b".running_mean",
-    b".running_var",
-    b".num_batches_tracked",
-    b"weight",
-    b"bias",
-]
+ENDINGS = [b"", b".weight", b".bias", b".running_mean", b".running_var", b".num_batches_tracked", b"weight", b"bias"]
 ENDINGS += [b"conv1.weight", b"conv2.weight", b"bn1.weight", b"bn2.weight"]
 ENDINGS += [b"norm.weight", b"LayerNorm.weight", b"dense.weight", b"_proj.weight"]
 

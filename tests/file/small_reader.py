@@ -46,9 +46,7 @@ def read(data, wanted=None, most_bytes=None, parent=None):
             check(parent and digest(parent) == contents(named(entries), entries), "no parent, or another one")
             kind, shape, entry.parent = parent.get(entry.name, (None, None, None))
             check((kind, shape) == (TYPES[entry.type], entry.shape), "the parent's tensor")
-    holders = {
-        e.name: e if e.original is None else entries[e.original] for e in entries if e.method not in NOTES
-    }
+    holders = {e.name: e if e.original is None else entries[e.original] for e in entries if e.method not in NOTES}
     found = {name: e for name, e in holders.items() if wanted is None or name in wanted}
     limit = (64 << 20) + 1000 * len(data) if most_bytes is None else most_bytes
     check(sum(entry.n_bytes for entry in found.values()) <= limit, "more bytes than the limit")
@@ -67,13 +65,7 @@ def digest(state):
     lines = hashlib.sha256()
     for name in sorted(state, key=str.encode):
         kind, shape, values = state[name]
-        about = [
-            len(name.encode()),
-            name,
-            kind,
-            "x".join(map(str, shape)),
-            hashlib.sha256(values).hexdigest(),
-        ]
+        about = [len(name.encode()), name, kind, "x".join(map(str, shape)), hashlib.sha256(values).hexdigest()]
         lines.update((" ".join(map(str, about)) + "\n").encode())
     return lines.digest()
 
@@ -99,10 +91,7 @@ def directory(data):
     end = len(data) - 4
     begin = end - length.varint() - length.at
     check(begin >= 5, "a directory longer than the file")
-    check(
-        zlib.crc32(data[:5] + data[begin:end]) == int.from_bytes(data[end:], "little"),
-        "the directory's checksum",
-    )
+    check(zlib.crc32(data[:5] + data[begin:end]) == int.from_bytes(data[end:], "little"), "the directory's checksum")
     chunks, lines = Bytes(data[5:begin]), Bytes(data[begin : end - length.at])
     entries, previous = [], b""
     for _ in range(lines.varint()):
@@ -110,9 +99,7 @@ def directory(data):
         entries.append(line(lines, previous.decode(), entries))
     methods = [entry.method for entry in entries]
     notes = [method for method in methods if method in NOTES]
-    check(
-        notes in ([], [3], [6], [6, 3]) and methods[len(methods) - len(notes) :] == notes, "notes elsewhere"
-    )
+    check(notes in ([], [3], [6], [6, 3]) and methods[len(methods) - len(notes) :] == notes, "notes elsewhere")
     check(not lines.rest(), "bytes after the directory's end")
     check(len({entry.name for entry in entries}) == len(entries), "a name twice")
     for entry in entries:

@@ -257,9 +257,7 @@ def weights_by_levels(source, n_classes, order, width, resolution):
         _, *levels = accumulate((rice(bits, order) for _ in range(width + 1)), initial=2 * resolution)
         check(0 <= min(levels) <= max(levels) <= 16 * resolution + 1, "a level")
         octaves = [divmod(level - 1, resolution) for level in levels]
-        weights.append(
-            [T[part * 8 // resolution] << octave if octave >= 0 else 0 for octave, part in octaves]
-        )
+        weights.append([T[part * 8 // resolution] << octave if octave >= 0 else 0 for octave, part in octaves])
     bits.close()
     return weights
 

@@ -63,16 +63,9 @@ TENSORS = {
     "adaptive-sparse": ({"fc.weight": (noise(40, 30) * ALIVE).float()}, Grid(0.02)),
     "adaptive-kernels": ({"a": noise(6, 5, 3, 3).float(), "b": noise(5, 3, 7, 5).float()}, Grid(0.02)),
     "adaptive-types": ({"h": noise(9, 9).half(), "b": noise(9, 9).bfloat16(), "d": noise(9, 9)}, Grid(0.1)),
-    "adaptive-shapes": (
-        {"e": torch.zeros(0, 4), "s": torch.tensor(1.5), "z": torch.zeros(50, 60)},
-        Grid(0.1),
-    ),
+    "adaptive-shapes": ({"e": torch.zeros(0, 4), "s": torch.tensor(1.5), "z": torch.zeros(50, 60)}, Grid(0.1)),
     "adaptive-tied": ({"a.weight": TIED, "b.weight": TIED}, Grid(0.1)),
-    "adaptive-plan": (
-        {"a.weight": TIED, "b.weight": TIED, "c.weight": noise(9, 6, 3).float()},
-        Grid(0.1),
-        CUT,
-    ),
+    "adaptive-plan": ({"a.weight": TIED, "b.weight": TIED, "c.weight": noise(9, 6, 3).float()}, Grid(0.1), CUT),
     "adaptive-codebook": (
         {
             "fc.weight": (noise(20, 30) * ALIVE[:20]).float(),
@@ -289,11 +282,7 @@ def traits(name):
 
 def stream_traits(spec, source):
     kind = stream.symbol_model(Cursor(source.data, "here"))
-    yield (
-        kind,
-        "rows" if spec.layout.n_rows > 1 else "one row",
-        "kernels" if spec.layout.kernel else "no kernels",
-    )
+    yield (kind, "rows" if spec.layout.n_rows > 1 else "one row", "kernels" if spec.layout.kernel else "no kernels")
     if kind.startswith("predicted"):
         yield "a shift" if source.take(2)[1] else "no shift"
         source.take(source.varint())

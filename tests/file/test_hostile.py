@@ -70,9 +70,7 @@ class Counts(nn.Module):
 
 
 def dense():
-    return nn.Sequential(
-        nn.Linear(5, 9), nn.BatchNorm1d(9), nn.Linear(9, 4), Counts(), nn.Sequential(nn.Linear(4, 4))
-    )
+    return nn.Sequential(nn.Linear(5, 9), nn.BatchNorm1d(9), nn.Linear(9, 4), Counts(), nn.Sequential(nn.Linear(4, 4)))
 
 
 KEPT = torch.tensor([0, 4, 5, 8])
@@ -150,8 +148,7 @@ def test_mutated_files_are_refused_or_unchanged(originals, tmp_path):
 def test_mutated_files_with_honest_checksums_decode_or_are_refused(originals, tmp_path):
     rng = random.Random(1)
     outcomes = [
-        check(tmp_path / "mutant", reseal(mutate(originals[i % len(originals)][0], rng)))
-        for i in range(N_MUTANTS)
+        check(tmp_path / "mutant", reseal(mutate(originals[i % len(originals)][0], rng))) for i in range(N_MUTANTS)
     ]
     assert outcomes.count("decoded") > 100, "some mutants must get past the checksums"
     assert outcomes.count("refused") > 100
@@ -310,11 +307,7 @@ def test_a_difference_of_any_size_is_not_described_on_its_own_word(base, error, 
 def planned(chunk, spec=0x30, shape=(), after=b""):
     """A file of an entry w of shape (2,), a tied one, and a plan."""
     directory = (
-        bytes([3 + bool(after)])
-        + entry(chunk=EIGHT)
-        + b"\0\x10v\x20\0"
-        + entry(b"p", spec, shape, chunk)
-        + after
+        bytes([3 + bool(after)]) + entry(chunk=EIGHT) + b"\0\x10v\x20\0" + entry(b"p", spec, shape, chunk) + after
     )
     return seal(directory)
 
@@ -501,9 +494,7 @@ def test_crafted_chunks_are_refused_by_name(name, tmp_path):
 
 def test_the_plan_that_the_next_ones_damage_is_read(tmp_path):
     (tmp_path / "crafted").write_bytes(planned(SET + b"\0\0"))
-    assert plan_of(tmp_path / "crafted") == laconic.surgery.Plan(
-        {"w": (3,)}, {"w": {0: torch.tensor([0, 2])}}
-    )
+    assert plan_of(tmp_path / "crafted") == laconic.surgery.Plan({"w": (3,)}, {"w": {0: torch.tensor([0, 2])}})
 
 
 @pytest.mark.parametrize("name", PLANS)

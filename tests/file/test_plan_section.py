@@ -137,9 +137,7 @@ def test_an_old_reader_refuses_the_plan_by_name_and_reads_the_rest(resnet, tmp_p
 def test_the_ledger_counts_the_plan(resnet, tmp_path):
     dense, inputs, small, plan = resnet
     n_bytes = laconic.save(small, tmp_path / "small.lac", plan=plan)
-    ledger = laconic.describe(
-        tmp_path / "small.lac", [(inputs, torch.zeros(4, dtype=torch.int64))], into=dense
-    )
+    ledger = laconic.describe(tmp_path / "small.lac", [(inputs, torch.zeros(4, dtype=torch.int64))], into=dense)
     assert ledger.model_bits == 8 * n_bytes
     assert ledger.by_part()["plan"] == 8 * plan_bytes(tmp_path / "small.lac") > 0
     assert ledger.n_examples == 4

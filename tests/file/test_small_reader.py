@@ -52,11 +52,7 @@ def test_it_imports_nothing_but_the_standard_library():
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
         names |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
-    assert names <= sys.stdlib_module_names | {
-        "tests.file",
-        "tests.file.small_streams",
-        "tests.file.small_bytes",
-    }
+    assert names <= sys.stdlib_module_names | {"tests.file", "tests.file.small_streams", "tests.file.small_bytes"}
 
 
 def test_the_page_lists_the_logistic_function_that_is_computed():
@@ -192,9 +188,7 @@ def static_models(draw, tables, n_rows, n_columns):
 TABLES = {
     "formula": lambda n: formulas(n_classes=n),
     "levels": lambda n: st.sampled_from([1, 2, 4, 8]).flatmap(
-        lambda r: hnp.arrays(np.int64, (n, 31), elements=st.integers(1, 6 * r + 1)).map(
-            lambda x: Levels(x, r)
-        )
+        lambda r: hnp.arrays(np.int64, (n, 31), elements=st.integers(1, 6 * r + 1)).map(lambda x: Levels(x, r))
     ),
 }
 
@@ -217,9 +211,7 @@ def change(rng):
         part = bytearray(part)
         for _ in range(rng.choice([1, 1, 2, 8])):
             at = min(rng.randrange(len(part) + 1), rng.randrange(64))
-            part[at : at + rng.randint(0, 2)] = rng.choice(
-                [b"", b"\0", b"\xff", rng.randbytes(1), rng.randbytes(2)]
-            )
+            part[at : at + rng.randint(0, 2)] = rng.choice([b"", b"\0", b"\xff", rng.randbytes(1), rng.randbytes(2)])
         return bytes(part)
 
     return changed

@@ -22,9 +22,7 @@ from tests.support.states import same_bits, tensor_of
 def state(n=6):
     kinds = ("weights", "rows", "noise", "sparse")
     types = (torch.bfloat16, torch.float32, torch.int64)
-    return {
-        f"layers.{i}.weight": tensor_of(types[i % 3], (60 + i, 70), kinds[i % 4], seed=i) for i in range(n)
-    }
+    return {f"layers.{i}.weight": tensor_of(types[i % 3], (60 + i, 70), kinds[i % 4], seed=i) for i in range(n)}
 
 
 @pytest.fixture
@@ -40,9 +38,7 @@ def sharded(tmp_path):
     for shard, names in shards.items():
         save_file({name: tensors[name] for name in names}, folder / shard)
     weight_map = {name: shard for shard, names in shards.items() for name in names}
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": weight_map})
-    )
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
 
 
@@ -59,9 +55,7 @@ def equal(a, b):
 
 @pytest.mark.parametrize("quantizer", [laconic.quantization.Codebook(16), laconic.quantization.FixedBits(4)])
 def test_a_folder_is_rounded_as_its_tensors_are(sharded, tmp_path, quantizer):
-    laconic.save(
-        open_checkpoint(sharded), tmp_path / "a.lac", quantizer, work=FileOptions(threads=2, resume="it")
-    )
+    laconic.save(open_checkpoint(sharded), tmp_path / "a.lac", quantizer, work=FileOptions(threads=2, resume="it"))
     laconic.save(state(), tmp_path / "b.lac", quantizer)
     decoded, expected = laconic.load(tmp_path / "a.lac"), laconic.load(tmp_path / "b.lac")
     assert equal(decoded, expected)
@@ -85,9 +79,7 @@ def test_a_folder_goes_there_and_back_exactly_in_shards(sharded, tmp_path, capsy
     assert not (tmp_path / "m.lac.part").exists()
     assert run(capsys, "decompress", packed, "-o", back)[0] == 0
     assert equal(load_file(back), state())
-    assert (
-        run(capsys, "decompress", packed, "-o", tmp_path / "cut.safetensors", "--shard-bytes", 60_000)[0] == 0
-    )
+    assert run(capsys, "decompress", packed, "-o", tmp_path / "cut.safetensors", "--shard-bytes", 60_000)[0] == 0
     index = tmp_path / "cut.safetensors.index.json"
     shards = set(json.loads(index.read_text())["weight_map"].values())
     assert len(shards) > 2
@@ -167,12 +159,8 @@ def interrupted(tmp_path):
 
     def left(tensors, n_read):
         with pytest.raises(KeyboardInterrupt):
-            laconic.save(
-                Interrupted(tensors, n_read), tmp_path / "m.lac", None, work=FileOptions(1, resume="input")
-            )
-        return {
-            path: path.read_bytes() for path in (tmp_path / "m.lac.part", tmp_path / "m.lac.part.journal")
-        }
+            laconic.save(Interrupted(tensors, n_read), tmp_path / "m.lac", None, work=FileOptions(1, resume="input"))
+        return {path: path.read_bytes() for path in (tmp_path / "m.lac.part", tmp_path / "m.lac.part.journal")}
 
     return left
 
@@ -246,9 +234,7 @@ def test_other_options_or_input_do_not_go_on(tmp_path):
 
 def test_a_refused_save_leaves_no_part(tmp_path):
     with pytest.raises(laconic.errors.NonFiniteError):
-        laconic.save(
-            {"w": torch.full((9, 9), torch.nan)}, tmp_path / "m.lac", work=FileOptions(1, resume="input")
-        )
+        laconic.save({"w": torch.full((9, 9), torch.nan)}, tmp_path / "m.lac", work=FileOptions(1, resume="input"))
     assert list(tmp_path.iterdir()) == []
 
 

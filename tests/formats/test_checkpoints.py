@@ -19,9 +19,7 @@ def check(path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize(
-    "content", [STATE, WRAPPED, {"epoch": 3, "state_dict": WRAPPED}, {"model": STATE, "args": {}}]
-)
+@pytest.mark.parametrize("content", [STATE, WRAPPED, {"epoch": 3, "state_dict": WRAPPED}, {"model": STATE, "args": {}}])
 def test_pytorch_files_of_either_kind(tmp_path, content, zipped):
     path = tmp_path / "weights.safetensors"  # the name is not what tells
     torch.save(content, path, _use_new_zipfile_serialization=zipped)

@@ -23,9 +23,7 @@ def posterior_of(model, variance=0.01):
 
 def batches():
     draw = torch.Generator().manual_seed(0)
-    return [
-        (torch.randn(20, 6, generator=draw), torch.randint(0, 3, (20,), generator=draw)) for _ in range(2)
-    ]
+    return [(torch.randn(20, 6, generator=draw), torch.randint(0, 3, (20,), generator=draw)) for _ in range(2)]
 
 
 def test_rows_are_the_divergences_and_nothing_is_measured(model):
@@ -57,8 +55,7 @@ def test_each_prior_is_sent(model):
 
 def test_weights_that_are_the_prior_are_free(model):
     posterior = {
-        n: Gaussian(torch.zeros_like(w), torch.ones_like(w))
-        for n, w in laconic.model.compressible(model).items()
+        n: Gaussian(torch.zeros_like(w), torch.ones_like(w)) for n, w in laconic.model.compressible(model).items()
     }
     prior = Mixture(*torch.zeros(3, 1))
     bits = laconic.mdl.bits_back(model, posterior, dict.fromkeys(posterior, prior)).by_part()
@@ -77,9 +74,7 @@ def test_data_bits_are_a_mean_over_networks(model):
     before = copy.deepcopy(model.state_dict())
     still = laconic.mdl.expected_data_bits(model, posterior_of(model, 0.0), batches(), n_draws=2)
     assert still == pytest.approx(laconic.evaluate(model, batches()).bits)
-    noisy = [
-        laconic.mdl.expected_data_bits(model, posterior_of(model, 4.0), batches(), seed=s) for s in (0, 0, 1)
-    ]
+    noisy = [laconic.mdl.expected_data_bits(model, posterior_of(model, 4.0), batches(), seed=s) for s in (0, 0, 1)]
     assert noisy[0] == noisy[1] != noisy[2]
     assert min(noisy) > still, "noise costs"
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items()), "the model is unchanged"

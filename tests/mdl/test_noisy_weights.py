@@ -112,9 +112,7 @@ def test_convolutions_draw_locally_and_other_layers_are_refused():
     inputs = torch.randn(1, 2, 4, 4)
     plain = model(inputs)
     with attach(
-        NoisyWeights(20, at_once, initial=-3.0, local=True),
-        model,
-        torch.optim.SGD(model.parameters(), lr=0.1),
+        NoisyWeights(20, at_once, initial=-3.0, local=True), model, torch.optim.SGD(model.parameters(), lr=0.1)
     ):
         outputs = model(inputs.expand(8000, -1, -1, -1))
         squares = F.pad(inputs**2, (1, 1, 1, 1), mode="circular")

@@ -91,11 +91,7 @@ def slow_mixture(log_probabilities, labels, ends):
     return ends[0] * math.log2(3) - math.log2(total)
 
 
-KNOWN = [
-    untrained("a", Known),
-    untrained("b", partial(Known, first=3)),
-    untrained("sharp", partial(Known, times=2.0)),
-]
+KNOWN = [untrained("a", Known), untrained("b", partial(Known, first=3)), untrained("sharp", partial(Known, times=2.0))]
 
 
 @pytest.mark.parametrize("ends", [ENDS, (8, 50), (1, 2, 3, 4, 5, 6)])
@@ -196,9 +192,7 @@ def test_models_predict_in_evaluation_mode(data):
 
 def test_a_seed_decides_all(learnable):
     ends = (20, 50, 100)
-    first, again, other = (
-        laconic.mdl.prequential([trained()], learnable, ends, 3, seed=seed) for seed in (1, 1, 2)
-    )
+    first, again, other = (laconic.mdl.prequential([trained()], learnable, ends, 3, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first.total_bits != other.total_bits
 
@@ -234,13 +228,9 @@ def test_an_interrupted_code_goes_on(learnable, tmp_path):
             return interrupting(self.sent)
 
     with pytest.raises(KeyboardInterrupt):
-        laconic.mdl.prequential(
-            [replace(trained(), batches=Once)], learnable, ends, 3, folder=tmp_path / "runs"
-        )
+        laconic.mdl.prequential([replace(trained(), batches=Once)], learnable, ends, 3, folder=tmp_path / "runs")
     assert steps == [20] * 6 + [50] * 4
-    resumed = laconic.mdl.prequential(
-        [replace(trained(), batches=Once)], learnable, ends, 3, folder=tmp_path / "runs"
-    )
+    resumed = laconic.mdl.prequential([replace(trained(), batches=Once)], learnable, ends, 3, folder=tmp_path / "runs")
     assert resumed == whole
     assert len(steps) == 10 + 14, "the first block is not trained on again"
 

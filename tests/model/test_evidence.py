@@ -100,8 +100,7 @@ def test_a_shared_weight_adds_up_what_all_its_layers_see():
     model, evidence, batches = net_and_evidence()
     seen = []
     handles = [
-        layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        for layer in (model.fc1, model.fc2)
+        layer.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for layer in (model.fc1, model.fc2)
     ]
     for inputs, _ in batches:
         model.eval()(inputs)
@@ -130,9 +129,7 @@ def test_frozen_models_are_observed():
     model, evidence, batches = net_and_evidence()
     frozen = copy.deepcopy(model).requires_grad_(False)
     found = observe(frozen, batches, [GRADIENT])
-    assert torch.allclose(
-        found.of(GRADIENT, "conv1.weight"), evidence.of(GRADIENT, "conv1.weight"), atol=1e-6
-    )
+    assert torch.allclose(found.of(GRADIENT, "conv1.weight"), evidence.of(GRADIENT, "conv1.weight"), atol=1e-6)
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 

@@ -57,17 +57,11 @@ PAIRS = {
     ("budget", "solver"): (BUDGETS, SOLVERS),
 }
 COMBINATIONS = [
-    dict(zip(axes, values, strict=True))
-    for axes, lists in PAIRS.items()
-    for values in itertools.product(*lists)
+    dict(zip(axes, values, strict=True)) for axes, lists in PAIRS.items() for values in itertools.product(*lists)
 ]
 
 
-@pytest.mark.parametrize(
-    "axes",
-    COMBINATIONS,
-    ids=lambda axes: "-".join(map(label, axes.values())),
-)
+@pytest.mark.parametrize("axes", COMBINATIONS, ids=lambda axes: "-".join(map(label, axes.values())))
 def test_every_pair_gives_a_mask_or_a_named_refusal(axes):
     before = copy.deepcopy(net_and_evidence()[0].state_dict())
     for density in (0.0, 0.25, 0.5, 1.0):
@@ -94,21 +88,14 @@ def test_refusals_are_few():
     assert refused == expected | silent | no_inputs | ragged
 
 
-TENSORS = {
-    "normal": torch.randn,
-    "equal": torch.ones,
-    "ties": lambda shape: torch.randn(shape).round(),
-}
+TENSORS = {"normal": torch.randn, "equal": torch.ones, "ties": lambda shape: torch.randn(shape).round()}
 
 
 @pytest.mark.parametrize("fraction", [0, 0.037, 0.5, 0.9, 1])
 @pytest.mark.parametrize("unit", [Weight(), Block(2, 4), Block(1, None)], ids=label)
 @pytest.mark.parametrize("kind", TENSORS)
 def test_counts_are_exact_and_ties_go_to_the_lower_index(kind, unit, fraction):
-    lost = {
-        name: TENSORS[kind](shape)
-        for name, shape in {"a": (30, 20), "b": (8, 4, 3, 3), "empty": (0, 4)}.items()
-    }
+    lost = {name: TENSORS[kind](shape) for name, shape in {"a": (30, 20), "b": (8, 4, 3, 3), "empty": (0, 4)}.items()}
     for scope in (PerTensor(), PerRow()) if unit != Weight() else (Global(), PerTensor(), PerRow(), NM(4)):
         kept = unit.pool({n: m.double() for n, m in select(lost, Density(fraction), scope, unit).items()})
         pooled = unit.pool(lost)
@@ -252,9 +239,7 @@ def test_gates_may_sit_on_channels():
     with laconic.attach(rule, model, optimizer):
         gates = {name: (p / before[name]).detach() for name, p in model.named_parameters()}
         of_conv1 = gates["bn.weight"]
-        assert torch.allclose(
-            gates["conv1.weight"], of_conv1[:, None, None, None].expand(8, 8, 3, 3), atol=1e-4
-        )
+        assert torch.allclose(gates["conv1.weight"], of_conv1[:, None, None, None].expand(8, 8, 3, 3), atol=1e-4)
         crossing = gates["conv2.bias"][:, None, None, None] * of_conv1[None, :, None, None]
         assert torch.allclose(gates["conv2.weight"], crossing.expand(4, 8, 3, 3), atol=1e-4)
         torch.nn.functional.cross_entropy(model(batches[0][0]), batches[0][1]).backward()

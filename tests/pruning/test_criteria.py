@@ -95,6 +95,6 @@ def test_declarations_say_what_is_in_bits():
     assert not laconic.pruning.criteria.wanda.in_bits
     lost = laconic.pruning.criteria.fisher(weights, evidence)
     median = float(torch.cat([bits.flatten() for bits in lost.values()]).median())
-    assert laconic.pruning.select(
-        lost, laconic.pruning.budgets.Price(1.0, each=median)
-    ).sparsity == pytest.approx(0.5, abs=0.01)
+    assert laconic.pruning.select(lost, laconic.pruning.budgets.Price(1.0, each=median)).sparsity == pytest.approx(
+        0.5, abs=0.01
+    )

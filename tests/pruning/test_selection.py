@@ -72,10 +72,7 @@ def test_apply_refuses_a_foreign_mask_before_touching_the_model():
             {"2.weight": torch.zeros(30, 72, dtype=torch.bool), "9.weight": torch.ones(1, dtype=torch.bool)},
             "9.weight: the mask has it",
         ),
-        (
-            {"2.weight": torch.zeros(8, 4, dtype=torch.bool)},
-            r"2.weight: mask is \(8, 4\), tensor is \(30, 72\)",
-        ),
+        ({"2.weight": torch.zeros(8, 4, dtype=torch.bool)}, r"2.weight: mask is \(8, 4\), tensor is \(30, 72\)"),
     ]:
         with pytest.raises(MismatchError, match=message):
             laconic.pruning.apply_(model, laconic.pruning.Mask(foreign))

@@ -54,8 +54,7 @@ def test_groups_of_a_coupling_are_pruned_alone_in_all_their_tensors():
     found = scan(model, (0.5,), touched, pruner)
     assert found == Scan(("conv1", "conv2"), (0.5,), ((1 + 2 + 4,), (4 + 8,)), 0)
     spared = laconic.pruning.Pruner(
-        unit=laconic.pruning.units.Coupled(COUPLING),
-        parameters=partial(laconic.model.compressible, exclude=["conv1"]),
+        unit=laconic.pruning.units.Coupled(COUPLING), parameters=partial(laconic.model.compressible, exclude=["conv1"])
     )
     assert scan(model, (0.5,), touched, spared).names == ("conv2",)
 
@@ -99,12 +98,8 @@ def test_what_a_file_has_is_not_evaluated_again(tmp_path):
 def test_a_file_of_something_else_is_refused(tmp_path):
     model, path = Net(), tmp_path / "scan.json"
     scan(model, (0.5,), n_zeros, path=path)
-    with pytest.raises(
-        laconic.errors.MismatchError, match=r"scan.json: expected criterion lamp, found magnitude"
-    ):
-        scan(
-            model, (0.5,), n_zeros, laconic.pruning.Pruner(criterion=laconic.pruning.criteria.lamp), path=path
-        )
+    with pytest.raises(laconic.errors.MismatchError, match=r"scan.json: expected criterion lamp, found magnitude"):
+        scan(model, (0.5,), n_zeros, laconic.pruning.Pruner(criterion=laconic.pruning.criteria.lamp), path=path)
     with torch.no_grad():
         model.bn.running_mean.add_(1)
     with pytest.raises(laconic.errors.MismatchError, match="expected model"):

@@ -57,9 +57,7 @@ def test_repair_beats_cutting_and_the_surgeon_beats_magnitude(unit, scope):
         for solver in (Cut(), LeastSquares(), SparseGPT(columns=4))
         for criterion in (laconic.pruning.criteria.magnitude, laconic.pruning.criteria.output_error)
     }
-    by_magnitude = {
-        type(s).__name__: e for (s, c), e in errors.items() if c is laconic.pruning.criteria.magnitude
-    }
+    by_magnitude = {type(s).__name__: e for (s, c), e in errors.items() if c is laconic.pruning.criteria.magnitude}
     assert by_magnitude["LeastSquares"] < by_magnitude["Cut"]
     assert by_magnitude["SparseGPT"] < by_magnitude["Cut"]
     if unit == laconic.pruning.units.Weight():

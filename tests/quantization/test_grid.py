@@ -88,8 +88,7 @@ def test_a_tensor_on_a_grid_is_found_to_be(q, scale, dtype):
 
 
 @pytest.mark.parametrize(
-    "weights",
-    [[0.5, -0.0], [0.5, float("nan")], [0.5, float("inf")], [1.0, 1e-6], [1.0, 2**-17], [0.1, 0.3]],
+    "weights", [[0.5, -0.0], [0.5, float("nan")], [0.5, float("inf")], [1.0, 1e-6], [1.0, 2**-17], [0.1, 0.3]]
 )
 def test_what_is_on_no_grid(weights):
     assert grid.exactly(torch.tensor(weights)) is None

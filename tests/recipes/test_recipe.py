@@ -21,17 +21,13 @@ SCORES = st.fixed_dictionaries(
 BUDGETS = st.sampled_from(["density", {"name": "density", "each": 16}, {"name": "density", "each": "macs"}])
 METHODS = st.one_of(
     st.just("one-shot"),
-    st.builds(
-        lambda n, r: {"name": "lottery", "rounds": n, "rewind": r}, st.integers(1, 9), st.integers(0, 9)
-    ),
+    st.builds(lambda n, r: {"name": "lottery", "rounds": n, "rewind": r}, st.integers(1, 9), st.integers(0, 9)),
     st.builds(lambda f: {"name": "gradual", "until": f, "curve": "linear"}, FRACTIONS),
 )
 FITTINGS = st.fixed_dictionaries(
     {"epochs": st.integers(1, 99)},
     optional={
-        "optimizer": st.one_of(
-            st.just("adam"), st.builds(lambda lr: {"name": "sgd", "lr": lr}, st.floats(0, 1e9))
-        ),
+        "optimizer": st.one_of(st.just("adam"), st.builds(lambda lr: {"name": "sgd", "lr": lr}, st.floats(0, 1e9))),
         "scheduler": st.sampled_from(["cosine", {"name": "multi-step", "milestones": [3, 5]}]),
         "batch_size": st.integers(1, 999),
     },
@@ -124,10 +120,7 @@ REFUSED = {
         {"amount": 0.5, "method": {"name": "iterative", "rounds": 2.5}},
         "method iterative.rounds: expected an integer, found 2.5",
     ),
-    "a missing option": (
-        {"scope": "run", "amount": 0.5},
-        "scope run.length: expected an integer, found nothing",
-    ),
+    "a missing option": ({"scope": "run", "amount": 0.5}, "scope run.length: expected an integer, found nothing"),
     "a literal": (
         {"amount": 0.5, "budget": {"name": "density", "each": "mac"}},
         "budget density.each: expected 'weights' or 'macs' or a number, found 'mac'; did you mean 'macs'?",
@@ -145,10 +138,7 @@ REFUSED = {
         {"amount": 0.5, "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": -1}}},
         "training.optimizer sgd: Invalid learning rate: -1.0",
     ),
-    "no epochs": (
-        {"amount": 0.5, "training": {"epochs": 0}},
-        "training.epochs: expected an integer >= 1, found 0",
-    ),
+    "no epochs": ({"amount": 0.5, "training": {"epochs": 0}}, "training.epochs: expected an integer >= 1, found 0"),
     "no cases": ({"amount": 0.5, "calibration": 0}, "calibration: expected an integer >= 1, found 0"),
     "all error": ({"amount": 0.5, "relative_error": 1}, "relative_error: expected a number < 1.0, found 1"),
     "no amount": ({}, "amount: expected a fraction removed, in [0, 1], found nothing"),
@@ -171,8 +161,7 @@ REFUSED = {
     ),
     "a price of ranks": (
         {"budget": "price"},
-        "criterion: expected one in bits (taylor, fisher, obs) for budget price, "
-        "found 'magnitude', which only ranks",
+        "criterion: expected one in bits (taylor, fisher, obs) for budget price, found 'magnitude', which only ranks",
     ),
     "nothing to train by": (
         {"amount": 0.5, "method": "rigl"},
@@ -199,13 +188,7 @@ REFUSED = {
         "criterion: expected one that is known at once for method one-shot, found 'movement', which is for gradual",
     ),
     "movement and repair": (
-        {
-            "amount": 0.5,
-            "criterion": "movement",
-            "solver": "sparse-gpt",
-            "method": "gradual",
-            "training": TRAINING,
-        },
+        {"amount": 0.5, "criterion": "movement", "solver": "sparse-gpt", "method": "gradual", "training": TRAINING},
         "solver: expected cut for criterion movement, which comes from training, found 'sparse-gpt'",
     ),
     "scales of single weights": (
@@ -268,9 +251,7 @@ def test_every_combination_of_names_is_a_recipe_or_is_refused():
         except MismatchError:
             continue
         fine += 1
-        assert not (
-            recipe.unit and recipe.unit.name in COUPLED and recipe.method.name in ("rigl", "proximal")
-        )
+        assert not (recipe.unit and recipe.unit.name in COUPLED and recipe.method.name in ("rigl", "proximal"))
     assert fine > 100
 
 

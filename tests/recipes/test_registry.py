@@ -36,9 +36,7 @@ PROMISES = {
     "optimizer": lambda built: isinstance(built([torch.nn.Parameter()]), torch.optim.Optimizer),
     "scheduler": lambda built: (
         built is None
-        or isinstance(
-            built(torch.optim.SGD([torch.nn.Parameter()], lr=1)), torch.optim.lr_scheduler.LRScheduler
-        )
+        or isinstance(built(torch.optim.SGD([torch.nn.Parameter()], lr=1)), torch.optim.lr_scheduler.LRScheduler)
     ),
 }
 NAMES = [(axis, name) for axis in AXES for name in names_of(axis)]
@@ -80,18 +78,14 @@ def test_a_random_criterion_goes_by_the_runs_seed_unless_it_has_one():
     weights = laconic.model.compressible(model)
 
     def scores(options, seed):
-        return build("criterion", Choice("random", options), Setting(model, None, seed))(weights)[
-            "fc1.weight"
-        ]
+        return build("criterion", Choice("random", options), Setting(model, None, seed))(weights)["fc1.weight"]
 
     assert torch.equal(scores({}, 5), laconic.pruning.criteria.random(5)(weights)["fc1.weight"])
     assert torch.equal(scores({"seed": 2}, 5), scores({"seed": 2}, 6))
 
 
 def test_every_entry_has_words_for_the_table_of_all_axes():
-    assert [(axis, name) for axis, name, _, _ in rows()] == [
-        (axis, n) for axis in AXES for n in names_of(axis)
-    ]
+    assert [(axis, name) for axis, name, _, _ in rows()] == [(axis, n) for axis in AXES for n in names_of(axis)]
     for axis, name, _, what in rows():
         assert re.fullmatch(r"[^\n]+\.", what), f"{axis} {name}: {what!r}"
 

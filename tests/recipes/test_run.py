@@ -43,9 +43,7 @@ def _no_reports(monkeypatch, request):
 
 
 def run(folder, values=BASE, model=None, data=DATA, **options):
-    return unchecked(run_recipe)(
-        parse_recipe(values), model or net(), data, folder, {"data": "blobs"}, **options
-    )
+    return unchecked(run_recipe)(parse_recipe(values), model or net(), data, folder, {"data": "blobs"}, **options)
 
 
 def files_of(result):
@@ -243,9 +241,7 @@ def test_recipes_share_the_training_of_the_same_dense_network(tmp_path, monkeypa
 
 
 def test_lottery_rewinds_to_the_weights_of_its_step(tmp_path):
-    result = run(
-        tmp_path, {**RUNS["lottery"], "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.0}}}
-    )
+    result = run(tmp_path, {**RUNS["lottery"], "training": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.0}}})
     (path,) = tmp_path.glob("dense-*.early.safetensors")
     early = load_state(path)["0.weight"]
     weight = load_state(result.folder / "round-2.safetensors")["model"]["0.weight"]
@@ -307,18 +303,10 @@ REFUSED = {
         (iter(DATA.train.batches()), []),
         "training data: expected batches that can be gone through again",
     ),
-    "no batches": (
-        {},
-        ([], []),
-        r"training data: expected batches \(inputs, targets\) of tensors, found none",
-    ),
+    "no batches": ({}, ([], []), r"training data: expected batches \(inputs, targets\) of tensors, found none"),
     "no pairs": ({}, ([torch.ones(3)], []), "of tensors, found a Tensor"),
     "a selector": ({"exclude": ["1x"]}, DATA, "matches '1x', found none"),
-    "runs that do not fit": (
-        {"amount": None, "pattern": "3:7"},
-        DATA,
-        "0.weight: expected inputs in runs of 7",
-    ),
+    "runs that do not fit": ({"amount": None, "pattern": "3:7"}, DATA, "0.weight: expected inputs in runs of 7"),
     "steps beyond": (
         {"method": {"name": "lottery", "rounds": 2, "rewind": 11}},
         DATA,

@@ -11,9 +11,7 @@ from laconic.surgery.coupling import Coupling, Group
 from tests.support.nets import Net, part
 
 INPUTS = torch.randn(2, 16, 4, 4)
-HIDDEN = Coupling(
-    (Group("0", (part("0.weight", 0, 6), part("0.bias", 0, 6), part("2.weight", 1, 6))),), refused={}
-)
+HIDDEN = Coupling((Group("0", (part("0.weight", 0, 6), part("0.bias", 0, 6), part("2.weight", 1, 6))),), refused={})
 
 
 def mlp():
@@ -89,9 +87,7 @@ def test_the_table_fits_80_columns_and_names_stay_whole(with_macs):
 
 def test_tensors_that_are_not_the_dense_ones_are_refused():
     other = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    with pytest.raises(
-        laconic.errors.MismatchError, match=r"0.weight: tensor is \(8, 4\), the dense one \(6, 4\)"
-    ):
+    with pytest.raises(laconic.errors.MismatchError, match=r"0.weight: tensor is \(8, 4\), the dense one \(6, 4\)"):
         compare_tensors(mlp(), other)
 
 

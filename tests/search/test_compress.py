@@ -51,9 +51,7 @@ def test_training_under_the_code_makes_it_shorter(trained, tmp_path):
     tuned = laconic.compress(model, batches, tmp_path / "b.lac", MaxDrop(0.03), score, Training(2))
     assert tuned.chosen.how == "trained" and tuned.misses == 0
     assert tuned.chosen.measured.n_bytes < 0.8 * rounded.chosen.measured.n_bytes
-    assert (
-        accuracy(data, laconic.load(tmp_path / "b.lac", into=zoo.digits_net())) == tuned.chosen.measured.score
-    )
+    assert accuracy(data, laconic.load(tmp_path / "b.lac", into=zoo.digits_net())) == tuned.chosen.measured.score
 
 
 def test_neurons_that_nothing_reads_are_cut_and_the_file_still_fills_the_dense_network(tmp_path):

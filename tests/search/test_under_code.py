@@ -47,18 +47,13 @@ FALLING = Schedule(3.0, 100, exponential, 30.0)
 
 
 @pytest.mark.parametrize(
-    "more",
-    [{}, {"noisy_until": 100}, {"price": FALLING}],
-    ids=["at once", "after noise", "a price that falls"],
+    "more", [{}, {"noisy_until": 100}, {"price": FALLING}], ids=["at once", "after noise", "a price that falls"]
 )
 def test_what_it_leaves_is_on_grids_and_saved_as_it_is(trained, tmp_path, more):
     model, n_bytes = shortened(trained, tmp_path / "net.lac", **{"price": 3.0, **more})
     for parameter in model.parameters():
         found = exactly(parameter.detach())
-        assert (
-            found is not None
-            and found.dequantizer.scale == torch.tensor(found.dequantizer.scale).bfloat16().item()
-        )
+        assert found is not None and found.dequantizer.scale == torch.tensor(found.dequantizer.scale).bfloat16().item()
     decoded = laconic.load(tmp_path / "net.lac")
     assert all(torch.equal(decoded[name], tensor) for name, tensor in model.state_dict().items())
     assert n_bytes < 0.15 * sum(4 * p.numel() for p in model.parameters())

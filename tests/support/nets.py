@@ -37,10 +37,7 @@ COUPLING = Coupling(
     (
         Group(
             "conv1",
-            (
-                *(part(name, 0, 8) for name in ("conv1.weight", "bn.weight", "bn.bias")),
-                part("conv2.weight", 1, 8),
-            ),
+            (*(part(name, 0, 8) for name in ("conv1.weight", "bn.weight", "bn.bias")), part("conv2.weight", 1, 8)),
         ),
         Group(
             "conv2",

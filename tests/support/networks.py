@@ -137,22 +137,14 @@ class Network:
     not_blocks: Mapping[str, str] = field(default_factory=dict)
 
 
-OUTPUT, NORM, HEADS, TIED = (
-    "shape of the model's outputs",
-    "normalises over it",
-    "see `heads`",
-    "does not run",
-)
+OUTPUT, NORM, HEADS, TIED = ("shape of the model's outputs", "normalises over it", "see `heads`", "does not run")
 LAYER, STEM = "bert.encoder.layer", "model.layers"
 NOT_IDENTITY = "not the identity"
 
 
 NETWORKS = {
     "lenet5": Network(
-        zoo.lenet5,
-        images(28, 1),
-        channels={"conv1": 20, "conv2": 50, "fc1": 500},
-        not_channels={"fc2": OUTPUT},
+        zoo.lenet5, images(28, 1), channels={"conv1": 20, "conv2": 50, "fc1": 500}, not_channels={"fc2": OUTPUT}
     ),
     "resnet20": Network(
         zoo.resnet20,
@@ -169,12 +161,7 @@ NETWORKS = {
         blocks={"2": 1, "3": 1},
         not_blocks={"1.depthwise": NOT_IDENTITY},
     ),
-    "grouped": Network(
-        grouped,
-        images(),
-        channels={"0.0": 3, "1.0": 4, "3": 4, "5": 6},
-        not_channels={"7": OUTPUT},
-    ),
+    "grouped": Network(grouped, images(), channels={"0.0": 3, "1.0": 4, "3": 4, "5": 6}, not_channels={"7": OUTPUT}),
     "densenet": Network(
         DenseNet,
         images(),

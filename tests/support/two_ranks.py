@@ -30,9 +30,7 @@ def masks_that_differ(rank):
     from laconic.pruning.mask import Mask, broadcast_mask
 
     draw = torch.Generator().manual_seed(rank)
-    mine = Mask(
-        {name: torch.rand(shape, generator=draw) < 0.5 for name, shape in {"a": (7, 5), "b": (3,)}.items()}
-    )
+    mine = Mask({name: torch.rand(shape, generator=draw) < 0.5 for name, shape in {"a": (7, 5), "b": (3,)}.items()})
     return dict(mine), dict(broadcast_mask(mine))
 
 
@@ -47,10 +45,7 @@ def trainings(rank):
     rules = {
         "hold": laconic.training.Hold(mask),
         "gradual": laconic.training.Gradual(
-            laconic.training.Schedule(0.7, end=20),
-            5,
-            laconic.pruning.Pruner(laconic.pruning.criteria.fisher),
-            observe,
+            laconic.training.Schedule(0.7, end=20), 5, laconic.pruning.Pruner(laconic.pruning.criteria.fisher), observe
         ),
         "RigL": laconic.training.DropAndGrow(mask, laconic.training.Schedule(0.3, end=25), every=3),
         "gates": laconic.training.Gates(1.0, 1000),

@@ -9,9 +9,7 @@ from tests.surgery.test_conformance import run
 
 
 def norms(model):
-    return [
-        name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-    ]
+    return [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
 
 
 def trained(model, inputs):
@@ -37,9 +35,7 @@ def test_a_folded_network_computes_the_same(name):
 
 
 def test_what_is_trained_is_still_trained():
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
-    )
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     for module in list(model)[2:]:
         module.requires_grad_(False)
     found = laconic.surgery.fuse_batch_norms(model.eval(), torch.randn(2, 3, 5, 5))

@@ -118,9 +118,7 @@ def test_fixed_statistics_by_channel_are_no_obstacle():
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_recurrent_layers_are_refused_by_name_and_others_are_not(kind):
-    model = Custom(
-        lambda m, x: m.out(m.r(m.last(m.first(x)))[0]), r=kind(2, 4, batch_first=True), out=nn.Linear(4, 2)
-    )
+    model = Custom(lambda m, x: m.out(m.r(m.last(m.first(x)))[0]), r=kind(2, 4, batch_first=True), out=nn.Linear(4, 2))
     coupling = laconic.surgery.find_channels(model, torch.randn(3, 5, 8))
     assert names(coupling) == {"first"}
     assert coupling.refused["r"].startswith(f"{kind.__name__} packs its weights")
@@ -275,10 +273,7 @@ def test_cut_and_masked_agree_where_zero_is_not_what_zero_gives():
     """A sigmoid of nothing is a half; the column that reads it is zero as well."""
     model = nn.Sequential(nn.Linear(8, 6), nn.Sigmoid(), nn.Linear(6, 2))
     coupling = laconic.surgery.find_channels(model, X)
-    mask = {
-        "0.weight": torch.arange(6)[:, None].expand(6, 8) > 2,
-        "2.weight": torch.arange(6).expand(2, 6) > 2,
-    }
+    mask = {"0.weight": torch.arange(6)[:, None].expand(6, 8) > 2, "2.weight": torch.arange(6).expand(2, 6) > 2}
     small = laconic.shrink(model, Plan.of(coupling, mask, model), X)
     laconic.pruning.apply_(model, laconic.pruning.Mask(mask))
     assert agree(run(model, X), run(small, X))

@@ -29,9 +29,7 @@ def step(model, inputs, optimizer):
     """One step of training on something that reaches every parameter."""
     optimizer.zero_grad()
     outputs = list(floats(call(model.train(), inputs)))
-    sum(
-        (out - torch.linspace(-1, 1, out.numel()).reshape(out.shape)).square().mean() for out in outputs
-    ).backward()
+    sum((out - torch.linspace(-1, 1, out.numel()).reshape(out.shape)).square().mean() for out in outputs).backward()
     optimizer.step()
     return outputs  # whoever holds them holds the graph of this step
 
@@ -44,8 +42,7 @@ def run(model, inputs):
 def half(coupling, model):
     """A mask that removes half the members of each group (of blocks, every other block), and how many stay."""
     mask = {
-        name: torch.ones_like(weight, dtype=torch.bool)
-        for name, weight in laconic.model.compressible(model).items()
+        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in laconic.model.compressible(model).items()
     }
     stay = {}
     for i, group in enumerate(coupling.groups):
@@ -106,11 +103,7 @@ def test_the_smaller_model_computes_what_the_masked_one_does(couplings, name, ki
     graphs = [step(model, inputs, optimizer) for _ in range(2)]
     mask, stay = half(coupling, model)
     plan = Plan.of(coupling, mask, model)
-    expected, names, n_before = (
-        run(masked(model, mask, plan), inputs),
-        list(model.state_dict()),
-        n_parameters(model),
-    )
+    expected, names, n_before = (run(masked(model, mask, plan), inputs), list(model.state_dict()), n_parameters(model))
 
     laconic.surgery.shrink_(model, plan, optimizer, inputs)
 
@@ -132,11 +125,7 @@ def test_the_smaller_model_computes_what_the_masked_one_does(couplings, name, ki
     graphs.append(step(model, inputs, optimizer))
     assert all(not torch.equal(before[n], parameter) for n, parameter in model.named_parameters())
     live = {id(parameter) for parameter in model.parameters()}
-    assert (
-        {id(p) for group in optimizer.param_groups for p in group["params"]}
-        == live
-        == set(map(id, optimizer.state))
-    )
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == live == set(map(id, optimizer.state))
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "tied embedding", "llama"])
@@ -166,6 +155,4 @@ def test_the_model_is_not_touched_by_tracing(name):
     assert {group.name for group in coupling.groups} == set(network.channels)
     assert all(torch.equal(state[n], t) for n, t in model.state_dict().items())
     assert [p.requires_grad for p in model.parameters()] == flags
-    assert [
-        (dict(m._forward_hooks), dict(m._forward_pre_hooks), m.training) for m in model.modules()
-    ] == hooks
+    assert [(dict(m._forward_hooks), dict(m._forward_pre_hooks), m.training) for m in model.modules()] == hooks

@@ -5,9 +5,7 @@ import laconic
 from tests.support.networks import NETWORKS
 from tests.surgery.test_conformance import KINDS, run
 
-CASES = [
-    (name, kind) for name, net in NETWORKS.items() for kind in ("channels", "heads") if getattr(net, kind)
-]
+CASES = [(name, kind) for name, net in NETWORKS.items() for kind in ("channels", "heads") if getattr(net, kind)]
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=lambda value: value)

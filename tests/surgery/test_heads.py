@@ -22,9 +22,7 @@ class Attention(nn.Module):
             setattr(self, name, value)
 
     def forward(self, x):
-        q, k, v = (
-            getattr(self, name)(x).unflatten(-1, self.use(self)).transpose(1, 2) for name in self.names
-        )
+        q, k, v = (getattr(self, name)(x).unflatten(-1, self.use(self)).transpose(1, 2) for name in self.names)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -78,10 +76,7 @@ def test_members_are_key_value_heads_with_their_queries():
 
 def test_settings_count_heads():
     group = laconic.surgery.find_heads(bert(), tokens()).groups[0]
-    assert {attribute: each for _, attribute, each in group.settings} == {
-        "num_attention_heads": 1,
-        "all_head_size": 8,
-    }
+    assert {attribute: each for _, attribute, each in group.settings} == {"num_attention_heads": 1, "all_head_size": 8}
 
 
 class Biased(nn.Module):
@@ -96,9 +91,7 @@ class Biased(nn.Module):
         a = self.attention
         q, k, v = (m(x).unflatten(-1, (-1, 3)).transpose(1, 2) for m in (a.q, a.k, a.v))
         return a.out(
-            F.scaled_dot_product_attention(q, k, v, self.bias[:, None, None].expand(4, 5, 5))
-            .transpose(1, 2)
-            .flatten(2)
+            F.scaled_dot_product_attention(q, k, v, self.bias[:, None, None].expand(4, 5, 5)).transpose(1, 2).flatten(2)
         )
 
 

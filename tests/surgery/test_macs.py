@@ -51,9 +51,7 @@ def test_projections_of_attention():
     model = llama()
     per_layer = n * (2 * width * width + 2 * width * width // 2 + 3 * width * inner)
     expected = 2 * per_layer + n * 50 * width
-    assert total(model, {"input_ids": torch.zeros(2, n, dtype=torch.int64)}) == expected, (
-        "the tied table counts once"
-    )
+    assert total(model, {"input_ids": torch.zeros(2, n, dtype=torch.int64)}) == expected, "the tied table counts once"
 
 
 def test_multihead_attention_counts_its_output_projection():

@@ -21,8 +21,7 @@ def model():
 
 def everything(model):
     return {
-        name: torch.ones_like(weight, dtype=torch.bool)
-        for name, weight in laconic.model.compressible(model).items()
+        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in laconic.model.compressible(model).items()
     }
 
 
@@ -55,8 +54,7 @@ def test_nothing_removed_is_an_empty_plan(model):
     assert not plan
     assert plan == Plan()
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(laconic.shrink(model, plan).parameters(), model.parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(laconic.shrink(model, plan).parameters(), model.parameters(), strict=True)
     )
 
 
@@ -97,9 +95,7 @@ def test_groups_inside_a_bypassed_block_go_with_it():
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 4)))
     inner = Group("1.0", (rows("1.0.weight", 0, 6), rows("1.1.weight", 1, 6)), (("1.0", "heads", 1),))
     stream = Group("0", (rows("0.weight", 0, 4), rows("1.1.weight", 0, 4)))
-    block = Group(
-        "1", tuple(rows(n, 0, 1, len(t)) for n, t in model[1].state_dict(prefix="1.").items()), bypassed="1"
-    )
+    block = Group("1", tuple(rows(n, 0, 1, len(t)) for n, t in model[1].state_dict(prefix="1.").items()), bypassed="1")
     mask = everything(model)
     mask["1.0.weight"][:], mask["1.1.weight"][:], mask["0.weight"][1] = False, False, False
     plan = Plan.of([inner, stream, block], mask, model)
@@ -114,16 +110,7 @@ def member_plan(model, gone):
     kept = torch.ones(model[0].weight.shape, dtype=torch.bool)
     kept[gone] = False
     return Plan.of(
-        [
-            Group(
-                "0",
-                (
-                    rows("0.weight", 0, len(kept)),
-                    rows("0.bias", 0, len(kept)),
-                    rows("2.weight", 1, len(kept)),
-                ),
-            )
-        ],
+        [Group("0", (rows("0.weight", 0, len(kept)), rows("0.bias", 0, len(kept)), rows("2.weight", 1, len(kept))))],
         {"0.weight": kept},
         model,
     )
@@ -137,10 +124,7 @@ def test_two_cuts_are_one_plan_for_the_dense_model(model):
     twice, once = laconic.shrink(smaller, second), laconic.shrink(model, both)
     assert both.kept["0.weight"][0].tolist() == [1, 4, 5]
     assert both.shapes == first.shapes
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(twice.state_dict().values(), once.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(twice.state_dict().values(), once.state_dict().values(), strict=True))
     assert Plan().then(first) == first == first.then(Plan())
     with pytest.raises(MismatchError, match=r"0.bias: expected \(6,\), the first plan leaves \(4,\)"):
         first.then(first)

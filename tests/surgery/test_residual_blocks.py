@@ -116,9 +116,7 @@ def test_a_block_that_others_look_into_is_refused():
 def test_parts_are_all_tensors_of_the_block_as_one_member():
     (group,) = laconic.surgery.find_residual_blocks(Chain(Residual()), X).groups
     assert {part.tensor: part.index.tolist() for part in group.parts} == {
-        f"blocks.0.layers.{i}.{kind}": [list(range(n))]
-        for i, n in ((0, 6), (2, 8))
-        for kind in ("weight", "bias")
+        f"blocks.0.layers.{i}.{kind}": [list(range(n))] for i, n in ((0, 6), (2, 8)) for kind in ("weight", "bias")
     }
 
 

@@ -58,13 +58,7 @@ def snapshot(model, optimizer=None):
     attributes = [{k: v for k, v in vars(m).items() if isinstance(v, int | tuple)} for m in model.modules()]
     held = [[id(p) for p in g["params"]] for g in optimizer.param_groups] if optimizer else []
     state = {id(p): {k: id(v) for k, v in s.items()} for p, s in optimizer.state.items()} if optimizer else {}
-    return (
-        copy.deepcopy(objects),
-        attributes,
-        held,
-        state,
-        {n: t.detach().clone() for n, t in tensors.items()},
-    )
+    return (copy.deepcopy(objects), attributes, held, state, {n: t.detach().clone() for n, t in tensors.items()})
 
 
 def same(a, b):
@@ -132,10 +126,7 @@ def test_the_state_of_optimizers_is_cut_along(make):
 
 def test_groups_of_an_optimizer_keep_their_choices():
     model = network()
-    groups = [
-        {"params": model.conv.parameters(), "lr": 0.5},
-        {"params": [*model.block.parameters()], "lr": 0.25},
-    ]
+    groups = [{"params": model.conv.parameters(), "lr": 0.5}, {"params": [*model.block.parameters()], "lr": 0.25}]
     optimizer = torch.optim.SGD(groups, 0.1)
     laconic.surgery.shrink_(model, plan(bypassed={"block": 0}), optimizer)
     assert [(len(g["params"]), g["lr"]) for g in optimizer.param_groups] == [(2, 0.5), (0, 0.25)]

@@ -71,10 +71,7 @@ RULES = {
     "gradual by movement": lambda _: Gradual(RAMP, 5, Pruner(laconic.pruning.criteria.movement)),
     "gradual by gradient": lambda _: Gradual(RAMP, 5, Pruner(laconic.pruning.criteria.taylor)),
     "gradual by Fisher": lambda _: Gradual(
-        RAMP,
-        5,
-        Pruner(laconic.pruning.criteria.fisher),
-        partial(observe, laconic.pruning.criteria.fisher.needs),
+        RAMP, 5, Pruner(laconic.pruning.criteria.fisher), partial(observe, laconic.pruning.criteria.fisher.needs)
     ),
     "gradual 2:4": lambda _: Gradual(Schedule(0.5, end=20), 5, Pruner(scope=laconic.pruning.scopes.NM(4))),
     "SET": lambda model: DropAndGrow(sparse(model), GROW, AtRandom(), every=4),
@@ -170,14 +167,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(name, step, tmp_path):
     def run(checkpoint=None, callbacks=()):
         model = net()
         training = Training(2, partial(torch.optim.SGD, lr=0.05, momentum=0.9))
-        train(
-            model,
-            blobs().train.batches(90, shuffle=True),
-            training,
-            [RULES[name](model)],
-            callbacks,
-            checkpoint,
-        )
+        train(model, blobs().train.batches(90, shuffle=True), training, [RULES[name](model)], callbacks, checkpoint)
         return values(model)
 
     def interrupt(progress):

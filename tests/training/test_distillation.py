@@ -18,9 +18,7 @@ def test_the_loss_is_t_squared_times_the_divergence():
     student, teacher = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
     s, t = ((logits / 2).double().softmax(-1) for logits in (student, teacher))
     expected = 4 * (t * (t / s).log()).sum(-1).mean()
-    assert float(Distillation(network(0).eval(), 2)(student, teacher)) == pytest.approx(
-        float(expected), rel=1e-5
-    )
+    assert float(Distillation(network(0).eval(), 2)(student, teacher)) == pytest.approx(float(expected), rel=1e-5)
     assert float(Distillation(network(0).eval())(teacher, teacher)) == pytest.approx(0, abs=1e-6)
 
 
@@ -99,13 +97,7 @@ class Unpaired(nn.Module):
 @pytest.mark.parametrize(
     ("student", "teacher", "hint", "error", "message"),
     [
-        (
-            network(0),
-            network(1),
-            "9",
-            laconic.errors.MismatchError,
-            "a module of the student that matches '9'",
-        ),
+        (network(0), network(1), "9", laconic.errors.MismatchError, "a module of the student that matches '9'"),
         (nn.Sequential(network(0)), network(1), "0.1", laconic.errors.MismatchError, "'0.1' of the teacher"),
         (
             nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 3)),
@@ -131,10 +123,7 @@ def test_hints_that_cannot_be_given(student, teacher, hint, error, message):
 
 @pytest.mark.parametrize(
     ("teacher", "temperature", "message"),
-    [
-        (network(0), 4.0, "expected evaluation mode"),
-        (network(0).eval(), 0.0, "temperature: expected above 0, got 0.0"),
-    ],
+    [(network(0), 4.0, "expected evaluation mode"), (network(0).eval(), 0.0, "temperature: expected above 0, got 0.0")],
 )
 def test_refusals(teacher, temperature, message):
     with pytest.raises(ValueError, match=message):

@@ -51,14 +51,10 @@ def test_set_grows_anywhere_with_the_same_chance():
     assert torch.allclose(grown[2:] / 300, torch.full((6,), 2 / 6), atol=0.09)
 
 
-@pytest.mark.parametrize(
-    "make", [torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam]
-)
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam])
 def test_the_optimizer_forgets_what_is_dropped_or_grown(make):
     kept = torch.tensor([[True] * 4 + [False] * 2])
-    model = Linear(
-        torch.tensor([[5.0, 1.0, 4.0, 2.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0, 1.0, 2.0, 3.0]])
-    )
+    model = Linear(torch.tensor([[5.0, 1.0, 4.0, 2.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0, 1.0, 2.0, 3.0]]))
     optimizer = make(model.parameters(), lr=0.0)
     optimizer.step()
     state = optimizer.state[model.weight]

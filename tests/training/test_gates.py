@@ -54,10 +54,7 @@ def test_gradients_are_those_of_the_loss_with_its_penalty(unit):
             return float(F.cross_entropy(model(inputs), targets)) + 3.0 / 10 * n_expected
 
     for name, weight in means.items():
-        found = [
-            (weight, model.get_parameter(name).grad),
-            (trained[name], attached.state["trained"][name].grad),
-        ]
+        found = [(weight, model.get_parameter(name).grad), (trained[name], attached.state["trained"][name].grad)]
         for value, gradient in found:
             for i in range(0, value.numel(), 3):
                 flat = value.view(-1)
@@ -111,6 +108,4 @@ def test_the_rule_draws_by_seed_and_step():
     first = rule.sample({"means": means, "trained": trained}, 7)["weight"]
     assert torch.equal(first, rule.sample({"means": means, "trained": trained}, 7)["weight"])
     assert not torch.equal(first, rule.sample({"means": means, "trained": trained}, 8)["weight"])
-    assert not torch.equal(
-        first, Gates(1.0, 10, seed=5).sample({"means": means, "trained": trained}, 7)["weight"]
-    )
+    assert not torch.equal(first, Gates(1.0, 10, seed=5).sample({"means": means, "trained": trained}, 7)["weight"])

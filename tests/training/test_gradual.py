@@ -89,8 +89,7 @@ def test_n_of_m_in_training():
 
 
 @pytest.mark.parametrize(
-    "unit",
-    [laconic.pruning.units.Weight(), laconic.pruning.units.Block(1, None), laconic.pruning.units.Block(2, 2)],
+    "unit", [laconic.pruning.units.Weight(), laconic.pruning.units.Block(1, None), laconic.pruning.units.Block(2, 2)]
 )
 def test_what_is_gone_comes_last_also_among_negative_scores(unit):
     @laconic.pruning.criteria.criterion()
@@ -116,10 +115,7 @@ def test_what_stays_may_make_up_for_what_goes():
         pruner = Pruner(solver=solver)
         batches = [(inputs, torch.zeros(64).long())]
         rule = Gradual(
-            Schedule(0.5, end=0),
-            5,
-            pruner,
-            lambda m, b=batches, p=pruner: laconic.model.observe(m, b, p.needs),
+            Schedule(0.5, end=0), 5, pruner, lambda m, b=batches, p=pruner: laconic.model.observe(m, b, p.needs)
         )
         with attach(rule, model, torch.optim.SGD(model.parameters(), lr=0.1)) as attached:
             assert attached.mask.n_kept == model.weight.count_nonzero() == 16

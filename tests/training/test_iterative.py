@@ -20,9 +20,7 @@ def test_rounds_reach_the_schedule_and_nest():
         )
     )
     assert [done.number for done in rounds] == [1, 2, 3, 4, 5]
-    assert [done.mask.sparsity for done in rounds] == pytest.approx(
-        [done.sparsity for done in rounds], abs=1e-3
-    )
+    assert [done.mask.sparsity for done in rounds] == pytest.approx([done.sparsity for done in rounds], abs=1e-3)
     assert rounds[-1].sparsity == 0.95
     assert tuned == [(True, done.mask.sparsity) for done in rounds]
     for before, after in itertools.pairwise(rounds):
@@ -40,9 +38,7 @@ def test_solvers_repair_each_round():
     def observe(model):
         return laconic.model.observe(model, [(inputs, torch.zeros(64).long())], pruner.needs)
 
-    (*_, last) = laconic.training.prune_iteratively_(
-        model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe
-    )
+    (*_, last) = laconic.training.prune_iteratively_(model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe)
     kept = last.mask["weight"]
     assert not model.weight[~kept].any()
     assert (model.weight != before)[kept].all(), "what stays makes up for what went"

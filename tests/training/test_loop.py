@@ -84,9 +84,9 @@ def test_rules_resume_with_the_run(tmp_path):
     resumed, _ = run(tmp_path / "c", rules=[rule])
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     weights = laconic.model.compressible(whole).values()
-    assert 1 - sum(int(w.count_nonzero()) for w in weights) / sum(
-        w.numel() for w in weights
-    ) == pytest.approx(0.8, abs=0.01)
+    assert 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights) == pytest.approx(
+        0.8, abs=0.01
+    )
 
 
 def test_held_weights_stay_zero():

@@ -71,12 +71,8 @@ def test_rounds_rewind_what_stays(tmp_path):
         before["model"] = {name: t.detach().abs() for name, t in laconic.model.compressible(model).items()}
 
     final = {name: t.detach().abs().clone() for name, t in laconic.model.compressible(model).items()}
-    rounds = list(
-        laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, rewind=early)
-    )
-    assert [done.mask.sparsity for done in rounds] == pytest.approx(
-        [done.sparsity for done in rounds], abs=1e-3
-    )
+    rounds = list(laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, rewind=early))
+    assert [done.mask.sparsity for done in rounds] == pytest.approx([done.sparsity for done in rounds], abs=1e-3)
     kept = torch.cat([final[n][k] for n, k in begun[0].items()])
     gone = torch.cat([final[n][~k] for n, k in begun[0].items()])
     assert kept.min() >= gone.max(), "the trained weights decide, not the early ones"
@@ -92,9 +88,7 @@ def test_finished_rounds_are_not_repeated(tmp_path):
                 raise KeyboardInterrupt
             trained(model, rules=[Hold(mask)])
 
-        rounds = list(
-            laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, folder=folder)
-        )
+        rounds = list(laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, folder=folder))
         return model.state_dict(), rounds, len(tuned)
 
     folder = tmp_path / "whole"
@@ -117,9 +111,7 @@ def test_evidence_is_gathered_anew_in_each_round():
         return laconic.model.observe(model, blobs().train.batches(100), laconic.pruning.criteria.taylor.needs)
 
     pruner = laconic.pruning.Pruner(laconic.pruning.criteria.taylor, scope=laconic.pruning.scopes.PerTensor())
-    list(
-        laconic.training.prune_iteratively_(model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe)
-    )
+    list(laconic.training.prune_iteratively_(model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe))
     assert seen == [600, 600 - round(0.4375 * 600)]
 
 
@@ -149,8 +141,6 @@ def test_parameters_that_no_layer_initialises_are_refused():
     model = nn.Sequential(nn.Linear(3, 3))
     model.register_parameter("scale", nn.Parameter(torch.ones(1)))
     before = model[0].weight.clone()
-    with pytest.raises(
-        laconic.errors.UnsupportedError, match="Sequential has parameters and no reset_parameters"
-    ):
+    with pytest.raises(laconic.errors.UnsupportedError, match="Sequential has parameters and no reset_parameters"):
         reinitialize_(model)
     assert torch.equal(before, model[0].weight)

@@ -22,8 +22,7 @@ def test_ends_order_and_bounds(curve):
 
 
 @pytest.mark.parametrize(
-    ("curve", "middle"),
-    [(one_shot, 0.9), (linear, 0.45), (cubic, 0.9 - 0.9 * 0.125), (geometric, 1 - 0.1**0.5)],
+    ("curve", "middle"), [(one_shot, 0.9), (linear, 0.45), (cubic, 0.9 - 0.9 * 0.125), (geometric, 1 - 0.1**0.5)]
 )
 def test_known_middles(curve, middle):
     assert Schedule(0.9, end=10, curve=curve)(5) == pytest.approx(middle)

@@ -39,12 +39,7 @@ def network_of(make: Callable[[], Any], option: str) -> nn.Module:
 
 
 def search(
-    model: nn.Module,
-    data: Any,
-    judge: Callable[[nn.Module], float] | None,
-    output: Path,
-    target: Target,
-    epochs: int,
+    model: nn.Module, data: Any, judge: Callable[[nn.Module], float] | None, output: Path, target: Target, epochs: int
 ) -> None:
     """Search for the file, with a line for each attempt, and print what came of it.
 

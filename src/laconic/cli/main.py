@@ -46,8 +46,7 @@ class Data(StrEnum):
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Base = Annotated[
-    Path | None,
-    typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file."),
+    Path | None, typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file.")
 ]
 WITH_DATA = "With data"
 RELATIVE_ERROR = 0.1
@@ -56,8 +55,7 @@ Threads = Annotated[int | None, typer.Option(help="By default as many as there a
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
     """Turn a trained network into the shortest file that still does its job."""
     if version:
@@ -71,9 +69,7 @@ def root(
 @app.command()
 def demo(
     data: Annotated[Data, typer.Option(help="What to train on.")] = Data.DIGITS,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
-        "laconic-demo"
-    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("laconic-demo"),
     seed: Annotated[int, typer.Option(help="Of initial weights and order of training.")] = 0,
 ) -> None:
     """Train a network, prune it round by round, and show what each step costs in bits."""
@@ -102,11 +98,10 @@ def _show_axes(wanted: bool) -> None:
 
 
 @app.command()
-def prune(
+def prune(  # noqa: PLR0913 – typer reads them
     recipes: Annotated[list[Path], typer.Argument(help="Recipes, as TOML files.", metavar="RECIPE...")],
     model: Annotated[
-        str,
-        typer.Option(help="A function without arguments that returns the network.", metavar="MODULE:NAME"),
+        str, typer.Option(help="A function without arguments that returns the network.", metavar="MODULE:NAME")
     ],
     data: Annotated[
         str,
@@ -124,8 +119,7 @@ def prune(
         str | None, typer.Option(help="Run each recipe once for each: 0,1,2. By default the recipe's seed.")
     ] = None,
     axes: Annotated[
-        bool,
-        typer.Option("--axes", help="List all that a recipe can choose.", callback=_show_axes, is_eager=True),
+        bool, typer.Option("--axes", help="List all that a recipe can choose.", callback=_show_axes, is_eager=True)
     ] = False,
 ) -> None:
     """Prune a network of yours by a recipe, and write the file, a report and a table.
@@ -162,7 +156,7 @@ def _seed(text: str) -> int:
 
 
 @app.command()
-def compress(
+def compress(  # noqa: PLR0913 – typer reads them
     checkpoint: Annotated[
         str,
         typer.Argument(
@@ -175,15 +169,13 @@ def compress(
     relative_error: Annotated[
         float | None,
         typer.Option(
-            help="Largest ‖w − ŵ‖ / ‖w‖ of a layer; smaller layers get less.",
-            show_default=str(RELATIVE_ERROR),
+            help="Largest ‖w − ŵ‖ / ‖w‖ of a layer; smaller layers get less.", show_default=str(RELATIVE_ERROR)
         ),
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Keep every bit of every tensor.")] = False,
     base: Base = None,
     include: Annotated[
-        list[str] | None,
-        typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN."),
+        list[str] | None, typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Tensors to store exactly.")] = None,
     threads: Threads = None,
@@ -210,21 +202,15 @@ def compress(
         typer.Option(help="The shortest file that scores at most so much less.", rich_help_panel=WITH_DATA),
     ] = None,
     max_bytes: Annotated[
-        int | None,
-        typer.Option(help="The best network in so many bytes.", rich_help_panel=WITH_DATA, min=1),
+        int | None, typer.Option(help="The best network in so many bytes.", rich_help_panel=WITH_DATA, min=1)
     ] = None,
     shortest: Annotated[
-        bool,
-        typer.Option(
-            "--shortest", help="The fewest bits for file and data's labels.", rich_help_panel=WITH_DATA
-        ),
+        bool, typer.Option("--shortest", help="The fewest bits for file and data's labels.", rich_help_panel=WITH_DATA)
     ] = False,
     epochs: Annotated[
         int,
         typer.Option(
-            help="Fine-tune for so many at each price, by Adam at a rate of 0.001.",
-            rich_help_panel=WITH_DATA,
-            min=0,
+            help="Fine-tune for so many at each price, by Adam at a rate of 0.001.", rich_help_panel=WITH_DATA, min=0
         ),
     ] = 0,
 ) -> None:
@@ -287,7 +273,7 @@ def _given(options: Mapping[str, object]) -> list[str]:
 
 
 @app.command()
-def decompress(
+def decompress(  # noqa: PLR0913 – typer reads them
     file: Annotated[Path, typer.Argument(help="A .lac file.")],
     output: Output,
     only: Annotated[
@@ -295,14 +281,12 @@ def decompress(
         typer.Option(help="Decode only these tensors: a name or re:PATTERN.", metavar="NAME|re:PATTERN"),
     ] = None,
     base: Base = None,
-    shard_bytes: Annotated[
-        int, typer.Option(help="Write more than this to several files, with an index.", min=1)
-    ] = 5 << 30,
+    shard_bytes: Annotated[int, typer.Option(help="Write more than this to several files, with an index.", min=1)] = 5
+    << 30,
     threads: Threads = None,
     force: Force = False,
     max_bytes: Annotated[
-        int | None,
-        typer.Option(help="Most bytes to decode to; a thousand times the file's by default."),
+        int | None, typer.Option(help="Most bytes to decode to; a thousand times the file's by default.")
     ] = None,
 ) -> None:
     """Decode a .lac file to safetensors."""

@@ -21,12 +21,7 @@ from laconic.report.pages.frontier_page import write_frontier_page
 from laconic.report.trials import Trial
 
 
-def prune(
-    paths: Sequence[Path],
-    references: Mapping[str, str],
-    output: Path,
-    seeds: Sequence[int | None],
-) -> None:
+def prune(paths: Sequence[Path], references: Mapping[str, str], output: Path, seeds: Sequence[int | None]) -> None:
     """Run every recipe with every seed, and print what came out.
 
     Args:

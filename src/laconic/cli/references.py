@@ -25,14 +25,10 @@ def function(option: str, reference: str) -> Callable[..., Any]:
     found = _module(option, path)
     for part in name.split("."):
         if not hasattr(found, part):
-            raise MismatchError(
-                f"{option}: expected {part!r} in {path}, found none{did_you_mean(part, dir(found))}"
-            )
+            raise MismatchError(f"{option}: expected {part!r} in {path}, found none{did_you_mean(part, dir(found))}")
         found = getattr(found, part)
     if not callable(found):
-        raise MismatchError(
-            f"{option}: expected a function, found {reference} to be a {type(found).__name__}"
-        )
+        raise MismatchError(f"{option}: expected a function, found {reference} to be a {type(found).__name__}")
     return found
 
 
@@ -48,6 +44,4 @@ def _module(option: str, path: str) -> Any:
         package, _, last = error.name.rpartition(".")
         where = getattr(sys.modules[package], "__path__", []) if package else [str(Path.cwd())]
         hint = did_you_mean(last, [module.name for module in pkgutil.iter_modules(where)])
-        raise MismatchError(
-            f"{option}: expected a module {path!r}, found none named {error.name!r}{hint}"
-        ) from None
+        raise MismatchError(f"{option}: expected a module {path!r}, found none named {error.name!r}{hint}") from None

@@ -117,9 +117,7 @@ def _same_spec(tensor: Tensor, parent: Tensor) -> bool:
     return parent.shape == tensor.shape and parent.dtype == tensor.dtype and parent.layout == torch.strided
 
 
-def _encode_exactly(
-    spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run: Map
-) -> tuple[Method, Pieces | None]:
+def _encode_exactly(spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run: Map) -> tuple[Method, Pieces | None]:
     """By a difference; else in planes, or on the grid that the tensor is on already, if that is shorter."""
     if parent is not None:
         by_difference, alone = delta.first_block(spec, tensor, parent)

@@ -19,16 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic.coding.arithmetic import (
-    MAX_DECISION_BYTES,
-    WRONG,
-    Coder,
-    decide,
-    decoder,
-    encoder,
-    is_exhausted,
-    written,
-)
+from laconic.coding.arithmetic import MAX_DECISION_BYTES, WRONG, Coder, decide, decoder, encoder, is_exhausted, written
 from laconic.coding.bitio import Cursor
 from laconic.coding.layout import Layout
 from laconic.core.jit import F32, I32, I64, INT32_MAX, INT32_MIN, U8, kernel

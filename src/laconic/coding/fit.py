@@ -17,13 +17,7 @@ import numpy as np
 from laconic.coding import tables
 from laconic.coding.bitio import best_rice_order, rice_bits
 from laconic.coding.layout import Layout
-from laconic.coding.static_model import (
-    ALL_COLUMNS_ALIKE,
-    MAX_CLASSES,
-    PRECISIONS,
-    StaticModel,
-    class_histograms,
-)
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE, MAX_CLASSES, PRECISIONS, StaticModel, class_histograms
 from laconic.coding.tables import PEAK, RESOLUTIONS, Formula, Levels, Tables
 from laconic.core.jit import F64, I32, I64, U8, kernel
 
@@ -49,12 +43,7 @@ class _Classes:
 
     def model(self, lo: int, candidate: _Candidate) -> StaticModel:
         return StaticModel(
-            lo + candidate.first,
-            candidate.width,
-            candidate.tables,
-            candidate.precision,
-            self.rows,
-            self.columns,
+            lo + candidate.first, candidate.width, candidate.tables, candidate.precision, self.rows, self.columns
         )
 
 
@@ -267,9 +256,7 @@ def _levels(counts: I64, rarest: tuple[int, ...]) -> _Candidate:
 
 def _cheapest(candidates: Iterable[_Candidate]) -> _Candidate:
     """By bits; but tables of less precision decode from a smaller cache, so more must save a thousandth."""
-    return min(
-        candidates, key=lambda found: found.bits * (1.0 if found.precision == PRECISIONS[0] else 1.001)
-    )
+    return min(candidates, key=lambda found: found.bits * (1.0 if found.precision == PRECISIONS[0] else 1.001))
 
 
 def _spanning(counts: I64, rarest: tuple[int, ...]) -> _Candidate:

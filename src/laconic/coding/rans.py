@@ -28,9 +28,7 @@ MIN_LANE_BYTES = 1 << 15  # bytes of words, of which the lanes' states then are 
 Classes = tuple[U8, U8]  # the table of each row, and by how much it drops in each column (empty if nowhere)
 
 
-def encode(
-    values: NDArray[Any], lo: int, classes: Classes, frequencies: I64, precision: int
-) -> tuple[int, U64, U16]:
+def encode(values: NDArray[Any], lo: int, classes: Classes, frequencies: I64, precision: int) -> tuple[int, U64, U16]:
     """The log2 of the number of lanes, their final states, and the words in the order the decoder reads them.
 
     Args:
@@ -118,9 +116,7 @@ def encode_lanes(
             if n == eight:
                 for k in range(7, -1, -1):
                     lane = np.uint64(k)
-                    entry = begins[column + lane] + min(
-                        np.uint64(4 * (np.int64(values[i + lane]) - lo)), escape
-                    )
+                    entry = begins[column + lane] + min(np.uint64(4 * (np.int64(values[i + lane]) - lo)), escape)
                     at = _put(x, lane, entries, entry, out, at)
             else:
                 entry = begins[column] + min(np.uint64(4 * (np.int64(values[i]) - lo)), escape)
@@ -159,9 +155,7 @@ def _get(x: U64, lane: Any, tables: tuple[U16, U32, Any], begin: Any, words: U16
 
 
 @kernel
-def decode(
-    states: U64, words: U16, classes: Classes, tables: tuple[U16, U32], lo: int, values: NDArray[Any]
-) -> bool:
+def decode(states: U64, words: U16, classes: Classes, tables: tuple[U16, U32], lo: int, values: NDArray[Any]) -> bool:
     """Fill `values`; False if the words do not fit: too few, left over, or an end state is wrong.
 
     Args:

@@ -52,9 +52,7 @@ def write_under(model: StaticModel, q: I32) -> bytes:
     return b"".join([head, *write_words(states, words), _golomb(escaped, escape_order)])
 
 
-def write_model(
-    model: StaticModel, log2_lanes: int, escape_order: int, row_labels: bytes | None = None
-) -> bytes:
+def write_model(model: StaticModel, log2_lanes: int, escape_order: int, row_labels: bytes | None = None) -> bytes:
     """What stands before the words; the rows' labels are coded here unless they are given, coded."""
     rice_order, tables = model.tables.coded()
     n_classes = model.tables.n_classes
@@ -175,9 +173,7 @@ def _decode(header: Header, states: U64, words: U16, escapes: U8, n: int, source
     return q
 
 
-def read_header(
-    source: Cursor, layout: Layout, max_classes: int = MAX_CLASSES
-) -> tuple[Header, tuple[int, int]]:
+def read_header(source: Cursor, layout: Layout, max_classes: int = MAX_CLASSES) -> tuple[Header, tuple[int, int]]:
     """What stands before the words, and where in it the tables and the labels begin."""
     lanes, shape, orders = source.take(3)
     n_classes, precision, resolution = (lanes >> 4) + 1, shape & 15, RESOLUTIONS[shape >> 4 & 3]

@@ -14,14 +14,7 @@ from laconic.coding import adaptive, static_stream
 from laconic.coding.bitio import Cursor, varint
 from laconic.coding.fit import fit
 from laconic.coding.layout import Layout
-from laconic.coding.prediction import (
-    MAX_COEFFICIENT,
-    MAX_COLUMNS,
-    MAX_SHIFT,
-    Predictor,
-    can_predict,
-    predictor,
-)
+from laconic.coding.prediction import MAX_COEFFICIENT, MAX_COLUMNS, MAX_SHIFT, Predictor, can_predict, predictor
 from laconic.coding.static_model import StaticModel
 from laconic.core.jit import I32
 

@@ -206,9 +206,7 @@ def _exp2(exponent: int) -> int:
 
 
 @kernel
-def formula_weights(
-    lo: int, width: int, exponent: int, scale: int, growth: int, escape: int, spikes: I64
-) -> I64:
+def formula_weights(lo: int, width: int, exponent: int, scale: int, growth: int, escape: int, spikes: I64) -> I64:  # noqa: PLR0913 – numbers, as kernels take them
     """(classes, width + 1) weights of the integers from `lo` on, and of the escape; see `Formula`."""
     weights = np.empty((spikes.size, width + 1), np.int64)
     for c in range(spikes.size):

@@ -104,9 +104,7 @@ def _batches(name: str, source: Any) -> Batches:
     with seeded(0):
         batch: Any = next(iter(source), None)
     if not (isinstance(batch, (tuple, list)) and [isinstance(p, Tensor) for p in batch] == [True, True]):
-        raise MismatchError(
-            f"{name} data: expected batches (inputs, targets) of tensors, found {_kind(batch)}"
-        )
+        raise MismatchError(f"{name} data: expected batches (inputs, targets) of tensors, found {_kind(batch)}")
     return AsTheyCome(source)
 
 

@@ -17,14 +17,7 @@ from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 from torch.utils import data
 
-from laconic.datasets.files import (
-    N_CLASSES,
-    Source,
-    checked_labels,
-    located,
-    read_idx,
-    read_records,
-)
+from laconic.datasets.files import N_CLASSES, Source, checked_labels, located, read_idx, read_records
 from laconic.errors import DataError
 
 _MNIST_MD5S = {
@@ -42,8 +35,7 @@ _KRIZ = "https://www.cs.toronto.edu/~kriz"
 _CIFAR10 = Source(
     folder="cifar10",
     files=tuple(
-        f"cifar-10-batches-bin/{batch}.bin"
-        for batch in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+        f"cifar-10-batches-bin/{batch}.bin" for batch in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
     ),
     md5s={f"{_KRIZ}/cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
 )
@@ -74,9 +66,7 @@ class Split(data.Dataset[tuple[Tensor, Tensor]]):
         chosen = torch.tensor(indices)
         return self.inputs[chosen], self.targets[chosen]
 
-    def batches(
-        self, batch_size: int | None = None, shuffle: bool = False
-    ) -> data.DataLoader[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int | None = None, shuffle: bool = False) -> data.DataLoader[tuple[Tensor, Tensor]]:
         """A loader of (inputs, targets); the last batch is what is left over.
 
         A batch is one indexing of the whole, not a stack of examples.
@@ -118,13 +108,7 @@ class Dataset:
         return tuple(self.train.inputs.shape[1:])
 
 
-def blobs(
-    n_features: int = 20,
-    n_classes: int = 3,
-    n_train: int = 1000,
-    n_test: int = 300,
-    seed: int = 0,
-) -> Dataset:
+def blobs(n_features: int = 20, n_classes: int = 3, n_train: int = 1000, n_test: int = 300, seed: int = 0) -> Dataset:
     """Gaussian blobs: centres 3·N(0, 1), around which all examples lie with unit noise."""
     generator = torch.Generator().manual_seed(seed)
     centres = 3 * torch.randn(n_classes, n_features, generator=generator)
@@ -207,17 +191,13 @@ def _cifar10_split(*paths: Path) -> Split:
 
 
 def _normalised(
-    pixels: UInt8[np.ndarray, "examples channels height width"],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    pixels: UInt8[np.ndarray, "examples channels height width"], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Tensor, "examples channels height width"]:
     """Pixels as fractions of 255, less their channel's mean, over its deviation."""
     inputs = torch.from_numpy(pixels.astype(np.float32))
     per_channel = (-1, 1, 1)
     # In place: at CIFAR-10's size every temporary is 614 MB.
-    return (
-        inputs.div_(255).sub_(torch.tensor(mean).view(per_channel)).div_(torch.tensor(std).view(per_channel))
-    )
+    return inputs.div_(255).sub_(torch.tensor(mean).view(per_channel)).div_(torch.tensor(std).view(per_channel))
 
 
 def _int64(labels: UInt8[np.ndarray, " examples"]) -> Int64[Tensor, " examples"]:

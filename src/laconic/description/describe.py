@@ -68,10 +68,7 @@ def describe(
 
 
 def describe_decoded(
-    reader: Reader,
-    decoded: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    nats: Nats = CLASS_LABELS,
+    reader: Reader, decoded: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nats: Nats = CLASS_LABELS
 ) -> Ledger:
     """The ledger of an open file and of the targets of `batches`, given the network that it decodes to."""
     state = unwrap(decoded).state_dict()

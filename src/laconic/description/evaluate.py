@@ -44,9 +44,7 @@ class DataCode:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nats: Nats = CLASS_LABELS
-) -> DataCode:
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nats: Nats = CLASS_LABELS) -> DataCode:
     """Code the targets of `batches` with the model's predictions; the mode of each module is restored.
 
     Args:

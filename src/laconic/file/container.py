@@ -164,9 +164,7 @@ class Reader:
                 raise FormatError(f"{self.path}: {differ[0]}: expected a parent's digest beside a difference")
             return None
         if note.n_chunk_bytes != N_DIGEST_BYTES:
-            raise FormatError(
-                f"{self.path}: parent: expected {N_DIGEST_BYTES} bytes, found {note.n_chunk_bytes}"
-            )
+            raise FormatError(f"{self.path}: parent: expected {N_DIGEST_BYTES} bytes, found {note.n_chunk_bytes}")
         return self.chunk(note).hex()
 
     def _read_directory(self) -> dict[str, Entry]:
@@ -190,9 +188,7 @@ class Reader:
         checked = self._file.read(n_directory + length.at)
         checksum = int.from_bytes(tail[-N_CHECKSUM_BYTES:], "little")
         if zlib.crc32(head + checked) != checksum:
-            raise FormatError(
-                f"{self.path}: the directory's checksum does not match: the file is damaged or cut short"
-            )
+            raise FormatError(f"{self.path}: the directory's checksum does not match: the file is damaged or cut short")
         return _entries(Cursor(checked[:n_directory], f"{self.path}: directory"), len(head), begin)
 
     def close(self) -> None:

@@ -55,9 +55,7 @@ def export(
         _write_all([output], shards, tensors)
         return [output]
     stem = output.name.removesuffix(".safetensors")
-    paths = [
-        output.with_name(f"{stem}-{i:05}-of-{len(shards):05}.safetensors") for i in range(1, len(shards) + 1)
-    ]
+    paths = [output.with_name(f"{stem}-{i:05}-of-{len(shards):05}.safetensors") for i in range(1, len(shards) + 1)]
     _write_all(paths, shards, tensors)
     index = output.with_name(f"{stem}.safetensors.index.json")
     weight_map = {spec.name: p.name for p, shard in zip(paths, shards, strict=True) for spec in shard}
@@ -95,11 +93,7 @@ def _write_header(file: BinaryIO, specs: list[TensorSpec]) -> None:
     end = 0
     for spec in specs:
         begin, end = end, end + spec.n_bytes
-        header[spec.name] = {
-            "dtype": CODES[spec.dtype],
-            "shape": spec.shape,
-            "data_offsets": [begin, end],
-        }
+        header[spec.name] = {"dtype": CODES[spec.dtype], "shape": spec.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)

@@ -46,9 +46,7 @@ def _plan(reader: Reader) -> dict[str, Any] | None:
     plan = reader.plan
     if plan is None:
         return None
-    removed = {
-        name: math.prod(shape) - math.prod(plan.cut_shape(name)) for name, shape in plan.shapes.items()
-    }
+    removed = {name: math.prod(shape) - math.prod(plan.cut_shape(name)) for name, shape in plan.shapes.items()}
     return {
         "bytes": reader.n_plan_bytes,
         "tensors_cut": len(removed),

@@ -57,9 +57,7 @@ def decode(source: Cursor, specs: Sequence[TensorSpec | None]) -> Plan:
         for i, axis in _read_uses(source):
             spec = specs[i] if i < len(specs) else None
             if spec is None or axis >= len(spec.shape) or spec.shape[axis] != len(positions):
-                found = (
-                    f"entry {i}, axis {axis}" if spec is None else f"{spec.name} of {spec.shape}, axis {axis}"
-                )
+                found = f"entry {i}, axis {axis}" if spec is None else f"{spec.name} of {spec.shape}, axis {axis}"
                 raise source.error(f"a tensor with {len(positions)} positions along the axis", found)
             if axis in kept.setdefault(spec.name, {}):
                 raise source.error("an axis once", f"axis {axis} of {spec.name} twice")

@@ -31,7 +31,7 @@ ANY_WORK = FileOptions()
 M = TypeVar("M", bound=nn.Module)
 
 
-def save(
+def save(  # noqa: PLR0913 – a public call
     model: nn.Module | Mapping[str, Tensor],
     path: str | os.PathLike[str],
     quantizer: Quantizer | None = DEFAULT,
@@ -123,9 +123,7 @@ def load(
     work: FileOptions = ANY_WORK,
 ) -> dict[str, Tensor]: ...
 @overload
-def load(
-    path: str | os.PathLike[str], into: M, *, base: State | None = None, work: FileOptions = ANY_WORK
-) -> M: ...
+def load(path: str | os.PathLike[str], into: M, *, base: State | None = None, work: FileOptions = ANY_WORK) -> M: ...
 
 
 def load(

@@ -21,15 +21,7 @@ from laconic.core.atomic import atomic, begin_to_store
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plan_section
 from laconic.file.checksum import crc32
-from laconic.file.container import (
-    HEAD,
-    MAX_INLINE_BYTES,
-    N_CHECKSUM_BYTES,
-    NOTE_NAMES,
-    Entry,
-    line,
-    read_entry,
-)
+from laconic.file.container import HEAD, MAX_INLINE_BYTES, N_CHECKSUM_BYTES, NOTE_NAMES, Entry, line, read_entry
 from laconic.file.names import read_name, write_name
 from laconic.surgery.plan import Plan
 

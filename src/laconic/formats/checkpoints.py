@@ -136,12 +136,8 @@ def _open_index(path: Path) -> Checkpoint:
     if outside := [shard for shard in shards if Path(shard).name != shard]:
         raise CheckpointError(f"{path}: expected files of this folder, found {outside[0]!r}")
     found = _open_safetensors([path.parent / shard for shard in sorted(shards)])
-    if missing := [
-        name for name in shard_of if name.removeprefix(_PREFIX) not in found and name not in found
-    ]:
-        raise CheckpointError(
-            f"{path}: expected a tensor {missing[0]!r} in {shard_of[missing[0]]}, found none"
-        )
+    if missing := [name for name in shard_of if name.removeprefix(_PREFIX) not in found and name not in found]:
+        raise CheckpointError(f"{path}: expected a tensor {missing[0]!r} in {shard_of[missing[0]]}, found none")
     return found
 
 
@@ -201,9 +197,7 @@ def _named_tensors(path: Path, found: Any) -> dict[str, Tensor]:
     contents = f"a {type(found).__name__}"
     if isinstance(found, Mapping):
         contents += f" of {', '.join(map(repr, list(found)[:5])) or 'nothing'}"
-    raise CheckpointError(
-        f"{path}: expected named tensors, also under {' or '.join(_WRAPPERS)}, found {contents}"
-    )
+    raise CheckpointError(f"{path}: expected named tensors, also under {' or '.join(_WRAPPERS)}, found {contents}")
 
 
 def _is_named(item: tuple[Any, Any]) -> bool:

@@ -1,15 +1,7 @@
 from .bits_back_code import bits_back, expected_data_bits, residual_bits
 from .gaussians import Gaussian, Mixture
 from .noisy_weights import NoisyWeights
-from .prequential_code import (
-    Learner,
-    PrequentialCode,
-    SentBlock,
-    doubling,
-    prequential,
-    probe,
-    timesteps,
-)
+from .prequential_code import Learner, PrequentialCode, SentBlock, doubling, prequential, probe, timesteps
 
 __all__ = [
     "Gaussian",

@@ -42,9 +42,7 @@ class _Draws:
         return noise.to(outputs)
 
 
-def listen(
-    model: nn.Module, names: Mapping[int, str], attached: Attached, seed: int
-) -> Sequence[RemovableHandle]:
+def listen(model: nn.Module, names: Mapping[int, str], attached: Attached, seed: int) -> Sequence[RemovableHandle]:
     """Hooks on every layer of `model` that has random weights; they draw its outputs until removed.
 
     Args:

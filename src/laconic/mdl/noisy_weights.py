@@ -37,7 +37,7 @@ class NoisyWeights(StochasticWeights):
     `bits_back` counts.
 
     Drawn as `VariationalDropout` draws, one sample serves a whole batch, in pairs of opposite signs. With
-    `local` no weight is drawn, but what layers put out: with independent inputs' weights, the outputs of a
+    `local` no weight is drawn, but what layers put out: with independent inputs' weights, the outputs of an
     example are Gaussians of mean layer(x; μ) and variance layer(x²; σ²), and each example has noise of its own
     (Kingma, Salimans & Welling 2015). For that, hooks lie on the layers until the rule is removed.
 
@@ -45,7 +45,7 @@ class NoisyWeights(StochasticWeights):
         n_examples: of the training set.
         coefficient: of the weights' cost, by step: annealed to 1, such as ``Schedule(1, end, linear)``.
         prior: the prior at first.
-        scope: what shares a prior: ``Model()`` or ``Tensor()``.
+        scope: what shares a prior: ``Global()`` or ``PerTensor()``.
         initial: the first log σ².
         local: draw layers' outputs, for each example, instead of weights; for linear and convolutional layers
             (where positions and tied layers draw independently).
@@ -84,10 +84,7 @@ class NoisyWeights(StochasticWeights):
         """The weights' expected cost in nats, for each training example."""
         means, trained = state["means"], state["trained"]
         priors = self._priors(means, trained)
-        costs = [
-            prior.nats(Gaussian(means[name], torch.exp(trained[name]))).sum()
-            for name, prior in priors.items()
-        ]
+        costs = [prior.nats(Gaussian(means[name], torch.exp(trained[name]))).sum() for name, prior in priors.items()]
         return self.coefficient(step) / self.n_examples * torch.stack(costs).sum()
 
     def deterministic(self, state: State) -> Named:

@@ -116,10 +116,7 @@ class PrequentialCode:
     @property
     def learner_bits(self) -> dict[str, float]:
         """What the total would be with each learner alone, by name."""
-        return {
-            name: sum(block.by_learner[name].bits for block in self.blocks)
-            for name in self.blocks[0].by_learner
-        }
+        return {name: sum(block.by_learner[name].bits for block in self.blocks) for name in self.blocks[0].by_learner}
 
     @property
     def uniform_bits(self) -> float:
@@ -134,9 +131,7 @@ class PrequentialCode:
     @property
     def ledger(self) -> Ledger:
         """The same account as other descriptions': no bits for a model, all for the data."""
-        row = LedgerRow(
-            "", "targets, each block given those before", self.total_bits, measured=False, of_data=True
-        )
+        row = LedgerRow("", "targets, each block given those before", self.total_bits, measured=False, of_data=True)
         return Ledger((row,), {UNIFORM: self.uniform_bits}, self.n_examples)
 
     def to_dict(self) -> dict[str, Any]:
@@ -259,9 +254,7 @@ def prequential(
         if number > 1:
             log_weights = _shared(log_weights, number**-2)
         mixture, log_weights = _mixed(predicted, block.targets, log_weights)
-        alone = {
-            learner.name: _code(one, block.targets) for learner, one in zip(learners, predicted, strict=True)
-        }
+        alone = {learner.name: _code(one, block.targets) for learner, one in zip(learners, predicted, strict=True)}
         blocks.append(SentBlock(end, _code(mixture, block.targets), alone))
     return PrequentialCode(tuple(blocks), n_classes)
 
@@ -288,9 +281,7 @@ def _trained(learner: Learner, sent: Split, seed: int, path: Path | None) -> nn.
 
 
 @torch.no_grad()
-def _log_probabilities(
-    name: str, model: nn.Module, block: Split, n_classes: int
-) -> Float[Tensor, "examples classes"]:
+def _log_probabilities(name: str, model: nn.Module, block: Split, n_classes: int) -> Float[Tensor, "examples classes"]:
     """Logarithms (base e) of the probabilities of every class."""
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -326,9 +317,7 @@ def _mixed(
     return mixture, after[:, -1].log_softmax(0)
 
 
-def _code(
-    log_probabilities: Float[Tensor, "examples classes"], labels: Int64[Tensor, " examples"]
-) -> DataCode:
+def _code(log_probabilities: Float[Tensor, "examples classes"], labels: Int64[Tensor, " examples"]) -> DataCode:
     nats = -log_probabilities[torch.arange(len(labels)), labels].sum()
     n_right = int((log_probabilities.argmax(1) == labels).sum())
     return DataCode(len(labels), float(nats) / math.log(2), n_right)

@@ -87,10 +87,7 @@ Loss: TypeAlias = Callable[[Any, Any], Tensor]
 
 
 def observe(
-    model: nn.Module,
-    batches: Iterable[tuple[Any, Any]],
-    needs: Collection[Statistic],
-    loss: Loss = F.cross_entropy,
+    model: nn.Module, batches: Iterable[tuple[Any, Any]], needs: Collection[Statistic], loss: Loss = F.cross_entropy
 ) -> Evidence:
     """Gather statistics of `model`'s weights in one pass over `batches`; the model is left as it was.
 
@@ -125,9 +122,7 @@ def observe(
             seen.count(model, parameters, needs, loss, (inputs, targets))
     if not seen.n:
         raise MismatchError("evidence: expected batches to observe, found none")
-    return Evidence(
-        seen.n, {statistic: seen.mean(statistic) for statistic in Statistic if statistic in needs}
-    )
+    return Evidence(seen.n, {statistic: seen.mean(statistic) for statistic in Statistic if statistic in needs})
 
 
 def sampled_labels(outputs: Float[Tensor, "n classes"], targets: object) -> Tensor:
@@ -159,9 +154,7 @@ class _Sums:
 
     n: int = 0
     sums: dict[Statistic, dict[str, Tensor]] = field(default_factory=lambda: defaultdict(dict))
-    n_running: int = (
-        0  # examples of the forward pass: the gradients of a mean loss are those of the sum, divided by it
-    )
+    n_running: int = 0  # examples of the forward pass: the gradients of a mean loss are those of the sum, divided by it
 
     def add(self, statistic: Statistic, name: str, value: Tensor) -> None:
         sums = self.sums[statistic]
@@ -189,9 +182,7 @@ class _Sums:
             def after(_: nn.Module, args: object, output: Tensor) -> None:
                 positions = output.numel() // (self.n_running * len(_weight(layer)))
                 output.register_hook(
-                    lambda delta: self.add(
-                        SENSITIVITY, name, _squares(layer, delta * self.n_running) / positions
-                    )
+                    lambda delta: self.add(SENSITIVITY, name, _squares(layer, delta * self.n_running) / positions)
                 )
 
             yield layer.register_forward_hook(after)
@@ -233,9 +224,7 @@ def unfold(layer: nn.Module, inputs: Tensor, name: str = "layer") -> Float[Tenso
     if isinstance(layer, nn.Linear):
         return inputs.reshape(1, -1, layer.in_features)
     if not isinstance(layer, CONVOLUTIONS):
-        raise UnsupportedError(
-            f"{name}: expected a linear layer or a convolution, found {type(layer).__name__}"
-        )
+        raise UnsupportedError(f"{name}: expected a linear layer or a convolution, found {type(layer).__name__}")
     n_axes = len(layer.kernel_size)
     batched = inputs if inputs.ndim == n_axes + 2 else inputs[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode

@@ -1,8 +1,8 @@
 """Which tensors compress: by default the weights of linear, convolutional and embedding layers.
 
-A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…`` matched from
-the start of parameters' names (as `re.match` does: end it in ``$`` for whole names), or a type of module. A selector that matches nothing is an error, because a
-misspelt one would silently prune what was to be spared.
+A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…``, or a type of
+module. A pattern matches from the start of a parameter's name, as `re.match` does; end it in ``$`` to match whole
+names. A selector that matches nothing is an error, because a misspelt one would silently prune what was to be spared.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ COMPRESSIBLE: tuple[type[nn.Module], ...] = (
 
 
 def compressible(
-    model: nn.Module,
-    include: Iterable[Selector] | None = None,
-    exclude: Iterable[Selector] = (),
+    model: nn.Module, include: Iterable[Selector] | None = None, exclude: Iterable[Selector] = ()
 ) -> dict[str, nn.Parameter]:
     """The parameters of `model` that compress, by name, in its order; a tied one once, by its first name.
 
@@ -81,9 +79,7 @@ def names(selector: str, name: str) -> bool:
 
 
 def names_to_quantize(
-    source: nn.Module | Mapping[str, Tensor],
-    include: Iterable[Selector] | None,
-    exclude: Iterable[Selector],
+    source: nn.Module | Mapping[str, Tensor], include: Iterable[Selector] | None, exclude: Iterable[Selector]
 ) -> set[str]:
     """Names of what a file may hold rounded: what compresses, and the biases beside those weights.
 
@@ -125,9 +121,7 @@ def _owners(model: nn.Module) -> _Owners[nn.Parameter]:
     return owners
 
 
-def _chosen(
-    owners: _Owners[nn.Parameter], include: Iterable[Selector] | None, exclude: Iterable[Selector]
-) -> set[int]:
+def _chosen(owners: _Owners[nn.Parameter], include: Iterable[Selector] | None, exclude: Iterable[Selector]) -> set[int]:
     """The identities of the parameters that compress."""
     wanted = _matching(owners, COMPRESSIBLE if include is None else include, must=include is not None)
     spared = _matching(owners, exclude, must=True)

@@ -210,9 +210,7 @@ class Rates(Budget):
     def _rate(self, contest: Contest) -> float:
         found = {name: self._density(name) for name in contest.tables}
         if len(set(found.values())) > 1:
-            raise MismatchError(
-                f"rates: expected each tensor to compete by itself, found {', '.join(found)} together"
-            )
+            raise MismatchError(f"rates: expected each tensor to compete by itself, found {', '.join(found)} together")
         return next(iter(found.values()))
 
     def _density(self, name: str) -> float:

@@ -133,7 +133,7 @@ def movement(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Te
 
 @criterion(NORM)
 def wanda(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
-    """`|w|·‖x‖₂`, with the norm of the weight's input over the data (Sun et al. 2024); made for `Row`."""
+    """`|w|·‖x‖₂`, with the norm of the weight's input over the data (Sun et al. 2024); made for the scope `PerRow`."""
     return {n: w.detach().abs() * evidence.of(NORM, n) for n, w in _with_inputs(weights)}
 
 

@@ -30,9 +30,7 @@ def added_errors(rows: F64, inverse: F64) -> F64:
     """
     added = np.empty_like(rows)
     with ThreadPoolExecutor(max(min(len(rows), n_cores()), 1)) as threads:
-        for _ in threads.map(
-            lambda i: _eliminate(rows[i].copy(), inverse.copy(), added[i]), range(len(rows))
-        ):
+        for _ in threads.map(lambda i: _eliminate(rows[i].copy(), inverse.copy(), added[i]), range(len(rows))):
             pass
     return added
 

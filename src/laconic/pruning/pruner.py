@@ -59,9 +59,7 @@ class Pruner(Selection):
         if not 0 <= amount <= 1:
             raise ValueError(f"amount: expected a fraction removed, within [0, 1], found {amount}")
         if not isinstance(self.budget, Fraction):
-            raise MismatchError(
-                f"amount: expected none, as {self.budget} decides how much stays, found {amount}"
-            )
+            raise MismatchError(f"amount: expected none, as {self.budget} decides how much stays, found {amount}")
         return replace(self, budget=self.budget.at(1 - amount))
 
     def mask(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
@@ -98,7 +96,7 @@ class Pruner(Selection):
 BY_MAGNITUDE = Pruner()
 
 
-def prune_(
+def prune_(  # noqa: PLR0913 – a public call
     model: nn.Module,
     amount: float | Budget,
     criterion: Criterion = magnitude,

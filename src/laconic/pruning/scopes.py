@@ -90,9 +90,7 @@ class NM(Scope):
     def table(self, lost: torch.Tensor, name: str) -> Table:
         if lost.ndim < 2 or lost.shape[1] % self.length:
             n = lost.shape[1] if lost.ndim > 1 else "no"
-            raise MismatchError(
-                f"{name}: expected inputs in runs of {self.length}, found {n}; exclude this tensor"
-            )
+            raise MismatchError(f"{name}: expected inputs in runs of {self.length}, found {n}; exclude this tensor")
         return lost.movedim(1, -1).reshape(-1, self.length)
 
     @override

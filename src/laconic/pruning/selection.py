@@ -112,9 +112,7 @@ class _Costs:
         if self.each == 1:
             return pooled
         costs = self.unit.pool({n: torch.tensor(self._each(n)).expand(t.shape) for n, t in self.like.items()})
-        return {
-            name: torch.where(costs[name] > 0, lost / costs[name], torch.inf) for name, lost in pooled.items()
-        }
+        return {name: torch.where(costs[name] > 0, lost / costs[name], torch.inf) for name, lost in pooled.items()}
 
     def even(self, names: Sequence[str]) -> bool:
         """Whether all members under these names cost the same."""
@@ -128,9 +126,7 @@ class _Costs:
         nobody = {name: torch.zeros_like(stays) for name, stays in kept.items()}
         reached = {n for n, mask in self.unit.spread(nobody, self._only(kept)).items() if not mask.all()}
         spread = self.unit.spread(kept, self._only(kept))
-        return sum(
-            self._each(name) * int(mask.count_nonzero()) for name, mask in spread.items() if name in reached
-        )
+        return sum(self._each(name) * int(mask.count_nonzero()) for name, mask in spread.items() if name in reached)
 
     def shapes(self, names: Sequence[str]) -> Mapping[str, torch.Size]:
         """Of the tensors by the members' names, where members lie in one."""

@@ -81,7 +81,7 @@ class Scan:
         return tuple(tuple(sign * (value - self.dense) for value in row) for row in self.values)
 
 
-def scan(
+def scan(  # noqa: PLR0913 – a public call
     model: nn.Module,
     amounts: Sequence[float],
     evaluate: Callable[[nn.Module], float],
@@ -139,9 +139,7 @@ def _alone(model: nn.Module, pruner: Pruner) -> dict[str, Pruner]:
     if isinstance(pruner.unit, Coupled):
         pruner.unit.reach(chosen, unwrap(model))  # raises where no group may be cut
         units = {group.name: Coupled(Coupling((group,), {})) for group in pruner.unit.coupling.groups}
-        return {
-            name: replace(within, unit=unit) for name, unit in units.items() if _may_cut(unit, chosen, model)
-        }
+        return {name: replace(within, unit=unit) for name, unit in units.items() if _may_cut(unit, chosen, model)}
     return {
         name: replace(within, parameters=lambda copied, name=name: {name: pruner.parameters(copied)[name]})
         for name in chosen

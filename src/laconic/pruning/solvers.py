@@ -38,9 +38,7 @@ class Solver(ABC):
     needs: ClassVar[frozenset[Statistic]] = frozenset()
 
     @abstractmethod
-    def __call__(
-        self, weights: Weights, evidence: Evidence, selection: Selection
-    ) -> tuple[dict[str, Tensor], Mask]:
+    def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
         """New weights, zero where the mask removes them, and the mask.
 
         Raises:
@@ -54,9 +52,7 @@ class Cut(Solver):
     """What the criterion picks goes; the rest stays as it is."""
 
     @override
-    def __call__(
-        self, weights: Weights, evidence: Evidence, selection: Selection
-    ) -> tuple[dict[str, Tensor], Mask]:
+    def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
         mask = selection.mask_of(weights, evidence)
         return {name: masked(weights[name].detach(), mask[name]) for name in mask}, mask
 
@@ -75,9 +71,7 @@ class LeastSquares(Solver):
     needs: ClassVar[frozenset[Statistic]] = frozenset({GRAM})
 
     @override
-    def __call__(
-        self, weights: Weights, evidence: Evidence, selection: Selection
-    ) -> tuple[dict[str, Tensor], Mask]:
+    def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
         mask = selection.mask_of(weights, evidence)
         solved = {name: masked(weights[name].detach(), mask[name]) for name in mask}
         for name in mask.keys() & evidence.found.get(GRAM, {}).keys():
@@ -123,21 +117,12 @@ class SparseGPT(Solver):
     needs: ClassVar[frozenset[Statistic]] = frozenset({GRAM})
 
     @override
-    def __call__(
-        self, weights: Weights, evidence: Evidence, selection: Selection
-    ) -> tuple[dict[str, Tensor], Mask]:
+    def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
         rates = selection.mask_of(weights, evidence)
         if rates.keys() - selection.unit.pool(weights).keys():
-            raise UnsupportedError(
-                f"SparseGPT: expected units within a tensor, found {type(selection.unit).__name__}"
-            )
-        solved = {
-            name: self._solve(name, weights[name].detach(), rates[name], evidence, selection)
-            for name in rates
-        }
-        return {n: weight for n, (weight, _) in solved.items()}, Mask(
-            {n: kept for n, (_, kept) in solved.items()}
-        )
+            raise UnsupportedError(f"SparseGPT: expected units within a tensor, found {type(selection.unit).__name__}")
+        solved = {name: self._solve(name, weights[name].detach(), rates[name], evidence, selection) for name in rates}
+        return {n: weight for n, (weight, _) in solved.items()}, Mask({n: kept for n, (_, kept) in solved.items()})
 
     def _solve(
         self, name: str, weight: Tensor, rates: Tensor, evidence: Evidence, selection: Selection

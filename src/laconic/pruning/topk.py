@@ -82,9 +82,7 @@ def _ordered(values: torch.Tensor, wide: int) -> torch.Tensor:
     floats = values.to(torch.float64 if wide == 64 else torch.float32)
     magnitude = (1 << (wide - 1)) - 1
     integer = torch.int64 if wide == 64 else torch.int32
-    if (
-        not floats.numel() or floats.min() >= 0
-    ):  # most criteria are not negative: one operation instead of five
+    if not floats.numel() or floats.min() >= 0:  # most criteria are not negative: one operation instead of five
         return floats.view(integer) & magnitude
     bits = (floats + 0.0).view(integer)
     return bits ^ ((bits >> (wide - 1)) & magnitude)

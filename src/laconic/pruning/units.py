@@ -131,7 +131,7 @@ class Coupled(Unit):
     """Channels, attention heads or whole residual blocks: what a model's graph holds together.
 
     Attributes:
-        coupling: from `laconic.surgery.find_channels`, `laconic.surgery.find_heads` or `laconic.surgery.find_residual_blocks`.
+        coupling: from `find_channels`, `find_heads` or `find_residual_blocks` of `laconic.surgery`.
     """
 
     coupling: Coupling
@@ -184,11 +184,7 @@ def _along(part: Part, values: Shaped[Tensor, " members"], tensor: Tensor) -> Te
 
 
 def _produced(group: Group, parameters: Mapping[str, Tensor]) -> set[str]:
-    return {
-        p.tensor
-        for p in group.parts
-        if p.axis == 0 and p.tensor in parameters and parameters[p.tensor].ndim > 1
-    }
+    return {p.tensor for p in group.parts if p.axis == 0 and p.tensor in parameters and parameters[p.tensor].ndim > 1}
 
 
 def _mean(group: Group, lost: Mapping[str, Tensor]) -> Shaped[Tensor, " members"] | None:

@@ -132,7 +132,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class KeepGrid:
-    """Keeps tensors that are on a grid already, such as `Shorten` leaves, and rounds only the others.
+    """Keeps tensors that are on a grid already, such as `CodeLengthRule` leaves, and rounds only the others.
 
     Attributes:
         otherwise: how those are rounded.

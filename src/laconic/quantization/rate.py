@@ -158,9 +158,7 @@ def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> 
         rows = weight.double().reshape(1, n_rows, -1)
         diagonal = torch.ones_like(rows) if curvature.diagonal is None else curvature.diagonal.double()
         if diagonal.numel() != rows.numel():
-            raise MismatchError(
-                f"{name}: curvature is {tuple(diagonal.shape)}, tensor is {tuple(weight.shape)}"
-            )
+            raise MismatchError(f"{name}: curvature is {tuple(diagonal.shape)}, tensor is {tuple(weight.shape)}")
         return rows.numpy(), None, (scale * diagonal.cpu().reshape(rows.shape)).numpy()
     groups, d, _ = curvature.gram.shape
     if weight.numel() % (groups * d) or len(weight) % groups:
@@ -193,9 +191,7 @@ NO_FACTOR, NO_DROP = np.zeros((0, 0)), np.zeros(0, np.uint8)
 
 
 @kernel
-def _round_rows(
-    rows: F64, factor: F64, costs: F64, scale: float, model: tuple[F64, int, U8, U8], q: I32
-) -> None:
+def _round_rows(rows: F64, factor: F64, costs: F64, scale: float, model: tuple[F64, int, U8, U8], q: I32) -> None:
     """Fill `q`; the rows are used up. The model: prices (classes, symbols), first integer, classes, drops."""
     prices, lo, row_class, drop = model
     width = prices.shape[1] - 1

@@ -117,17 +117,13 @@ def iterative(context: MethodContext, rounds: AtLeastOne, curve: CurveName = "ge
 
 
 @method(ramps=True)
-def lottery(
-    context: MethodContext, rounds: AtLeastOne, curve: CurveName = "geometric", rewind: Count = 0
-) -> None:
+def lottery(context: MethodContext, rounds: AtLeastOne, curve: CurveName = "geometric", rewind: Count = 0) -> None:
     """`iterative`, but weights return to those of dense step `rewind` (Frankle & Carbin 2019)."""
     del rewind  # the context has the weights of that step
     _in_rounds(context, rounds, curve, context.early)
 
 
-def _in_rounds(
-    context: MethodContext, rounds: int, curve: CurveName, rewind: Mapping[str, Any] | None
-) -> None:
+def _in_rounds(context: MethodContext, rounds: int, curve: CurveName, rewind: Mapping[str, Any] | None) -> None:
     done: list[Round] = []
 
     def fine_tune(_: nn.Module, mask: Mask) -> None:
@@ -164,19 +160,13 @@ def gradual(
 
 
 @method(moves=True)
-def set_(
-    context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75
-) -> None:
+def set_(context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75) -> None:
     """Sparse from the start: drop the smallest, grow at random (SET; Mocanu et al. 2018)."""
-    _moving(
-        context, Schedule(0.0, context.until(until), schedules.cosine, drop), every, AtRandom(context.seed)
-    )
+    _moving(context, Schedule(0.0, context.until(until), schedules.cosine, drop), every, AtRandom(context.seed))
 
 
 @method(moves=True)
-def rigl(
-    context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75
-) -> None:
+def rigl(context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75) -> None:
     """Sparse from the start: drop the smallest, grow by gradient (RigL; Evci et al. 2020)."""
     _moving(context, Schedule(0.0, context.until(until), schedules.cosine, drop), every, ByGradient())
 
@@ -187,9 +177,7 @@ def _moving(context: MethodContext, schedule: Schedule, every: int, growth: Grow
 
 
 @method(axes=frozenset({"unit"}))
-def gates(
-    context: MethodContext, penalty: NonNegative, dropped: Inside = 0.2, lr: float | None = None
-) -> None:
+def gates(context: MethodContext, penalty: NonNegative, dropped: Inside = 0.2, lr: float | None = None) -> None:
     """Train hard-concrete gates at a penalty a weight, in nats (L0; Louizos et al. 2018)."""
     pruner, n = context.pruner, context.n_examples
     noise: dict[str, Any] = {"lr": lr, "seed": context.seed, "parameters": pruner.parameters}
@@ -218,7 +206,7 @@ def proximal(context: MethodContext, penalty: NonNegative) -> None:
 
 
 @method(axes=frozenset())
-def code_length(
+def code_length(  # noqa: PLR0913 – options of recipes
     context: MethodContext,
     price: Positive,
     falls: Positive = 10.0,
@@ -242,18 +230,7 @@ def code_length(
     context.train("training", [rule])
 
 
-METHODS = (
-    one_shot,
-    iterative,
-    lottery,
-    gradual,
-    set_,
-    rigl,
-    gates,
-    variational_dropout,
-    proximal,
-    code_length,
-)
+METHODS = (one_shot, iterative, lottery, gradual, set_, rigl, gates, variational_dropout, proximal, code_length)
 
 
 def _curve(name: CurveName) -> Curve:

@@ -59,10 +59,7 @@ class Result:
         path = Path(folder) / NAME
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            dense, pruned = (
-                Measurement.from_dict(values.pop("dense")),
-                Measurement.from_dict(values.pop("pruned")),
-            )
+            dense, pruned = (Measurement.from_dict(values.pop("dense")), Measurement.from_dict(values.pop("pruned")))
             return cls(folder=path.parent, dense=dense, pruned=pruned, **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FormatError(f"{path}: expected a run's result: {error}") from error

@@ -124,11 +124,7 @@ class _Job:
             dense=before,
             pruned=after,
             seconds=round(time.monotonic() - begin, 3),
-            versions={
-                "laconic": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            versions={"laconic": __version__, "torch": torch.__version__, "python": platform.python_version()},
         )
         result.write()
         return result
@@ -146,9 +142,7 @@ class _Job:
         if dense := self.recipe.dense:
             n_steps = dense.epochs * self.examples.counts(dense.batch_size or BATCH_SIZE)[1]
             if (rewind := self._rewind) > n_steps:
-                raise MismatchError(
-                    f"method.rewind: expected one of the {n_steps} steps of [dense], found {rewind}"
-                )
+                raise MismatchError(f"method.rewind: expected one of the {n_steps} steps of [dense], found {rewind}")
 
     @cached_property
     def observed(self) -> list[Batch]:
@@ -220,12 +214,7 @@ class _Job:
         return snapshot.state if snapshot else early
 
     def _train(
-        self,
-        fitting: Fitting,
-        label: str,
-        rules: Sequence[Rule],
-        checkpoint: Path,
-        callbacks: Sequence[Callback] = (),
+        self, fitting: Fitting, label: str, rules: Sequence[Rule], checkpoint: Path, callbacks: Sequence[Callback] = ()
     ) -> None:
         setting = replace(self.setting, epochs=fitting.epochs)
         training = Training(

@@ -21,13 +21,7 @@ from laconic.recipes.recipe import Fitting, Recipe
 from laconic.recipes.registry import BY_AMOUNT, COUPLED, Setting, build, kebab, names_of, needs_setting
 
 NOWHERE = Setting(nn.Identity(), None)
-DEFAULTS = {
-    "criterion": "magnitude",
-    "unit": "weight",
-    "scope": "model",
-    "budget": "density",
-    "solver": "cut",
-}
+DEFAULTS = {"criterion": "magnitude", "unit": "weight", "scope": "model", "budget": "density", "solver": "cut"}
 Refusals: TypeAlias = Iterator[tuple[str, str, str]]  # place, what is expected, what is found
 
 

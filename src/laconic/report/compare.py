@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Labelled: TypeAlias = Iterable[tuple[Any, Tensor]]
-GRIDS: tuple[Quantizer, ...] = tuple(
-    KeepGrid(Grid(error)) for error in (0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03)
-)
+GRIDS: tuple[Quantizer, ...] = tuple(KeepGrid(Grid(error)) for error in (0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03))
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def compare(
     """Measure the description length of several networks on the same data.
 
     Each is saved, decoded and judged with every quantiser; the one of its fewest bits counts. Networks that
-    lie on grids already, such as `Shorten` leaves, are kept as they are.
+    lie on grids already, such as `CodeLengthRule` leaves, are kept as they are.
 
     Args:
         models: trained networks of any families, by name. They are not changed.

@@ -217,16 +217,11 @@ def _bytes_of_tensors(ledger: Ledger, dense: nn.Module) -> dict[str, int]:
 
 
 def _rest(
-    dense: nn.Module,
-    model: nn.Module,
-    listed: set[str],
-    n_bytes: Mapping[str, int] | None,
-    n_macs: float | None,
+    dense: nn.Module, model: nn.Module, listed: set[str], n_bytes: Mapping[str, int] | None, n_macs: float | None
 ) -> TensorRow:
     """Parameters that are not listed, and the bytes that are left."""
     n_before, n_now = (
-        sum(p.numel() for name, p in unwrap(net).named_parameters() if name not in listed)
-        for net in (dense, model)
+        sum(p.numel() for name, p in unwrap(net).named_parameters() if name not in listed) for net in (dense, model)
     )
     return TensorRow(
         name=REST,

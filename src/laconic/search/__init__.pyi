@@ -2,9 +2,4 @@ from .compress import Compressed
 from .targets import Attempt, Target
 from .under_code import CodeLengthRule
 
-__all__ = [
-    "Attempt",
-    "CodeLengthRule",
-    "Compressed",
-    "Target",
-]
+__all__ = ["Attempt", "CodeLengthRule", "Compressed", "Target"]

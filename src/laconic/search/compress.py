@@ -103,7 +103,7 @@ class Compressed:
         return table
 
 
-def compress(
+def compress(  # noqa: PLR0913 – a public call
     model: nn.Module,
     data: Batches,
     path: str | os.PathLike[str],
@@ -167,9 +167,7 @@ class _Job:
         """What to try next, until the search is over."""
         yield from ENDS[len(self.attempts) :]
         largest = max((weight.numel() for weight in compressible(self.model).values()), default=1)
-        searches: dict[How, Search] = {
-            "rounded": Search(FIRST_PRICE_PER_WEIGHT * largest, MIN_ROUNDING_RATIO)
-        }
+        searches: dict[How, Search] = {"rounded": Search(FIRST_PRICE_PER_WEIGHT * largest, MIN_ROUNDING_RATIO)}
         if self.finetune:
             searches["trained"] = Search(FIRST_TRAINING_PRICE, MIN_TRAINING_RATIO)
         for how, search in searches.items():

@@ -72,8 +72,7 @@ class Target(ABC):
     def best(self, attempts: Sequence[Attempt], score: float) -> Attempt:
         """The one that meets the target at the least cost; if none meets it, the one that misses it least."""
         return min(
-            attempts,
-            key=lambda attempt: (max(self.misses(attempt.measured, score), 0.0), self.cost(attempt.measured)),
+            attempts, key=lambda attempt: (max(self.misses(attempt.measured, score), 0.0), self.cost(attempt.measured))
         )
 
 
@@ -107,9 +106,7 @@ class Shortest(Target):
             return last.price * 4
         if at == 0:  # no network is shorter than one of zeros
             return (
-                price / 4
-                if len(attempts) == 1 or ordered[0].measured.n_bytes < ordered[1].measured.n_bytes
-                else None
+                price / 4 if len(attempts) == 1 or ordered[0].measured.n_bytes < ordered[1].measured.n_bytes else None
             )
         below = price / ordered[at - 1].price
         above = ordered[at + 1].price / price if at < len(ordered) - 1 else 1.0

@@ -52,7 +52,7 @@ class CodeLengthRule(StochasticWeights):
         first: the grids at the beginning, of tensors that are on none yet.
         noisy_until: the step until which there is uniform noise in the place of rounding.
         every: steps after which prices are found anew.
-        among: which parameters lie on grids; by default those that `save` quantises.
+        parameters: which parameters lie on grids; by default those that `save` quantises.
     """
 
     price: Value

@@ -132,9 +132,7 @@ class _Trace:
             raise UnsupportedError("it has a single member")
         return Group(name, tuple(_part(key, positions, members) for key, positions in at.items()))
 
-    def _walk(
-        self, module: nn.Module, together: _Classes
-    ) -> Iterator[tuple[Any, bool, list[tuple[int, int]]]]:
+    def _walk(self, module: nn.Module, together: _Classes) -> Iterator[tuple[Any, bool, list[tuple[int, int]]]]:
         """Operations that lose something with the outputs of `module`, each with (position, channel lost).
 
         torch-pruning's own walk repeats a cycle for as long as it shifts positions, so may never end. Here a
@@ -233,9 +231,7 @@ def _part(key: tuple[str, int], positions: Mapping[int, set[int]], members: list
     rows = [sorted(set[int]().union(*(positions.get(root, ()) for root in roots))) for roots in members]
     widths = sorted(set(map(len, rows)))
     if len(widths) > 1:
-        raise UnsupportedError(
-            f"its members differ: they have {widths[0]} to {widths[-1]} positions each in {tensor}"
-        )
+        raise UnsupportedError(f"its members differ: they have {widths[0]} to {widths[-1]} positions each in {tensor}")
     return Part(tensor, axis, torch.tensor(rows, dtype=torch.int64))
 
 

@@ -77,9 +77,7 @@ def check_cuttable(model: nn.Module) -> None:
     """UnsupportedError where a model has lazy or parametrised tensors."""
     for name, module in model.named_modules():
         if hasattr(module, "parametrizations"):
-            raise UnsupportedError(
-                f"{name}: expected plain parameters, found parametrisations; remove them first"
-            )
+            raise UnsupportedError(f"{name}: expected plain parameters, found parametrisations; remove them first")
     for name, parameter in model.named_parameters():
         if nn.parameter.is_lazy(parameter):
             raise UnsupportedError(f"{name}: not initialised yet; run the model once first")

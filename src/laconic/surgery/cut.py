@@ -46,9 +46,7 @@ class Bypass(nn.Module):
 def refuse_distributed(model: nn.Module) -> None:
     """UnsupportedError for a wrapper that would go on exchanging gradients of parameters that are gone."""
     if type(model).__name__ == "DistributedDataParallel":
-        raise UnsupportedError(
-            "DistributedDataParallel: expected the module inside; cut it, then wrap it again"
-        )
+        raise UnsupportedError("DistributedDataParallel: expected the module inside; cut it, then wrap it again")
 
 
 def check(model: nn.Module, plan: Plan) -> None:
@@ -61,9 +59,7 @@ def check(model: nn.Module, plan: Plan) -> None:
             raise MismatchError(f"{name}: plan is for {tuple(shape)}, tensor is {tuple(state[name].shape)}")
         for axis, kept in plan.kept[name].items():
             if not (0 <= axis < len(shape) and len(kept) and _increasing(kept, shape[axis])):
-                raise MismatchError(
-                    f"{name}: expected increasing positions along axis {axis} of {tuple(shape)}"
-                )
+                raise MismatchError(f"{name}: expected increasing positions along axis {axis} of {tuple(shape)}")
     modules = dict(model.named_modules(remove_duplicate=False))
     for name in plan.bypassed:
         if name not in modules or not name:
@@ -71,9 +67,7 @@ def check(model: nn.Module, plan: Plan) -> None:
     for (name, attribute), value in plan.settings.items():
         found = vars(modules[name]).get(attribute) if name in modules else None
         if type(found) is not int or not 0 < value <= found:
-            raise MismatchError(
-                f"{name}.{attribute}: expected an integer of at least {value}, found {found!r}"
-            )
+            raise MismatchError(f"{name}.{attribute}: expected an integer of at least {value}, found {found!r}")
 
 
 def cut_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None) -> ExitStack:
@@ -144,9 +138,7 @@ def _replace_tensors(undo: ExitStack, module: nn.Module, new: Mapping[int, tuple
 
 def _derived(module: nn.Module) -> dict[str, Any]:
     """The attributes of a module that follow from its tensors' shapes."""
-    shape = tuple(
-        next(t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None).shape
-    )
+    shape = tuple(next(t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None).shape)
     for kinds, names in _ATTRIBUTES:
         if isinstance(module, kinds):
             return names(module, shape)
@@ -168,10 +160,7 @@ _ATTRIBUTES: tuple[tuple[Any, Callable[[Any, tuple[int, ...]], dict[str, Any]]],
     ((nn.LayerNorm, nn.RMSNorm), lambda _, shape: {"normalized_shape": shape}),
     (nn.GroupNorm, lambda _, shape: {"num_channels": shape[0]}),
     (nn.PReLU, lambda _, shape: {"num_parameters": shape[0]}),
-    (
-        (nn.Embedding, nn.EmbeddingBag),
-        lambda _, shape: {"num_embeddings": shape[0], "embedding_dim": shape[1]},
-    ),
+    ((nn.Embedding, nn.EmbeddingBag), lambda _, shape: {"num_embeddings": shape[0], "embedding_dim": shape[1]}),
 )
 
 
@@ -213,9 +202,7 @@ def _cut_state(key: str, value: Any, name: str, parameter: Tensor, plan: Plan) -
     return _like(value, plan.cut(name, value))
 
 
-def _put_optimizer(
-    undo: ExitStack, optimizer: Any, params: list[list[Tensor]], state: dict[Tensor, Any]
-) -> None:
+def _put_optimizer(undo: ExitStack, optimizer: Any, params: list[list[Tensor]], state: dict[Tensor, Any]) -> None:
     for group, parameters in zip(optimizer.param_groups, params, strict=True):
         _put(undo, group, "params", parameters)
     before = dict(optimizer.state)

@@ -66,9 +66,7 @@ class Plan:
             if stay.all() or group.bypassed or not parts:
                 continue
             if not stay.any():
-                raise UnsupportedError(
-                    f"{group.name}: expected a member to stay, found all {group.n} removed"
-                )
+                raise UnsupportedError(f"{group.name}: expected a member to stay, found all {group.n} removed")
             for part in parts:
                 _check_part(part, state)
                 n = state[part.tensor].shape[part.axis]
@@ -162,9 +160,7 @@ def _check_part(part: Part, state: Mapping[str, Tensor]) -> None:
     shape = tuple(state[part.tensor].shape)
     if part.axis >= len(shape) or part.index.max() >= shape[part.axis]:
         needed = int(part.index.max()) + 1
-        raise MismatchError(
-            f"{part.tensor}: coupling reaches {needed} along axis {part.axis}, tensor is {shape}"
-        )
+        raise MismatchError(f"{part.tensor}: coupling reaches {needed} along axis {part.axis}, tensor is {shape}")
 
 
 def _inside(name: str, modules: Iterable[str]) -> bool:

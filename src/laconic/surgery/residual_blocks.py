@@ -117,9 +117,7 @@ def _run(first: Any, output: Any) -> _Run | None:
 
 def _shared(model: nn.Module) -> set[int]:
     """Identities of parameters that several modules hold."""
-    holders = Counter(
-        id(p) for module in model.modules() for p in module._parameters.values() if p is not None
-    )
+    holders = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     return {identity for identity, n in holders.items() if n > 1}
 
 

@@ -48,9 +48,7 @@ def sandboxed(model: nn.Module, inputs: Any, seconds: float) -> Iterator[tuple[n
                 parameter.requires_grad_(parameter.is_floating_point())
             renew_(copied)
             if not all(bool(t.isfinite().all()) for t in outputs(copied, matching)):
-                raise UnsupportedError(
-                    f"{kind}: expected finite outputs on the example, found NaN or infinity"
-                )
+                raise UnsupportedError(f"{kind}: expected finite outputs on the example, found NaN or infinity")
             yield copied, matching
     except _TimeUp:
         raise UnsupportedError(f"{kind}: tracing did not end within {seconds:g} seconds") from None

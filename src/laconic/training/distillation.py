@@ -58,9 +58,7 @@ class Distillation:
         """`loss` of outputs and the teacher's; T² times their mean divergence in nats by default."""
         if self.loss:
             return self.loss(outputs, targets)
-        student, teacher = (
-            F.log_softmax(logits.flatten(0, -2) / self.temperature, 1) for logits in (outputs, targets)
-        )
+        student, teacher = (F.log_softmax(logits.flatten(0, -2) / self.temperature, 1) for logits in (outputs, targets))
         divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         return self.temperature**2 * divergence
 

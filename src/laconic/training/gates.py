@@ -49,7 +49,8 @@ class Gates(StochasticWeights):
     """Train hard-concrete gates with the weights, and leave a network of exact zeros.
 
     The mean loss gains `penalty`/`n_examples`·Σ P(z ≠ 0), the sum over weights. So a weight stays if it lowers the
-    loss, summed over all training examples, by more than `penalty`: λ = `penalty`/`n_examples` is the paper's, which has 0.1/`n_examples` on MNIST.
+    loss, summed over all training examples, by more than `penalty`. The paper's λ is `penalty`/`n_examples`; its
+    penalty on MNIST is 0.1.
 
     Between steps the parameters hold one sample for the whole batch, as in the paper. See `StochasticWeights` for `lr`
     and `seed`; log α often wants a larger learning rate than the weights.
@@ -96,9 +97,7 @@ class Gates(StochasticWeights):
         del step
         chances = {name: open_probability(log_alpha) for name, log_alpha in state["trained"].items()}
         chances = self.unit.spread(chances, state["means"])
-        return (
-            self.penalty / self.n_examples * torch.stack([chance.sum() for chance in chances.values()]).sum()
-        )
+        return self.penalty / self.n_examples * torch.stack([chance.sum() for chance in chances.values()]).sum()
 
     def deterministic(self, state: State) -> Named:
         """θz with the gate of test time."""

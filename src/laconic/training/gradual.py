@@ -125,9 +125,7 @@ class WhatIsLeft:
         """As the criterion inside."""
         return self.criterion.in_bits
 
-    def __call__(
-        self, weights: Mapping[str, Tensor], evidence: Evidence = NO_EVIDENCE, /
-    ) -> dict[str, Tensor]:
+    def __call__(self, weights: Mapping[str, Tensor], evidence: Evidence = NO_EVIDENCE, /) -> dict[str, Tensor]:
         """Its scores, and one below all of them where nothing is left."""
         lost = self.criterion(weights, evidence)
         lowest = min([0.0, *(float(score.min()) for score in lost.values() if score.numel())])

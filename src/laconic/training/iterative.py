@@ -32,7 +32,7 @@ class Round:
     mask: Mask
 
 
-def prune_iteratively_(
+def prune_iteratively_(  # noqa: PLR0913 – a public call
     model: nn.Module,
     schedule: Schedule,
     fine_tune: Callable[[nn.Module, Mask], object],

@@ -33,7 +33,7 @@ class Proximal(Rule):
     Attributes:
         penalty: λ of the mean loss + λ‖w‖₁; a number, or a function of the step, such as a `Schedule`.
         unit: what shrinks together, such as ``Block(1, None)`` for neurons and filters.
-        among: which tensors of a model shrink; ``partial(tensors, exclude=["conv1"])`` spares some.
+        parameters: which tensors of a model shrink; ``partial(compressible, exclude=["conv1"])`` spares some.
     """
 
     penalty: Value

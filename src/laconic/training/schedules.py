@@ -73,9 +73,7 @@ class Schedule:
             raise ValueError(f"schedule: expected end ≥ begin, got {self.end} < {self.begin}")
         values = (self.initial, self.final)
         if not all(0 <= value < math.inf for value in values):
-            raise ValueError(
-                f"schedule: expected finite values of 0 or more, got {self.initial}, {self.final}"
-            )
+            raise ValueError(f"schedule: expected finite values of 0 or more, got {self.initial}, {self.final}")
         if self.curve is geometric and not (self.initial < 1 and self.final <= 1):
             raise ValueError(f"schedule: a geometric ramp is of fractions, from below 1, not {values}")
         if self.curve is exponential and not min(values) > 0:

@@ -35,7 +35,7 @@ class SharedValues(Rule):
     gradient descent takes a lower rate than without the rule, Adam's steps do not depend on it.
 
     Attributes:
-        among: which parameters share values; by default those that `save` quantises.
+        parameters: which parameters share values; by default those that `save` quantises.
     """
 
     parameters: Parameters = quantized

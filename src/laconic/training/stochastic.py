@@ -47,7 +47,7 @@ class StochasticWeights(Rule):
     Attributes:
         lr: the learning rate of φ; by default the optimizer's.
         seed: with the step, it decides the noise.
-        among: which parameters of a model are random; ``partial(tensors, exclude=["conv1"])`` spares some.
+        parameters: which parameters of a model are random; ``partial(compressible, exclude=["conv1"])`` spares some.
     """
 
     lr: float | None = None

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from benchmarks.experiments.moments import exact, squared_error, through, through_linear
 
+from benchmarks.experiments.moments import exact, squared_error, through, through_linear
 from laconic.mdl import Gaussian
 
 

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from benchmarks.experiments.relative_entropy import decode, encode
 
 from benchmarks.experiments import relative_entropy
+from benchmarks.experiments.relative_entropy import decode, encode
 from laconic.errors import FormatError
 from laconic.mdl import Gaussian
 
@@ -18,8 +18,7 @@ def posterior(deviation=0.9):
     scales = {"a": 0.2, "b": 3.0, "c": 1e-3}
     return {
         name: Gaussian(
-            0.4 * scales[name] * torch.randn(shape, generator=draw),
-            torch.full(shape, (deviation * scales[name]) ** 2),
+            0.4 * scales[name] * torch.randn(shape, generator=draw), torch.full(shape, (deviation * scales[name]) ** 2)
         )
         for name, shape in SHAPES.items()
     }

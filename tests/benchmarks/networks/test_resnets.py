@@ -2,10 +2,10 @@ import os
 
 import pytest
 import torch
-from benchmarks.networks.resnets import load_checkpoint, resnet44, resnet56, trained_resnet
 from torch import nn
 
 import laconic
+from benchmarks.networks.resnets import load_checkpoint, resnet44, resnet56, trained_resnet
 from laconic import zoo
 from laconic.datasets import cifar10
 from laconic.formats import CheckpointError

@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from benchmarks.scripts.codec import Given, adaptive_bits, sparse_integers
 
 import laconic
+from benchmarks.scripts.codec import Given, adaptive_bits, sparse_integers
 
 
 def test_adaptive_bits_are_those_of_counting_while_coding():

@@ -1,16 +1,7 @@
 import pytest
 import torch
-from benchmarks.scripts.hinton_van_camp import (
-    N_WEIGHTS,
-    Noisy,
-    cost,
-    descend,
-    network,
-    noisy,
-    ridge,
-    shortest,
-)
 
+from benchmarks.scripts.hinton_van_camp import N_WEIGHTS, Noisy, cost, descend, network, noisy, ridge, shortest
 from laconic.datasets import Split
 
 

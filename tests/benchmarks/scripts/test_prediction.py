@@ -1,8 +1,8 @@
 import pytest
 import torch
+
 from benchmarks.networks.families import NETWORKS, perceptron
 from benchmarks.record_keeping import read_results
-
 from benchmarks.scripts import prediction
 
 

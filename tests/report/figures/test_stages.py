@@ -22,10 +22,7 @@ from laconic.report.trials import Quantity, Trial
 
 def stage(name, sparsity, accuracy, bits, *, n_examples=100, references=None):
     model_bits, data_bits = bits
-    rows = (
-        LedgerRow("w", "weights", model_bits),
-        LedgerRow("", "data", data_bits, measured=False, of_data=True),
-    )
+    rows = (LedgerRow("w", "weights", model_bits), LedgerRow("", "data", data_bits, measured=False, of_data=True))
     ledger = Ledger(rows, references or {}, n_examples)
     n_active = round(50_000 * (1 - sparsity))
     return Measurement(name, model_bits // 8, accuracy, data_bits, sparsity, n_active, ledger=ledger)
@@ -173,8 +170,7 @@ def test_the_top_of_a_frontier_is_magnified_where_others_fall_far():
 
 def test_the_legend_names_every_method_and_the_dense_networks_mean():
     dense = [
-        Trial("a", i, Measurement(score=0.9, sparsity=0.5), "", Measurement(score=a))
-        for i, a in enumerate((0.9, 0.94))
+        Trial("a", i, Measurement(score=0.9, sparsity=0.5), "", Measurement(score=a)) for i, a in enumerate((0.9, 0.94))
     ]
     found = texts(frontier([*dense, *STEEP], Quantity.SPARSITY))
     assert {"a", "b $x", "dense network: 92.00 %"} <= set(found)
@@ -188,9 +184,7 @@ def test_methods_differ_in_more_than_colour():
 
 @pytest.mark.parametrize("x", [Quantity.SPARSITY, Quantity.PARAMETERS, Quantity.FILE_BYTES])
 def test_an_empty_network_has_a_place_on_a_frontier(x):
-    nothing = Trial(
-        "a", 0, Measurement(score=0.1, data_bits=9.0, n_bytes=0, sparsity=1.0, n_parameters=0, n_macs=0)
-    )
+    nothing = Trial("a", 0, Measurement(score=0.1, data_bits=9.0, n_bytes=0, sparsity=1.0, n_parameters=0, n_macs=0))
     frontier([nothing], x, Quantity.TOTAL_BITS).savefig(io.BytesIO(), format="svg")
 
 

@@ -16,10 +16,7 @@ def trials(**known):
             method,
             seed,
             Measurement(
-                score=0.9 - sparsity / 10 + seed / 100,
-                n_bytes=100 - 90 * sparsity,
-                sparsity=sparsity,
-                **known,
+                score=0.9 - sparsity / 10 + seed / 100, n_bytes=100 - 90 * sparsity, sparsity=sparsity, **known
             ),
             str(sparsity),
             Measurement(score=0.95, n_bytes=100.0, **known),

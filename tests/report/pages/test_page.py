@@ -99,21 +99,14 @@ def test_headline_and_tables_say_what_the_stages_say():
     assert "The final file is 100 bytes, 40.0 times smaller than the dense network" in text
     assert "gets 96.00 % of the test examples right, against 97.00 % for the dense" in text
     assert text.count("fewest bits</span>") == 1
-    for row in (
-        "model: weights</th><td>704",
-        "fc.weight</th><td>704",
-        "dense float32</th><td>32,000",
-    ):
+    for row in ("model: weights</th><td>704", "fc.weight</th><td>704", "dense float32</th><td>32,000"):
         assert row in text
     assert "for reference" in text
 
 
 def test_the_account_of_tensors_adds_up_to_the_file():
     text = html()
-    assert (
-        "fc.<wbr>weight</th><td>4×10</td><td>40</td><td>0.0%</td><td>40</td><td>40</td><td>40</td><td>88<"
-        in text
-    )
+    assert "fc.<wbr>weight</th><td>4×10</td><td>40</td><td>0.0%</td><td>40</td><td>40</td><td>40</td><td>88<" in text
     assert re.search(r'class="total">\n<th scope="row">total</th>.*<td>100</td>', text)
     assert "What is left" not in render_page(Page("no account", stages()))
 

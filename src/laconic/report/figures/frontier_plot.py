@@ -23,9 +23,7 @@ NEAR_THE_TOP = 5.0  # points of accuracy that are magnified, where some methods 
 
 
 @rc_context(STYLE)
-def frontier(
-    trials: Sequence[Trial], x: Quantity = Quantity.SPARSITY, y: Quantity = Quantity.ACCURACY
-) -> Figure:
+def frontier(trials: Sequence[Trial], x: Quantity = Quantity.SPARSITY, y: Quantity = Quantity.ACCURACY) -> Figure:
     """One quantity against another, a line for each method; further right, less is left of the network.
 
     Lines join the means over seeds, bars reach one sample standard deviation to both sides, and faint dots
@@ -98,8 +96,7 @@ def _line(
 ) -> None:
     """A method: each seed faint, means joined, and standard deviations as bars."""
     xs, ys = (
-        [Spread(tuple(_position(quantity, run.pruned) for run in runs)) for runs in settings]
-        for quantity in axes
+        [Spread(tuple(_position(quantity, run.pruned) for run in runs)) for runs in settings] for quantity in axes
     )
     ax.plot([x.mean for x in xs], [y.mean for y in ys], label=label, ms=4.5, lw=1.3, zorder=3, **look)
     for x, y in zip(xs, ys, strict=True):

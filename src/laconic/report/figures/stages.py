@@ -19,18 +19,7 @@ from numpy.typing import NDArray
 from laconic.description.measurement import Measurement
 from laconic.report.figures.frontier_plot import frontier
 from laconic.report.figures.sensitivity_map import sensitivity
-from laconic.report.figures.style import (
-    BLUE,
-    INK,
-    STYLE,
-    VERMILION,
-    WIDTH,
-    dress,
-    key,
-    need,
-    shortened,
-    single_axes,
-)
+from laconic.report.figures.style import BLUE, INK, STYLE, VERMILION, WIDTH, dress, key, need, shortened, single_axes
 from laconic.report.figures.tensors import mask_maps, weight_histograms
 from laconic.report.measurement import dense_float32_bits, fewest_bits
 
@@ -165,15 +154,7 @@ def _bars(ax: Axes, stages: Sequence[Measurement], best: Measurement) -> None:
         ax.text(0, y - 0.27, name, va="bottom", fontsize=8, weight=weight)
         end = (model + data, y)
         total = _kbit(stage.total_bits)
-        ax.annotate(
-            total,
-            end,
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            weight=weight,
-        )
+        ax.annotate(total, end, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, weight=weight)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.grid(visible=False, axis="y")

@@ -73,11 +73,7 @@ def dress(ax: Axes, labelsize: float = 8) -> None:
 def key(figure: Figure, colours: Mapping[str, str], above: bool = False) -> None:
     """Say what each colour is, below the figure or above it."""
     patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
-    figure.legend(
-        handles=patches,
-        loc="outside upper left" if above else "outside lower left",
-        ncols=len(patches),
-    )
+    figure.legend(handles=patches, loc="outside upper left" if above else "outside lower left", ncols=len(patches))
 
 
 def shortened(name: str, n_chars: int, head: int = 0) -> str:

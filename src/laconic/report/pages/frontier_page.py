@@ -84,9 +84,7 @@ def _spread(runs: Sequence[Trial], quantity: Quantity) -> Spread:
 
 def _figures(trials: Sequence[Trial], known: Sequence[Quantity]) -> dict[str, Figure]:
     varying = [m for m in known if len({m.of(trial.pruned) for trial in trials}) > 1]
-    return {
-        caption: frontier(trials, x, y) for caption, (x, y) in FIGURES.items() if x in varying and y in known
-    }
+    return {caption: frontier(trials, x, y) for caption, (x, y) in FIGURES.items() if x in varying and y in known}
 
 
 def _headline(trials: Sequence[Trial]) -> str:
