@@ -6,30 +6,15 @@ PEER_BENCHMARKS := codec
 BENCHMARKS := $(filter-out __init__ $(PEER_BENCHMARKS),$(basename $(notdir $(wildcard benchmarks/scripts/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz check docs bench peers bench-peers clean
+.PHONY: help demo test test-slow lowest fuzz check style docs bench peers bench-peers clean
 FUZZ_SECONDS ?= 600
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/demo.stamp: pyproject.toml constraints.txt
+$(VENV)/%.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
-	@touch $@
-
-$(VENV)/dev.stamp: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
-	@touch $@
-
-$(VENV)/bench.stamp: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
-	@touch $@
-
-$(VENV)/fuzz.stamp: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[fuzz]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[$*]'
 	@touch $@
 
 # The peers of benchmarks/scripts/codec.py, in environments of their own. NNCodec wants an older NumPy, and of its other
@@ -58,10 +43,18 @@ fuzz: $(VENV)/fuzz.stamp  ## ten minutes (FUZZ_SECONDS) of coverage-guided fuzzi
 	mkdir -p runs/fuzz
 	$(BIN)/python tests/fuzz/fuzz_reader.py -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=runs/fuzz/ runs/fuzz
 
-check: $(VENV)/dev.stamp  ## lint and types
+check: $(VENV)/dev.stamp  ## lint, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+style: $(VENV)/dev.stamp  ## mend what `make check` finds, as far as tools can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lowest: $(VENV)/lowest/test.stamp  ## the tests with the lowest versions that pyproject.toml declares
+	$(VENV)/lowest/bin/python -m pytest -n 2 --dist worksteal -W default
 
 docs: $(VENV)/dev.stamp  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

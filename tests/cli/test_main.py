@@ -121,6 +121,14 @@ WRONG = {
         ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--lossless"],
         "--lossless: expected without --data",
     ),
+    "an error with data": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--relative-error", "0.1"],
+        "--relative-error: expected without --data",
+    ),
+    "threads with data": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--threads", "2"],
+        "--threads: expected without --data",
+    ),
     "a target without data": (["compress", "model.pt", "-o", "x.lac", "--max-bytes", "9"], "with --data"),
     "no such network": (["compress", "laconic.zoo:net", "-o", "x.lac", "--data", BLOBS, "--shortest"], "'net'"),
     "not a checkpoint": (["compress", "text", "-o", "x.lac"], "expected a safetensors file or a PyTorch"),

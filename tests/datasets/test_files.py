@@ -103,7 +103,7 @@ def test_failed_download_says_what_to_do_in_one_line(served):
 
 def test_missing_pooch_names_the_extra(served, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r'pip install "laconic\[demo\]"'):
+    with pytest.raises(ImportError, match=r'pip install "laconic-nn\[demo\]"'):
         located(served)
 
 

@@ -80,7 +80,7 @@ def test_digits_split_is_fixed_disjoint_and_stratified():
 
 def test_digits_without_sklearn_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ImportError, match=r'pip install "laconic\[demo\]"'):
+    with pytest.raises(ImportError, match=r'pip install "laconic-nn\[demo\]"'):
         digits()
 
 

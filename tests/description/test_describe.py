@@ -45,6 +45,7 @@ def test_data_bits_are_those_of_the_decoded_network(model, batches, tmp_path):
     coarse = laconic.quantization.Grid(0.9)
     laconic.save(model, tmp_path / "m.lac", coarse)
     decoded = laconic.load(tmp_path / "m.lac", into=copy.deepcopy(model)).eval()
+    decoded.requires_grad_(False)
     expected = sum(
         float(-torch.log2(decoded(x).double().softmax(1)[torch.arange(len(y)), y]).sum()) for x, y in batches
     )

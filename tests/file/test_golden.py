@@ -33,6 +33,7 @@ from laconic.surgery import Plan
 from tests.support.files import plan_of
 
 FOLDER = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[2]
 
 
 def noise(*shape, scale=1.0, seed=1):
@@ -238,8 +239,8 @@ def test_golden_files_are_what_is_written(name, tmp_path):
 def test_kernels_mean_the_same_without_numba(tmp_path):
     """As fuzzing runs them; there, sums of NumPy's narrow integers wrap."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    command = [sys.executable, "-W", "error", __file__, tmp_path]
-    run = subprocess.run(command, env=environment, check=True, capture_output=True)
+    command = [sys.executable, "-W", "error", "-m", "tests.file.test_golden", tmp_path]
+    run = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
     assert json.loads(run.stdout) == {name: digests()[name] for name in CASES}
     for name in set(WRITTEN) - {"planes"}:
         assert (tmp_path / f"{name}.lac").read_bytes() == (FOLDER / f"{name}.lac").read_bytes()

@@ -8,7 +8,7 @@ import laconic
 from benchmarks.networks.resnets import load_checkpoint, resnet44, resnet56, trained_resnet
 from laconic import zoo
 from laconic.datasets import cifar10
-from laconic.formats import CheckpointError
+from laconic.errors import CheckpointError
 
 
 @pytest.mark.parametrize(("make", "n_parameters"), [(resnet44, 658_586), (resnet56, 853_018)])
