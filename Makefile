@@ -6,7 +6,7 @@ PEER_BENCHMARKS := codec
 BENCHMARKS := $(filter-out __init__ $(PEER_BENCHMARKS),$(basename $(notdir $(wildcard benchmarks/scripts/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lowest fuzz check style docs bench peers bench-peers clean
+.PHONY: help demo test test-slow fuzz check style docs bench peers bench-peers clean
 FUZZ_SECONDS ?= 600
 
 help:  ## show this list
@@ -52,9 +52,6 @@ check: $(VENV)/dev.stamp  ## lint, types and the direction of imports
 style: $(VENV)/dev.stamp  ## mend what `make check` finds, as far as tools can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-lowest: $(VENV)/lowest/test.stamp  ## the tests with the lowest versions that pyproject.toml declares
-	$(VENV)/lowest/bin/python -m pytest -n 2 --dist worksteal -W default
 
 docs: $(VENV)/dev.stamp  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
