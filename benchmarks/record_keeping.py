@@ -14,16 +14,19 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numba
+import numpy
 import torch
+
+import laconic
 
 Row = TypeVar("Row", bound=dict[str, Any])
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PACKAGES = ("laconic", "torch", "numpy", "numba")
+PACKAGES = (laconic, torch, numpy, numba)
 
 
 def write_result(script: str, results: Any) -> None:
@@ -116,7 +119,7 @@ def _write(path: Path, text: str) -> None:
 def _machine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package.__name__: str(package.__version__) for package in PACKAGES},
         "cores": os.cpu_count(),
         "processor": _processor(),
         **({"accelerator": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from laconic.cli.tables import bytes_bar
 from laconic.errors import MismatchError
 from laconic.file.container import Reader
-from laconic.file.exporting import SHARD_BYTES, export
+from laconic.file.exporting import export
 from laconic.file.save_load import save
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import Checkpoint, files_of, open_checkpoint
@@ -18,63 +18,58 @@ from laconic.model.selectors import matches
 from laconic.quantization.grid import Grid
 
 
-@dataclass(frozen=True)
-class Options:
-    """What `compress` may be told: see `laconic.save`."""
+def encode(checkpoint: Path, output: Path, quantizer: Grid | None, threads: int | None, **options: Any) -> str:
+    """Code a checkpoint, going on where the same command was interrupted.
 
-    quantizer: Grid | None = None
-    include: Sequence[str] | None = None
-    exclude: Sequence[str] = ()
-    base: Path | None = None
-    threads: int | None = None
+    Args:
+        checkpoint: the file or folder to read.
+        output: the file to write.
+        quantizer: rounds the tensors that compress; None codes all exactly.
+        threads: how many work at once; None for as many as there are cores.
+        options: others, as `laconic.save` has them.
 
-
-def encode(checkpoint: Path, output: Path, options: Options) -> str:
-    """Code a checkpoint, going on where the same command was interrupted; a line on what came of it."""
+    Returns:
+        A line that says what came of it.
+    """
     state = open_checkpoint(checkpoint)
     specs = state.specs if isinstance(state, Checkpoint) else state
     n_before = sum(spec.numel() * spec.element_size() for spec in specs.values())
     if Path(f"{output}.part").exists():
         print(f"going on from {output}.part", file=sys.stderr)
     with bytes_bar(f"Coding {checkpoint}", n_before) as done:
-        n_bytes = save(
-            state,
-            output,
-            options.quantizer,
-            options.include,
-            options.exclude,
-            base=options.base,
-            work=FileOptions(options.threads, done, resume=_identity(checkpoint)),
-        )
+        work = FileOptions(threads, done, resume=_identity(checkpoint))
+        n_bytes = save(state, output, quantizer, work=work, **options)
     line = (
         f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than the "
         f"{n_before:,} bytes of {len(specs)} tensors"
     )
-    if options.quantizer is None:
+    if quantizer is None:
         return f"{line}, exactly"
-    return f"{line}; ‖w − ŵ‖ ≤ {options.quantizer.relative_error:g} ‖w‖ of each"
+    return f"{line}; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What `decompress` may be told: see `laconic.load` and `laconic.file.export`."""
+def decode(
+    file: Path, output: Path, only: Sequence[str], max_bytes: int | None, threads: int | None, **options: Any
+) -> str:
+    """Decode a file to safetensors.
 
-    only: Sequence[str] = ()
-    base: Path | None = None
-    max_bytes: int | None = None
-    shard_bytes: int = SHARD_BYTES
-    threads: int | None = None
+    Args:
+        file: the file to read.
+        output: the file to write.
+        only: selectors of the tensors to decode; none for all.
+        max_bytes: the most bytes to decode to; None for the reader's own limit.
+        threads: how many work at once; None for as many as there are cores.
+        options: others, as `laconic.file.export` has them.
 
-
-def decode(file: Path, output: Path, wanted: Wanted) -> str:
-    """Decode a file to safetensors; a line that says what came of it."""
+    Returns:
+        A line that says what came of it.
+    """
     with Reader(file) as reader:
-        names = _chosen(reader, wanted.only)
-        reader.check_limit(names, wanted.max_bytes)
+        names = _chosen(reader, only)
+        reader.check_limit(names, max_bytes)
         n_bytes = sum(reader.entries[name].spec.n_bytes for name in names)
         with bytes_bar(f"Decoding {file}", n_bytes) as done:
-            work = FileOptions(wanted.threads, done)
-            written = export(reader, output, names, wanted.base, wanted.shard_bytes, work)
+            written = export(reader, output, names, work=FileOptions(threads, done), **options)
     what = output if len(written) == 1 else f"{written[-1]} and {len(written) - 1} shards"
     return f"{what}: {len(names)} tensors, {sum(path.stat().st_size for path in written):,} bytes"
 

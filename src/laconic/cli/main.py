@@ -251,8 +251,8 @@ def compress(  # noqa: PLR0913 – typer reads them
             from laconic.quantization.grid import Grid
 
             grid = None if lossless else Grid(error)
-            options = checkpoints.Options(grid, include, exclude or (), base, threads)
-            print(checkpoints.encode(Path(checkpoint), output, options))
+            options = {"include": include, "exclude": exclude or (), "base": base}
+            print(checkpoints.encode(Path(checkpoint), output, grid, threads, **options))
         else:
             from laconic.cli.compress import network_of, search, target_of
             from laconic.cli.references import function
@@ -293,8 +293,8 @@ def decompress(  # noqa: PLR0913 – typer reads them
     _refuse_overwrite(output, force)
     from laconic.cli import checkpoints
 
-    wanted = checkpoints.Wanted(only or (), base, max_bytes, shard_bytes, threads)
-    print(checkpoints.decode(file, output, wanted))
+    options = {"base": base, "shard_bytes": shard_bytes}
+    print(checkpoints.decode(file, output, only or (), max_bytes, threads, **options))
 
 
 @app.command()

@@ -10,9 +10,9 @@ from typing import Any
 from laconic.description.ledger import Ledger
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measurement:
-    """A network as its file decodes; NaN for what was not measured.
+    """A network as its file decodes; NaN for what was not measured. Equality leaves the ledger out.
 
     Attributes:
         name: what was done to the network, such as ``dense`` or ``90% pruned``.
@@ -32,12 +32,18 @@ class Measurement:
     sparsity: float = math.nan
     n_parameters: float = math.nan
     n_macs: float = math.nan
-    ledger: Ledger | None = field(default=None, repr=False, compare=False)
+    ledger: Ledger | None = field(default=None, repr=False)
 
     @property
     def total_bits(self) -> float:
         """Bits for the model, and for the data given the model."""
         return 8 * self.n_bytes + self.data_bits
+
+    def __eq__(self, other: object) -> bool:  # field by field, NaN would differ from itself
+        return isinstance(other, Measurement) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_dict().items()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the ledger and without what was not measured."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,23 @@ from laconic.recipes.recipe import Recipe
 from laconic.report.figures.stages import accuracy_by_active, description_bars
 from laconic.report.figures.tensors import mask_maps, weight_histograms
 from laconic.report.pages.page import Page, write_page
-from laconic.report.tensor_table import compare_tensors
+from laconic.report.tensor_table import TensorTable
 
 
-@dataclass(frozen=True)
-class Networks:
-    """What a report looks at.
+def write_report(
+    path: Path, recipe: Recipe, stages: Sequence[Measurement], dense: nn.Module, masked: nn.Module, tensors: TensorTable
+) -> None:
+    """Write the report of a run.
 
-    Attributes:
+    Args:
+        path: the file to write.
+        recipe: what was run.
+        stages: the dense network's measurement, and the pruned one's.
         dense: the network before pruning.
-        masked: after it, with zeros where the file has nothing.
-        decoded: what the file decodes to, cut where it was.
-        inputs: an example.
+        masked: the network after it, with zeros where the file has nothing.
+        tensors: what the file's network has of each tensor.
     """
-
-    dense: nn.Module
-    masked: nn.Module
-    decoded: nn.Module
-    inputs: Any
-
-
-def write_report(path: Path, recipe: Recipe, stages: Sequence[Measurement], networks: Networks) -> None:
-    """The report of a run: its stages, and every tensor before and after."""
-    before, after = compressible(networks.dense), compressible(networks.masked)
+    before, after = compressible(dense), compressible(masked)
     left = Mask({name: weight.detach() != 0 for name, weight in after.items()})
     figures = {
         "Accuracy against active parameters": accuracy_by_active(stages),
@@ -48,9 +41,8 @@ def write_report(path: Path, recipe: Recipe, stages: Sequence[Measurement], netw
     }
     choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
     title = f"Pruned by {', '.join(choices)}"
-    by_tensor = compare_tensors(networks.dense, networks.decoded, networks.inputs, stages[-1].ledger)
     settings = dict(_settings(recipe.to_dict()))
-    write_page(path, Page(title, stages, figures, settings, tensors=by_tensor))
+    write_page(path, Page(title, stages, figures, settings, tensors=tensors))
 
 
 def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

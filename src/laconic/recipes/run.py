@@ -39,9 +39,10 @@ from laconic.quantization.grid import Grid, KeepGrid
 from laconic.recipes.methods import MethodContext
 from laconic.recipes.recipe import Fitting, Recipe, digest_of
 from laconic.recipes.registry import Setting, build, run_method
-from laconic.recipes.report import Networks, write_report
+from laconic.recipes.report import write_report
 from laconic.recipes.results import NAME, Result
 from laconic.report.measurement import measure, total_macs
+from laconic.report.tensor_table import compare_tensors
 from laconic.surgery.batch_norm import reestimate_batch_norm_
 from laconic.surgery.plan import Plan
 from laconic.training.loop import Callback, Training, train
@@ -114,8 +115,8 @@ class _Job:
         if self.recipe.reestimate:
             reestimate_batch_norm_(self.model, self.observed)
         after, decoded = self._measure("pruned", "model.lac", self._plan(dense))
-        networks = Networks(dense, self.model, decoded, self.setting.inputs)
-        write_report(self.home / "report.html", self.recipe, [before, after], networks)
+        tensors = compare_tensors(dense, decoded, self.setting.inputs, after.ledger)
+        write_report(self.home / "report.html", self.recipe, [before, after], dense, self.model, tensors)
         result = Result(
             folder=self.home,
             digest=self.home.name,

@@ -7,10 +7,11 @@ file both are saved. So there are two counts of multiply–adds: by shapes, and 
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -25,44 +26,44 @@ from laconic.surgery.macs import count_macs
 if TYPE_CHECKING:
     from rich.table import Table
 
-
 REST, TOTAL = "all the rest", "total"
+COUNTS = ("n_dense", "n_kept", "macs_dense", "macs_now", "macs_of_nonzeros", "file_bytes")
 
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One tensor, or several summed.
+    """One tensor, or several summed; what was not measured is NaN.
 
     Attributes:
         name: the tensor's first name.
-        dense_shape: its shape before; none where several are summed.
-        shape: its shape now; None if it is gone.
-        n_dense: its elements before.
-        n_kept: its elements now that are not zero.
-        macs_dense: multiply–adds before; None if not measured, as below.
-        macs_now: multiply–adds now, by its shape: what every machine does.
-        macs_of_nonzeros: of these, those that multiply by something: what kernels that skip zeros would do.
-        file_bytes: its part of the file.
+        n_dense: elements before pruning.
+        n_kept: elements after it that are not zero.
+        macs_dense: multiply–adds of one example before.
+        macs_now: multiply–adds now, by the tensor's shape: what every machine does.
+        macs_of_nonzeros: those that multiply by a nonzero weight: what kernels that skip zeros would do.
+        file_bytes: the tensor's part of the file.
+        dense_shape: the shape before; empty where several tensors are summed.
+        shape: the shape now; None if the tensor is gone.
     """
 
     name: str
     n_dense: int
     n_kept: int
+    macs_dense: float = math.nan
+    macs_now: float = math.nan
+    macs_of_nonzeros: float = math.nan
+    file_bytes: float = math.nan
     dense_shape: tuple[int, ...] = ()
     shape: tuple[int, ...] | None = ()
-    macs_dense: float | None = None
-    macs_now: float | None = None
-    macs_of_nonzeros: float | None = None
-    file_bytes: int | None = None
 
     @property
     def fraction_pruned(self) -> float:
-        """Of its elements before, those that are zero or gone."""
+        """The fraction of the elements before that are zero or gone."""
         return 1 - self.n_kept / self.n_dense if self.n_dense else 0.0
 
     @property
     def shapes(self) -> str:
-        """Its shape in words, such as ``8×4 → 6×4`` where it was cut."""
+        """The shape in words, such as ``8×4 → 6×4`` where it was cut."""
         before, now = (None if s is None else "×".join(map(str, s)) for s in (self.dense_shape, self.shape))
         return before or "" if now == before else f"{before} → {now or 'gone'}"
 
@@ -72,9 +73,9 @@ class TensorTable:
     """What pruning left of a network.
 
     Attributes:
-        rows: of the tensors that compress, tied ones once.
-        rest: everything else: biases, norms, statistics; of the file also its header and its plan. Elements
-            count as pruned only where they were cut: a bias may be zero by itself.
+        rows: the tensors that compress, tied ones once.
+        rest: everything else: biases, norms, statistics, and the file's header and plan. Elements count as pruned
+            only where they were cut, because a bias may be zero by itself.
     """
 
     rows: tuple[TensorRow, ...]
@@ -82,23 +83,15 @@ class TensorTable:
 
     @property
     def all_rows(self) -> tuple[TensorRow, ...]:
-        """Those of tensors, the rest, and the total."""
+        """The tensors, the rest and the total."""
         return (*self.rows, self.rest, self.total)
 
     @property
     def total(self) -> TensorRow:
         """All of the network's parameters, and the whole file."""
-        rows = [*self.rows, self.rest]
-        n_bytes = _sum(row.file_bytes for row in rows)
-        return TensorRow(
-            name=TOTAL,
-            n_dense=sum(row.n_dense for row in rows),
-            n_kept=sum(row.n_kept for row in rows),
-            macs_dense=_sum(row.macs_dense for row in rows),
-            macs_now=_sum(row.macs_now for row in rows),
-            macs_of_nonzeros=_sum(row.macs_of_nonzeros for row in rows),
-            file_bytes=None if n_bytes is None else round(n_bytes),
-        )
+        rows = (*self.rows, self.rest)
+        counts: dict[str, Any] = {count: sum(getattr(row, count) for row in rows) for count in COUNTS}
+        return TensorRow(TOTAL, **counts)
 
     def __str__(self) -> str:
         return as_text(self)
@@ -125,26 +118,24 @@ class TensorTable:
         return table
 
     def columns(self) -> dict[str, Callable[[TensorRow], str]]:
-        """What is known of the rows: heading → a row's entry in words."""
+        """Heading → what it says of a row; columns that were not measured are left out."""
         columns: dict[str, Callable[[TensorRow], str]] = {
             "shape": lambda row: row.shapes,
             "weights kept": lambda row: f"{row.n_kept:,}",
             "pruned": lambda row: f"{row.fraction_pruned:.1%}",
         }
-        if self.rest.macs_now is not None:
-            columns |= {
-                "MACs dense": lambda row: short(row.macs_dense or 0),
-                "MACs now": lambda row: short(row.macs_now or 0),
-                "MACs without zeros": lambda row: short(row.macs_of_nonzeros or 0),
-            }
-        if self.rest.file_bytes is not None:
-            columns["file bytes"] = lambda row: f"{row.file_bytes:,}"
+        if not math.isnan(self.rest.macs_now):
+            columns["MACs dense"] = lambda row: short(row.macs_dense)
+            columns["MACs now"] = lambda row: short(row.macs_now)
+            columns["MACs without zeros"] = lambda row: short(row.macs_of_nonzeros)
+        if not math.isnan(self.rest.file_bytes):
+            columns["file bytes"] = lambda row: f"{row.file_bytes:,.0f}"
         return columns
 
     @property
     def note(self) -> str:
-        """What the columns mean, where they need it."""
-        if self.rest.macs_now is None:
+        """What the columns mean, where they need a note."""
+        if math.isnan(self.rest.macs_now):
             return ""
         return (
             "MACs: multiply–adds of one example. Now: by the shapes that are left, what any machine saves. "
@@ -158,44 +149,31 @@ def compare_tensors(
     """Account for every tensor of `dense` that compresses, given what pruning made of it.
 
     Args:
-        dense: the network before; its values do not matter, only names, shapes and layers.
+        dense: the network before; only its names, shapes and layers matter.
         model: the network now: with zeros, or really smaller (`laconic.shrink`), or both; or `dense` itself.
-        inputs: example arguments, to count multiply–adds (`laconic.surgery.count_macs`); without, they are left out.
-        ledger: of the model's file, from `laconic.describe`; without, bytes are left out.
+        inputs: example arguments, to count multiply–adds (`laconic.surgery.count_macs`).
+        ledger: the ledger of the model's file, from `laconic.describe`, to count bytes.
 
     Raises:
         MismatchError: the model's tensors do not fit into the dense ones.
     """
-    before, now = compressible(dense), _state(model)
-    uses = {} if inputs is None else {"dense": count_macs(dense, inputs), "now": count_macs(model, inputs)}
-    n_bytes = None if ledger is None else _bytes_of_tensors(ledger, dense)
+    before, now = compressible(dense), unwrap(model).state_dict(keep_vars=True)
+    macs_before, macs_now = _macs(dense, inputs), _macs(model, inputs)
+    n_bytes, unknown = _bytes(ledger, dense), 0 if ledger else math.nan
     rows: list[TensorRow] = []
     for name, weight in before.items():
         left = now.get(name)
         _check(name, weight, left)
         n_left, n_kept = (0, 0) if left is None else (left.numel(), int(left.count_nonzero()))
-        row = TensorRow(
-            name=name,
-            n_dense=weight.numel(),
-            n_kept=n_kept,
-            dense_shape=tuple(weight.shape),
-            shape=None if left is None else tuple(left.shape),
-            file_bytes=None if n_bytes is None else n_bytes.pop(name, 0),
-        )
-        if uses:
-            now_each = uses["now"].get(name, 0.0)
-            row = replace(
-                row,
-                macs_dense=uses["dense"][name] * weight.numel(),
-                macs_now=now_each * n_left,
-                macs_of_nonzeros=now_each * n_kept,
-            )
-        rows.append(row)
-    return TensorTable(tuple(rows), _rest(dense, model, set(before), n_bytes, 0.0 if uses else None))
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return unwrap(model).state_dict(keep_vars=True)
+        macs = (macs_before[name] * weight.numel(), macs_now[name] * n_left, macs_now[name] * n_kept)
+        shapes = (tuple(weight.shape), None if left is None else tuple(left.shape))
+        rows.append(TensorRow(name, weight.numel(), n_kept, *macs, n_bytes.pop(name, unknown), *shapes))
+    n_before, n_now = (
+        sum(p.numel() for name, p in unwrap(net).named_parameters() if name not in before) for net in (dense, model)
+    )
+    none = math.nan if inputs is None else 0.0
+    rest = TensorRow(REST, n_before, n_now, none, none, none, sum(n_bytes.values(), unknown))
+    return TensorTable(tuple(rows), rest)
 
 
 def _check(name: str, weight: Tensor, left: Tensor | None) -> None:
@@ -206,34 +184,18 @@ def _check(name: str, weight: Tensor, left: Tensor | None) -> None:
         raise MismatchError(f"{name}: tensor is {tuple(left.shape)}, the dense one {tuple(weight.shape)}")
 
 
-def _bytes_of_tensors(ledger: Ledger, dense: nn.Module) -> dict[str, int]:
-    """Bytes of the file by tensor, those of later names of a tied one with its first."""
+def _macs(model: nn.Module, inputs: Any) -> Mapping[str, float]:
+    """Multiply–adds per weight, by tensor: 0 for one that is not used; NaN without inputs."""
+    return defaultdict(lambda: math.nan) if inputs is None else defaultdict(float, count_macs(model, inputs))
+
+
+def _bytes(ledger: Ledger | None, dense: nn.Module) -> dict[str, float]:
+    """The file's bytes by tensor; those of a tied tensor's later names count for its first."""
+    if ledger is None:
+        return {}
     names = first_names(unwrap(dense))
-    first = {name: names[id(tensor)] for name, tensor in _state(dense).items()}
-    n_bytes: Counter[str] = Counter()
+    first = {name: names[id(tensor)] for name, tensor in unwrap(dense).state_dict(keep_vars=True).items()}
+    n_bytes: dict[str, float] = defaultdict(float)
     for name, bits in ledger.by_tensor().items():
         n_bytes[first.get(name, "")] += round(bits / 8)
     return n_bytes
-
-
-def _rest(
-    dense: nn.Module, model: nn.Module, listed: set[str], n_bytes: Mapping[str, int] | None, n_macs: float | None
-) -> TensorRow:
-    """Parameters that are not listed, and the bytes that are left."""
-    n_before, n_now = (
-        sum(p.numel() for name, p in unwrap(net).named_parameters() if name not in listed) for net in (dense, model)
-    )
-    return TensorRow(
-        name=REST,
-        n_dense=n_before,
-        n_kept=n_now,
-        macs_dense=n_macs,
-        macs_now=n_macs,
-        macs_of_nonzeros=n_macs,
-        file_bytes=None if n_bytes is None else sum(n_bytes.values()),
-    )
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from laconic.core.atomic import atomic
 from laconic.report.figures.frontier_plot import frontier
 from laconic.report.figures.style import need
-from laconic.report.pages.template import framed, render
+from laconic.report.pages.rendering import framed, render, write
 from laconic.report.trials import Quantity, Spread, Trial, by_setting, spread
 
 FIGURES = {
@@ -69,9 +68,7 @@ def write_frontier_page(
         settings=settings or {},
         notes=notes,
     )
-    with atomic(path) as file:
-        file.write(text.encode())
-    return Path(path)
+    return write(path, text)
 
 
 def _known(quantity: Quantity, trials: Sequence[Trial]) -> bool:

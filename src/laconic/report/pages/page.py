@@ -9,10 +9,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from laconic.core.atomic import atomic
 from laconic.description.measurement import Measurement
 from laconic.report.measurement import dense_float32_bits, fewest_bits, ledger_of
-from laconic.report.pages.template import framed, render
+from laconic.report.pages.rendering import framed, render, write
 from laconic.report.tensor_table import TensorTable
 
 _MANY_TENSORS = 24
@@ -68,10 +67,7 @@ def render_page(page: Page) -> str:
 
 def write_page(path: str | os.PathLike[str], page: Page) -> Path:
     """Write `render_page`'s page to `path`: all of it or, if anything fails, nothing."""
-    text = render_page(page)
-    with atomic(path) as file:
-        file.write(text.encode())
-    return Path(path)
+    return write(path, render_page(page))
 
 
 def _headline(stages: Sequence[Measurement]) -> str:
