@@ -41,7 +41,7 @@ test-slow: $(VENV)/dev.stamp  ## the tests that train real networks
 
 fuzz: $(VENV)/fuzz.stamp  ## ten minutes (FUZZ_SECONDS) of coverage-guided fuzzing of the file's reader
 	mkdir -p runs/fuzz
-	$(BIN)/python tests/fuzz/fuzz_reader.py -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=runs/fuzz/ runs/fuzz
+	$(BIN)/python -m tests.fuzz.fuzz_reader -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=runs/fuzz/ runs/fuzz
 
 check: $(VENV)/dev.stamp  ## lint, types and the direction of imports
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the reader: `make fuzz`, or `python tests/fuzz/fuzz_reader.py [corpus] [-libfuzzer…]`.
+"""Coverage-guided fuzzing of the reader: `make fuzz`, or `python -m tests.fuzz.fuzz_reader [corpus] [-libfuzzer…]`.
 
 The golden files are the first seeds. Kernels run as Python, so that coverage guides into them and an index out
 of bounds is seen. A finding is any error but Laconic's own, memory beyond MOST_BYTES, or more than ten seconds.
@@ -28,8 +28,7 @@ with atheris.instrument_imports(include=["laconic"]):
     from laconic.file.inspect import inspect
     from laconic.file.save_load import load
 
-sys.path.insert(0, str(Path(__file__).parent))
-import surgeon
+from tests.fuzz import surgeon
 
 GOLDEN = Path(__file__).parents[1] / "file" / "golden"
 DECODED_BYTES = 1 << 14  # what a file may decode to, so that a run is short
