@@ -25,7 +25,6 @@ from torch import Tensor
 
 from laconic.coding.fit import fit
 from laconic.coding.layout import Layout
-from laconic.coding.prices import symbol_bits
 from laconic.coding.static_model import StaticModel
 from laconic.core.jit import F64, I32, U8, kernel
 from laconic.errors import MismatchError
@@ -177,7 +176,7 @@ def _round(rows: F64, factors: F64 | None, costs: F64, scale: float, model: Stat
     if model is None:
         prices, lo, row_class, drop = np.zeros((1, 1)), 0, np.zeros(groups * n_rows, np.uint8), NO_DROP
     else:
-        prices = symbol_bits(model)
+        prices = model.symbol_bits()
         lo, row_class, drop = model.lo, model.row_class, model.column_drop
     q = np.empty(rows.shape, np.int32)
     for group in range(groups):
