@@ -47,8 +47,8 @@ def write_symbols(model: StaticModel, q: U8 | I32, escape_order: int = 0, row_la
     log2_lanes, states, words = rans.encode(q, model.lo, classes, model.frequencies, model.precision)
     rice_order, tables = model.tables.coded()
     n_classes = len(model.frequencies)
-    by_formula = isinstance(model.tables, Formula)
-    kind = BY_FORMULA if by_formula else RESOLUTIONS.index(model.tables.resolution) << 4
+    of = model.tables
+    kind = BY_FORMULA if isinstance(of, Formula) else RESOLUTIONS.index(of.resolution) << 4
     return [
         bytes([log2_lanes | n_classes - 1 << 4]),
         bytes([model.precision | kind | (BY_COLUMN if model.column_drop.size else 0)]),
