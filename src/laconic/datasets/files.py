@@ -1,12 +1,10 @@
 """The canonical files of public data sets: where they live, and strict readers for them.
 
-`located` looks under the directory that the environment variable ``LACONIC_DATA`` names and never
-downloads while it is set; otherwise pooch downloads once, checked by hash, into its cache. Readers
-refuse anything but a whole file, with one line that names the file, what was expected and what
-was found.
+`located` looks under the directory that the environment variable ``LACONIC_DATA`` names and never downloads while it is
+set; otherwise pooch downloads once, checked by hash, into its cache. Readers refuse anything but a whole file, with one
+line that names the file, what was expected and what was found.
 
-IDX is specified on LeCun, Cortes & Burges' MNIST page; the binary version of CIFAR-10, on
-Krizhevsky's (2009).
+IDX is specified on LeCun, Cortes & Burges' MNIST page; the binary version of CIFAR-10, on Krizhevsky's (2009).
 """
 
 from __future__ import annotations
@@ -30,17 +28,11 @@ N_CLASSES = 10
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one data set, and where they come from.
+    """The files of one data set, and their origin."""
 
-    Attributes:
-        folder: the data set's own folder.
-        files: paths in that folder.
-        md5s: the MD5 of each download, by URL; a ``.tar.gz`` is unpacked in place.
-    """
-
-    folder: str
-    files: tuple[str, ...]
-    md5s: Mapping[str, str]
+    folder: str  # the data set's own
+    files: tuple[str, ...]  # paths in that folder
+    md5s: Mapping[str, str]  # of each download, by URL; a ``.tar.gz`` is unpacked in place
 
 
 def located(source: Source) -> tuple[Path, ...]:
@@ -56,10 +48,8 @@ def located(source: Source) -> tuple[Path, ...]:
     paths = tuple(folder / file for file in source.files)
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: expected a file of {source.folder}, found none; "
-                f"put it there, or unset {VARIABLE} to download it"
-            )
+            advice = f"put it there, or unset {VARIABLE} to download it"
+            raise FileNotFoundError(f"{path}: expected a file of {source.folder}, found none; {advice}")
     return paths
 
 
@@ -90,11 +80,7 @@ def _one_line(error: Exception) -> str:
 
 
 def read_idx(path: Path, example_shape: tuple[int, ...]) -> UInt8[np.ndarray, " examples *shape"]:
-    """Read a gzipped IDX file of bytes.
-
-    Args:
-        path: the file.
-        example_shape: the shape of one example, which the file must agree with.
+    """Read a gzipped IDX file of bytes, whose examples have that shape.
 
     Raises:
         DataError: the file is not gzip, has another type or shape, is cut or has bytes to spare.
@@ -131,7 +117,7 @@ def read_records(path: Path, n_bytes: int) -> UInt8[np.ndarray, "examples bytes"
 
 
 def checked_labels(path: Path, labels: UInt8[np.ndarray, " examples"]) -> UInt8[np.ndarray, " examples"]:
-    """The labels of `path`, once none is found to reach `N_CLASSES`."""
+    """The labels of `path`; DataError if one is not below `N_CLASSES`."""
     if labels.size and labels.max() >= N_CLASSES:
         raise DataError(f"{path}: expected labels below {N_CLASSES}, found {labels.max()}")
     return labels
