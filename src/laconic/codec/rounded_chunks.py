@@ -37,11 +37,7 @@ def encode(spec: TensorSpec, found: Rounded) -> tuple[Method, bytes]:
 
 
 def decode(spec: TensorSpec, source: Cursor) -> Tensor:
-    """The tensor of a chunk, which is not empty.
-
-    Raises:
-        FormatError: the chunk violates the specification.
-    """
+    """The tensor of a chunk, which is not empty; FormatError if the chunk violates the specification."""
     dequantizer = _read(spec, source)
     q = stream.read(source, spec.layout)
     try:

@@ -124,7 +124,5 @@ def _refuse_nonfinite(spec: TensorSpec, tensor: Tensor) -> None:
     bad = int(np.isfinite(weights).argmin())
     if not np.isfinite(weights[bad]):
         index = tuple(int(i) for i in np.unravel_index(bad, spec.shape))
-        raise NonFiniteError(
-            f"{spec.name}{list(index)}: expected a finite number, found {weights[bad]}; "
-            "exclude the tensor from compression to store it exactly"
-        )
+        found = f"{weights[bad]}; exclude the tensor from compression to store it exactly"
+        raise NonFiniteError(f"{spec.name}{list(index)}: expected a finite number, found {found}")

@@ -28,11 +28,7 @@ def encode(words: Words) -> Pieces:
 
 
 def decode(source: Cursor, n: int, dtype: np.dtype[Any]) -> Words:
-    """The `n` words of `dtype` that fill `source` to its end.
-
-    Raises:
-        FormatError: the bytes violate the specification.
-    """
+    """The `n` words of `dtype` that fill `source` to its end; FormatError if the bytes violate the specification."""
     halves = planes.decode_plane(*planes.read_plane(source, n), n, 0, source)
     most = 16 * dtype.itemsize
     if halves.max() >= most:

@@ -57,10 +57,8 @@ def _downloaded(source: Source) -> Path:
     try:
         import pooch
     except ImportError as error:
-        raise ImportError(
-            f"downloading {source.folder} needs pooch: "
-            f'pip install "laconic-nn[demo]", or set {VARIABLE} to a directory that has it'
-        ) from error
+        advice = f'pip install "laconic-nn[demo]", or set {VARIABLE} to a directory that has it'
+        raise ImportError(f"downloading {source.folder} needs pooch: {advice}") from error
     folder = Path(pooch.os_cache("laconic")) / source.folder
     for url, md5 in source.md5s.items():
         unpack = pooch.Untar([*source.files], extract_dir=".") if url.endswith(".tar.gz") else None
@@ -68,10 +66,8 @@ def _downloaded(source: Source) -> Path:
         try:
             pooch.retrieve(url, f"md5:{md5}", fname=name, path=folder, processor=unpack)
         except (OSError, ValueError) as error:  # no connection; a hash that differs
-            raise DownloadError(
-                f"{url}: download failed ({_one_line(error)}); "
-                f"set {VARIABLE} to a directory that holds {source.folder}/"
-            ) from error
+            advice = f"set {VARIABLE} to a directory that holds {source.folder}/"
+            raise DownloadError(f"{url}: download failed ({_one_line(error)}); {advice}") from error
     return folder
 
 

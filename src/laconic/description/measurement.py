@@ -46,11 +46,7 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
-        """The inverse of `to_dict`; other keys are ignored.
-
-        Raises:
-            ValueError: a value is not a number.
-        """
+        """The inverse of `to_dict`; other keys are ignored; ValueError if a value is not a number."""
         numbers = [key for key in cls.__dataclass_fields__ if key not in ("name", "ledger")]
         found: dict[str, Any] = {key: float(values[key]) for key in numbers if key in values}
         return cls(str(values.get("name", "")), **found)

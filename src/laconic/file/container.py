@@ -147,10 +147,8 @@ class Reader:
             self._file.seek(entry.offset)
             data = data[: self._file.readinto(data)]
         if (found := crc32([data], run)) != entry.checksum:
-            raise FormatError(
-                f"{self.path}: {entry.spec.name}: expected checksum {entry.checksum:08x}, "
-                f"found {found:08x}: the file is damaged"
-            )
+            wrong = f"expected checksum {entry.checksum:08x}, found {found:08x}: the file is damaged"
+            raise FormatError(f"{self.path}: {entry.spec.name}: {wrong}")
         return data
 
     @property
@@ -170,10 +168,8 @@ class Reader:
         specs = [self.entries[name].spec for name in names]
         needed = sum(spec.n_bytes for spec in specs if spec.method is not Method.DELTA)
         if needed > limit:
-            raise LimitError(
-                f"{self.path}: {self.n_bytes:,} bytes would decode to {needed:,}, above the limit "
-                f"of {limit:,}; raise max_bytes if you trust the file"
-            )
+            above = f"{needed:,}, above the limit of {limit:,}; raise max_bytes if you trust the file"
+            raise LimitError(f"{self.path}: {self.n_bytes:,} bytes would decode to {above}")
 
     def _n_note_bytes(self, method: Method) -> int:
         note = self._notes.get(method)
@@ -202,10 +198,8 @@ class Reader:
         n_directory = length.varint()
         begin = self.n_bytes - N_CHECKSUM_BYTES - length.at - n_directory
         if begin < len(head):
-            raise FormatError(
-                f"{self.path}: a directory of {n_directory:,} bytes in a file of {self.n_bytes:,}: "
-                "the file is damaged or cut short"
-            )
+            found = f"a directory of {n_directory:,} bytes in a file of {self.n_bytes:,}"
+            raise FormatError(f"{self.path}: {found}: the file is damaged or cut short")
         self._file.seek(begin)
         checked = self._file.read(n_directory + length.at)
         checksum = int.from_bytes(tail[-N_CHECKSUM_BYTES:], "little")

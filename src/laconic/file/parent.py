@@ -58,10 +58,8 @@ class _File(Mapping[str, Tensor]):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._reader = Reader(path)
         if self._reader.parent:
-            raise UnsupportedError(
-                f"{path}: expected a parent that stands alone, found a difference from "
-                f"{self._reader.parent[:SHORT]}…: decompress it first"
-            )
+            found = f"a difference from {self._reader.parent[:SHORT]}…: decompress it first"
+            raise UnsupportedError(f"{path}: expected a parent that stands alone, found {found}")
         self._reader.check_limit(self._reader.entries)
 
     def __del__(self) -> None:

@@ -121,9 +121,8 @@ def _opened(part: Path, beside: Path, digest: bytes) -> Generator[tuple[BinaryIO
     """A draft and its journal, each at the end of its whole part, and the tensors in them."""
     head = JOURNAL + digest
     if part.exists() and not (beside.exists() and beside.read_bytes().startswith(head)):
-        raise MismatchError(
-            f"{part}: expected what the same input and options left, found another's; remove it to start anew"
-        )
+        expected = "expected what the same input and options left"
+        raise MismatchError(f"{part}: {expected}, found another's; remove it to start anew")
     if not part.exists():
         beside.write_bytes(head)
         part.write_bytes(b"")

@@ -66,11 +66,7 @@ class Evidence:
     found: Mapping[Statistic, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def of(self, statistic: Statistic, name: str) -> Tensor:
-        """One weight's statistic.
-
-        Raises:
-            MismatchError: it was not gathered, or that weight has none.
-        """
+        """One weight's statistic; MismatchError if it was not gathered, or that weight has none."""
         if statistic not in self.found:
             kinds = ", ".join(found.name for found in self.found) or "none"
             raise MismatchError(f"evidence: expected {statistic.name}, found {kinds}; see observe()")
