@@ -86,11 +86,7 @@ def _moved(parent: Tensor, q: I32, scale: float, part: slice) -> Tensor:
 
 
 def decode(spec: TensorSpec, source: Cursor, parent: Tensor, run: Map = map) -> Tensor:
-    """The tensor of a chunk that holds its difference from `parent`, of the same shape and type.
-
-    Raises:
-        FormatError: the chunk violates the specification.
-    """
+    """The inverse of `encode` and `encode_on_grid`; FormatError if the chunk violates the specification."""
     if _mode(source) == GRID:
         scale = read_scale(spec, source)
         q = stream.read(source, spec.layout)

@@ -66,8 +66,7 @@ def encode_tensor(
 def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None, run: Map = map) -> Tensor:
     """The tensor that `chunk` holds; a difference needs the `parent`'s tensor.
 
-    Raises:
-        FormatError: the chunk violates the specification, or the parent has another shape or type.
+    FormatError if the chunk violates the specification, or the parent has another shape or type.
     """
     source = Cursor(chunk, spec.name)
     if (spec.method is Method.EXACT or not spec.numel) and len(source) != spec.n_bytes:

@@ -247,11 +247,7 @@ def encode(q: I32, layout: Layout, prices: F32 = NO_PRICES) -> bytes:
 
 
 def decode(source: Cursor, layout: Layout) -> I32:
-    """The integers of a layout from all that is left of `source`.
-
-    Raises:
-        FormatError: there are more than MAX_INTEGERS, or they do not end where the source does.
-    """
+    """Decode the rest of `source`; FormatError beyond MAX_INTEGERS, or if they do not end where it does."""
     if layout.n > MAX_INTEGERS:
         raise source.error(f"at most {MAX_INTEGERS:,} integers in an adaptive stream", f"{layout.n:,}")
     coder = decoder(source.rest().copy())

@@ -39,10 +39,9 @@ def write(plane: U8, n_rows: int) -> bytes | None:
 
 
 def read(source: Cursor, plane: U8, n_rows: int) -> None:
-    """Fill `plane`, one byte at least, from the stream that fills `source` to its end.
+    """Fill `plane`, one byte at least, from the stream that fills `source`.
 
-    Raises:
-        FormatError: the stream violates the specification, has escapes, or holds integers that are no bytes.
+    FormatError if the stream violates the specification, has escapes, or holds integers that are no bytes.
     """
     symbols = read_symbols(source, Layout(n_rows, plane.size // n_rows))
     model = symbols.model

@@ -47,11 +47,7 @@ def most_bytes(n: int, itemsize: int) -> int:
 
 
 def decode(source: Cursor, words: Words, n_columns: int, floating: bool) -> None:
-    """Fill `words` from the planes that fill `source` to its end.
-
-    Raises:
-        FormatError: the planes violate the specification.
-    """
+    """Fill `words` from the planes that fill `source`; FormatError if these violate the specification."""
     flag = source.byte()
     if flag > 1:
         raise source.error("a flag of 0 or 1", str(flag))

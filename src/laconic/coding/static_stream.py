@@ -90,10 +90,9 @@ def measure(source: Cursor, layout: Layout) -> Mapping[str, int]:
 
 
 def read(source: Cursor, layout: Layout) -> I32:
-    """Decode the integers, one at least, of the static stream that fills `source` to its end.
+    """Decode the integers, one at least, of the static stream that fills `source`.
 
-    Raises:
-        FormatError: the stream violates the specification; nothing larger than the output is allocated.
+    FormatError if it violates the specification; nothing larger than the output is allocated.
     """
     symbols = read_symbols(source, layout)
     model, escapes = symbols.model, source.rest()

@@ -65,10 +65,9 @@ def _write(q: I32, model: StaticModel, layout: Layout, small: int = SMALL) -> by
 
 
 def read(source: Cursor, layout: Layout) -> I32:
-    """Decode the integers, one at least, of the stream that fills `source` to its end.
+    """Decode the integers, one at least, of the stream that fills `source`.
 
-    Raises:
-        FormatError: the stream violates the specification; nothing larger than the output is allocated.
+    FormatError if it violates the specification; nothing larger than the output is allocated.
     """
     if _next(source) != PREDICTED:
         return _read(source, layout)

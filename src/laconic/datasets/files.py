@@ -78,8 +78,7 @@ def _one_line(error: Exception) -> str:
 def read_idx(path: Path, example_shape: tuple[int, ...]) -> UInt8[np.ndarray, " examples *shape"]:
     """Read a gzipped IDX file of bytes, whose examples have that shape.
 
-    Raises:
-        DataError: the file is not gzip, has another type or shape, is cut or has bytes to spare.
+    DataError if the file is not gzip, has another type or shape, is cut or has bytes to spare.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -101,11 +100,7 @@ def read_idx(path: Path, example_shape: tuple[int, ...]) -> UInt8[np.ndarray, " 
 
 
 def read_records(path: Path, n_bytes: int) -> UInt8[np.ndarray, "examples bytes"]:
-    """Read a file of records of `n_bytes` bytes each.
-
-    Raises:
-        DataError: the file is empty or its last record is not whole.
-    """
+    """Read records of `n_bytes` bytes each; DataError if the file is empty or its last record is not whole."""
     content = np.fromfile(path, np.uint8)
     if not content.size or content.size % n_bytes:
         raise DataError(f"{path}: expected whole records of {n_bytes} bytes, found {content.size}")

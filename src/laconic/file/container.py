@@ -92,6 +92,11 @@ class Entry:
     chunk: bytes | None = None  # the chunk itself, if the directory holds it
 
     @property
+    def n_bytes(self) -> int:
+        """This entry's bytes in the file."""
+        return self.n_entry_bytes + self.n_chunk_bytes
+
+    @property
     def n_bytes_before(self) -> int:
         """This entry's bytes before the directory."""
         return self.n_chunk_bytes if self.chunk is None else 0
@@ -125,11 +130,11 @@ class Reader:
             self.path = os.fspath(path)
             self.n_bytes = os.fstat(self._file.fileno()).st_size
             entries = self._read_directory()
-            in_entries = sum(e.n_entry_bytes + e.n_chunk_bytes for e in entries.values())
-            self.n_header_bytes = self.n_bytes - in_entries
+            self.n_header_bytes = self.n_bytes - sum(e.n_bytes for e in entries.values())
             self._notes = {e.spec.method: e for e in entries.values() if e.spec.method in NOTES}
-            self.n_plan_bytes = self._n_note_bytes(Method.PLAN)
-            self.n_parent_bytes = self._n_note_bytes(Method.PARENT)
+            n_note_bytes = {method: e.n_bytes for method, e in self._notes.items()}
+            self.n_plan_bytes = n_note_bytes.get(Method.PLAN, 0)
+            self.n_parent_bytes = n_note_bytes.get(Method.PARENT, 0)
             self.entries = {n: e for n, e in entries.items() if e.spec.method not in NOTES}
             self.parent = self._read_parent()
         except BaseException:
@@ -170,10 +175,6 @@ class Reader:
         if needed > limit:
             above = f"{needed:,}, above the limit of {limit:,}; raise max_bytes if you trust the file"
             raise LimitError(f"{self.path}: {self.n_bytes:,} bytes would decode to {above}")
-
-    def _n_note_bytes(self, method: Method) -> int:
-        note = self._notes.get(method)
-        return note.n_entry_bytes + note.n_chunk_bytes if note else 0
 
     def _read_parent(self) -> str | None:
         note = self._notes.get(Method.PARENT)

@@ -56,7 +56,7 @@ def _plan(reader: Reader) -> dict[str, Any] | None:
 
 def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
     spec = entry.spec
-    n_bytes, n = entry.n_entry_bytes + entry.n_chunk_bytes, max(1, spec.numel)
+    n_bytes, n = entry.n_bytes, max(1, spec.numel)
     holder = reader.entries[entry.tied_to] if entry.tied_to else entry
     chunk = reader.chunk(holder)
     zeros = None

@@ -35,11 +35,7 @@ def open_parent(base: State) -> Mapping[str, Tensor]:
 
 
 def checked_parent(reader: Reader, entries: Iterable[Entry], base: State | None) -> Mapping[str, Tensor] | None:
-    """The parent that `entries` need, if they need one.
-
-    Raises:
-        MismatchError: it is missing, or not the one that the file names.
-    """
+    """The parent that `entries` need, if any; MismatchError if it is missing, or not the one that the file names."""
     differs = next((entry.spec.name for entry in entries if entry.spec.method is Method.DELTA), None)
     if differs is None or reader.parent is None:
         return None

@@ -21,11 +21,7 @@ MAX_TUPLE_LENGTH = 64  # of what a bypassed block returns
 
 
 def encode(plan: Plan, specs: Sequence[TensorSpec]) -> bytes:
-    """The bytes of a plan that leaves tensors of `specs`, which are in the directory's order.
-
-    Raises:
-        MismatchError: names or shapes are not those that the plan leaves.
-    """
+    """The bytes of a plan; MismatchError if it does not leave tensors of `specs`, in the directory's order."""
     index = {spec.name: i for i, spec in enumerate(specs)}
     uses: dict[bytes, list[tuple[int, int]]] = {}
     for name, axes in plan.kept.items():
@@ -47,8 +43,7 @@ def encode(plan: Plan, specs: Sequence[TensorSpec]) -> bytes:
 def decode(source: Cursor, specs: Sequence[TensorSpec | None]) -> Plan:
     """The plan in `source`, for the directory's tensors; None stands for a tied one.
 
-    Raises:
-        FormatError: the bytes violate the specification, or do not fit the tensors.
+    FormatError if the bytes violate the specification, or do not fit the tensors.
     """
     kept: dict[str, dict[int, Tensor]] = {}
     shapes: dict[str, tuple[int, ...]] = {}

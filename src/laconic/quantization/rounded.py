@@ -34,11 +34,7 @@ class Dequantizer(ABC):
 
     @abstractmethod
     def dequantize(self, q: I32, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """The tensor that the flat integers `q` stand for.
-
-        Raises:
-            OutOfRangeError: an integer stands for no number of `dtype`.
-        """
+        """The tensor that the flat integers `q` stand for; OutOfRangeError if one stands for no number of `dtype`."""
 
 
 @dataclass(frozen=True, eq=False)
