@@ -24,8 +24,7 @@ from laconic.coding import adaptive, static_stream, stream
 from laconic.coding.bitio import Cursor, varint
 from laconic.coding.layout import Layout
 from laconic.coding.prediction import Predictor
-from laconic.coding.static_model import ALL_COLUMNS_ALIKE, StaticModel
-from laconic.coding.tables import Formula
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE, Formula, StaticModel
 from laconic.file import container
 from laconic.file.writer import drafted
 from laconic.quantization import Codebook, FixedBits, Grid

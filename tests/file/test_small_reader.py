@@ -20,10 +20,9 @@ from laconic.coding import adaptive, static_stream, stream
 from laconic.coding.bitio import Cursor, varint
 from laconic.coding.layout import Layout
 from laconic.coding.prediction import Predictor
-from laconic.coding.static_model import ALL_COLUMNS_ALIKE, StaticModel
-from laconic.coding.tables import Levels
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE, Levels, StaticModel
 from laconic.errors import LaconicError
-from tests.coding.test_tables import formulas
+from tests.coding.test_static_model import formulas
 from tests.file import small_bytes, small_planes, small_reader, small_streams
 from tests.file.small_reader import Refused
 from tests.file.test_golden import CASES, CUT, DELTAS, FOLDER, PARENT, written_adaptively, written_statically

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import laconic
-from laconic.codec.rounded_chunks import HEADS
+from laconic.codec.rounded_chunks import DEQUANTIZERS
 from laconic.codec.spec import GRID_DTYPES
 from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.file.inspect import inspect
@@ -78,7 +78,7 @@ def test_what_a_model_is_rounded_to_is_what_its_file_holds(quantizer, tmp_path):
                 assert same_bits(decoded[name], weight.detach())
                 continue
             assert found.q.shape == (weight.numel(),)
-            assert HEADS[reader.entries[name].spec.method].kind is type(found.dequantizer)
+            assert DEQUANTIZERS[reader.entries[name].spec.method][0] is type(found.dequantizer)
             from_integers = found.dequantizer.dequantize(found.q, tuple(state[name].shape), state[name].dtype)
             assert same_bits(decoded[name], from_integers)
     assert same_bits(decoded["tied.weight"], decoded["fc1.weight"])

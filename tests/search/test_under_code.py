@@ -6,7 +6,7 @@ from torch import nn
 
 import laconic
 from laconic import Training, attach, zoo
-from laconic.coding.prices import prices
+from laconic.coding.stream import prices
 from laconic.datasets import blobs
 from laconic.quantization.grid import Grid, exactly
 from laconic.search import CodeLengthRule

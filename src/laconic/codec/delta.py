@@ -1,10 +1,10 @@
 """Chunks that hold a tensor by its difference from another of the same name, shape and type: its parent's.
 
-Exactly: floats become integers in their own order (so that neighbouring floats are one apart), and the
-difference is coded as its length in bits, which compresses, and the bits below its first, which do not. The
-length follows the parent's exponent, because an update of one size is many units of a small weight's last
-place and few of a large one's; so each block is sorted by it, and the classes of rows find the scales. The
-reader has the parent, so the order costs nothing.
+Exactly: floats become integers in their own order (so that neighbouring floats are one apart), and the difference is
+coded as its length in bits, which compresses, and the bits below its first, which do not. The length follows the
+parent's exponent, because an update of one size is many units of a small weight's last place and few of a large one's.
+So each block is sorted by that exponent, and the classes of rows find the scales. The reader has the parent, so the
+order costs nothing.
 
 On a grid: w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relative to ‖w‖, not to the difference.
 """
@@ -19,7 +19,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from laconic.codec import exact
@@ -28,8 +27,7 @@ from laconic.codec.spec import TensorSpec
 from laconic.coding import octaves, planes, stream
 from laconic.coding.bitio import Cursor, Pieces
 from laconic.coding.planes import Words
-from laconic.core import buffers
-from laconic.core.jit import U8, kernel
+from laconic.core.jit import I32, U8, kernel
 from laconic.core.parallel import Map
 from laconic.quantization import grid
 from laconic.quantization.grid import PASS_ELEMENTS, Grid, within_error
@@ -38,28 +36,26 @@ EXACT, GRID = range(2)
 
 
 def encode(spec: TensorSpec, tensor: Tensor, parent: Tensor, run: Map = map) -> Pieces:
-    """The exact difference of contiguous tensors of the same shape and type, which is not empty."""
+    """The exact difference of contiguous tensors of the same shape and type, which are not empty."""
     words, base = exact.as_words(tensor), exact.as_words(parent)
-    floating = spec.dtype.is_floating_point
 
     def block(part: slice) -> Pieces:
-        return _encode_block(words[part], base[part], floating)
+        return _encode_block(words[part], base[part], spec.dtype.is_floating_point)
 
-    return [bytes([EXACT]), *exact.assembled(spec, run(block, _blocks(spec)))]
+    return [bytes([EXACT]), *exact.assembled(spec, run(block, exact.blocks(spec)))]
 
 
-def first_block(spec: TensorSpec, tensor: Tensor, parent: Tensor) -> tuple[int, int]:
-    """How many bytes the first block takes by its difference, and in planes."""
-    part = _blocks(spec)[0]
-    floating = spec.dtype.is_floating_point
+def saves(spec: TensorSpec, tensor: Tensor, parent: Tensor) -> bool:
+    """Whether the first block is shorter as a difference than in planes."""
+    part, floating = exact.blocks(spec)[0], spec.dtype.is_floating_point
     words, base = exact.as_words(tensor)[part], exact.as_words(parent)[part]
     out = np.empty(planes.most_bytes(words.size, words.itemsize), np.uint8)
     alone = planes.encode(words, exact.columns(spec), floating, out)
-    return exact.n_bytes(_encode_block(words, base, floating)), len(alone)
+    return exact.n_bytes(_encode_block(words, base, floating)) < len(alone)
 
 
 def encode_on_grid(spec: TensorSpec, tensor: Tensor, parent: Tensor, quantizer: Grid) -> Pieces | None:
-    """The difference on a grid, such that ‖w − ŵ‖ ≤ relative_error · ‖w‖; None where a grid does not help.
+    """The difference on a grid, such that ‖w − ŵ‖ ≤ relative_error · ‖w‖; None if a grid does not help.
 
     Source: the difference's own relative error is the allowed one times ‖w‖ / ‖w − p‖.
     """
@@ -71,47 +67,41 @@ def encode_on_grid(spec: TensorSpec, tensor: Tensor, parent: Tensor, quantizer: 
         return None
     for margin in grid.MARGINS:
         allowed = quantizer.relative_error * margin * math.sqrt(energy / moved) if moved else 1.0
-        scale: float | None = 1.0 if allowed >= 1 else Grid(allowed).scale(difference)
-        if scale is None:
-            return None
-        stays = np.zeros(difference.size if allowed >= 1 else 0, np.int32)  # where the parent is
-        q = stays if allowed >= 1 else grid.quantize(difference, scale, math.inf)
-        if within_error(flat, partial(_part_moved, base, q, scale), quantizer.relative_error):
+        if allowed >= 1:  # every weight stays at the parent's
+            scale, q = 1.0, np.zeros(difference.size, np.int32)
+        else:
+            scale = Grid(allowed).scale(difference)
+            if scale is None:
+                return None
+            q = grid.quantize(difference, scale, math.inf)
+        if within_error(flat, partial(_moved, base, q, scale), quantizer.relative_error):
             return [bytes([GRID]), scale_bytes(scale), stream.write(q, spec.layout)]
     return None
 
 
-def _part_moved(parent: Tensor, q: NDArray[np.int32], scale: float, part: slice) -> Tensor:
-    return _moved(parent[part], q[part], scale)
+def _moved(parent: Tensor, q: I32, scale: float, part: slice) -> Tensor:
+    """The sums p + q·Δ: q·Δ is exact, a sum is rounded to float64, then to the type as on a grid."""
+    total = parent[part].double() + torch.from_numpy(q[part]).double() * scale
+    return total if parent.dtype == torch.float64 else total.float().to(parent.dtype)
 
 
 def decode(spec: TensorSpec, source: Cursor, parent: Tensor, run: Map = map) -> Tensor:
-    """The tensor of a chunk that holds its difference from `parent`, of the same shape and type.
-
-    Raises:
-        FormatError: the chunk violates the specification.
-    """
-    mode = _mode(source)
-    if mode == GRID:
+    """The inverse of `encode` and `encode_on_grid`; FormatError if the chunk violates the specification."""
+    if _mode(source) == GRID:
         scale = read_scale(spec, source)
         q = stream.read(source, spec.layout)
-        decoded = torch.empty(spec.numel, dtype=spec.dtype)
-        for begin in range(0, spec.numel, PASS_ELEMENTS):
-            part = slice(begin, begin + PASS_ELEMENTS)
-            decoded[part] = _part_moved(parent.reshape(-1), q, scale, part)
-        if not decoded.isfinite().all():
+        found = torch.empty(spec.numel, dtype=spec.dtype)
+        for part in exact.blocks(spec, PASS_ELEMENTS):
+            found[part] = _moved(parent.reshape(-1), q, scale, part)
+        if not found.isfinite().all():
             raise source.error("finite sums of parent and difference", "others")
-        return decoded.reshape(spec.shape)
-    words = buffers.empty(spec.numel, exact.UNSIGNED[spec.dtype.itemsize])
+        return found.reshape(spec.shape)
     base = exact.as_words(parent)
-    floating = spec.dtype.is_floating_point
 
-    def block(part: tuple[slice, Cursor]) -> None:
-        _decode_block(part[1], words[part[0]], base[part[0]], floating)
+    def block(part: slice, inner: Cursor, words: Words) -> None:
+        _decode_block(inner, words, base[part], spec.dtype.is_floating_point)
 
-    for _ in run(block, exact.sections(spec, source)):
-        pass
-    return exact.as_tensor(words, spec, source)
+    return exact.decoded(spec, source, block, run)
 
 
 def parts(spec: TensorSpec, source: Cursor) -> dict[str, int]:
@@ -119,8 +109,7 @@ def parts(spec: TensorSpec, source: Cursor) -> dict[str, int]:
     if _mode(source) == EXACT:
         found = exact.summed(spec, source, lambda n, block: octaves.measure(block, n))
         return found | {"plane headers": found["plane headers"] + 1}
-    scale = source.take(N_SCALE_BYTES)
-    return {"scale": len(scale) + 1, **stream.measure(source, spec.layout)}
+    return {"scale": 1 + len(source.take(N_SCALE_BYTES)), **stream.measure(source, spec.layout)}
 
 
 def _mode(source: Cursor) -> int:
@@ -130,26 +119,18 @@ def _mode(source: Cursor) -> int:
     return mode
 
 
-def _blocks(spec: TensorSpec) -> list[slice]:
-    return exact.blocks(spec.numel, exact.block_length(exact.columns(spec)))
-
-
 def _encode_block(words: Words, base: Words, floating: bool) -> Pieces:
     difference = _ordered(words, floating)
     difference -= _ordered(base, floating)
     signed = difference.view(_signed(words))
     folded = (signed << 1) ^ (signed >> (8 * words.itemsize - 1))
-    order = _order(base, floating)
-    folded = folded.view(words.dtype)
-    return octaves.encode(folded if order is None else folded[order])
+    return octaves.encode(folded.view(words.dtype)[_order(base, floating)])
 
 
 def _decode_block(source: Cursor, words: Words, base: Words, floating: bool) -> None:
-    order = _order(base, floating)
     folded = octaves.decode(source, words.size, words.dtype)
     one = words.dtype.type(1)
-    folded = (folded >> one) ^ -(folded & one)
-    words[slice(None) if order is None else order] = folded
+    words[_order(base, floating)] = (folded >> one) ^ -(folded & one)
     words += _ordered(base, floating)
     words[:] = _ordered(words, floating)
 
@@ -158,22 +139,25 @@ def _ordered(words: Words, floating: bool) -> Words:
     """Floats' bits as integers in the floats' order, modulo the type's range; its own inverse."""
     if not floating:
         return words.copy()
-    top = 8 * words.itemsize - 1
-    sign = words.view(_signed(words)) >> top  # 0 or −1
+    sign = words.view(_signed(words)) >> (8 * words.itemsize - 1)  # 0 or −1
     return words ^ (sign.view(words.dtype) >> words.dtype.type(1))
 
 
-def _order(base: Words, floating: bool) -> NDArray[np.int32] | None:
-    """The positions of a block sorted by the parent's exponent, stably; None for integers."""
+def _signed(words: Words) -> str:
+    return f"i{words.itemsize}"
+
+
+def _order(base: Words, floating: bool) -> I32 | slice:
+    """The positions of a block sorted by the parent's exponent, stably; integers keep their order."""
     if not floating:
-        return None
+        return slice(None)
     exponents = np.empty(base.size, np.uint8)
     planes.extract(base, base.itemsize - 1, floating, exponents)
     return _sorted(exponents)
 
 
 @kernel
-def _sorted(keys: U8) -> NDArray[np.int32]:
+def _sorted(keys: U8) -> I32:
     starts = np.zeros(257, np.int32)
     for key in keys:
         starts[key + 1] += 1
@@ -184,13 +168,3 @@ def _sorted(keys: U8) -> NDArray[np.int32]:
         order[starts[keys[i]]] = i
         starts[keys[i]] += 1
     return order
-
-
-def _moved(parent: Tensor, q: NDArray[np.int32], scale: float) -> Tensor:
-    """The sums p + q·Δ: q·Δ is exact, a sum is rounded to float64, then to the type as on a grid."""
-    total = parent.double() + torch.from_numpy(q).double() * scale
-    return total if parent.dtype == torch.float64 else total.float().to(parent.dtype)
-
-
-def _signed(words: Words) -> type:
-    return {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}[words.itemsize]

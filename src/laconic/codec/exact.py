@@ -9,7 +9,7 @@ Blocks are coded on their own: by several threads, in bounded memory, with table
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import chain
 
@@ -34,8 +34,7 @@ def encode(spec: TensorSpec, tensor: Tensor, run: Map = map) -> Pieces | None:
     """The planes of a contiguous `tensor`; None if it is too small for them."""
     if spec.n_bytes < MIN_PLANE_BYTES:
         return None
-    words, n_columns = as_words(tensor), columns(spec)
-    parts = blocks(spec.numel, block_length(n_columns))
+    words, n_columns, parts = as_words(tensor), columns(spec), blocks(spec)
     most_bytes = planes.most_bytes(parts[0].stop, words.itemsize)
     out = buffers.empty(len(parts) * most_bytes, np.uint8).reshape(len(parts), most_bytes)
 
@@ -46,60 +45,61 @@ def encode(spec: TensorSpec, tensor: Tensor, run: Map = map) -> Pieces | None:
 
 
 def decode(spec: TensorSpec, source: Cursor, run: Map = map) -> Tensor:
-    """The tensor of a chunk of planes.
+    """The tensor of a chunk of planes; FormatError if the chunk violates the specification."""
 
-    Raises:
-        FormatError: the chunk violates the specification.
-    """
+    def block(part: slice, inner: Cursor, words: Words) -> None:
+        planes.decode(inner, words, columns(spec), spec.dtype.is_floating_point)
+
+    return decoded(spec, source, block, run)
+
+
+def decoded(spec: TensorSpec, source: Cursor, block: Callable[[slice, Cursor, Words], None], run: Map) -> Tensor:
+    """The tensor of a chunk whose blocks `block` decodes: it fills in a block's words from its bytes."""
     words = buffers.empty(spec.numel, UNSIGNED[spec.dtype.itemsize])
-    n_columns = columns(spec)
 
-    def block(part: tuple[slice, Cursor]) -> None:
-        planes.decode(part[1], words[part[0]], n_columns, spec.dtype.is_floating_point)
+    def fill(part: tuple[slice, Cursor]) -> None:
+        block(*part, words[part[0]])
 
-    for _ in run(block, sections(spec, source)):
-        pass
+    deque(run(fill, _sections(spec, source)), maxlen=0)
     return as_tensor(words, spec, source)
 
 
 def parts(spec: TensorSpec, source: Cursor) -> Counter[str]:
     """Part → bytes of a chunk of planes; they add up to its length."""
-
-    def block(n: int, inner: Cursor) -> Counter[str]:
-        return planes.measure(inner, n, spec.dtype.itemsize, columns(spec))
-
-    return summed(spec, source, block)
+    return summed(spec, source, lambda n, inner: planes.measure(inner, n, spec.dtype.itemsize, columns(spec)))
 
 
 def summed(spec: TensorSpec, source: Cursor, measure: Callable[[int, Cursor], Counter[str]]) -> Counter[str]:
-    """What the parts of all blocks take, and the rest of the chunk as headers."""
+    """The parts of all blocks, and the rest of the chunk as headers."""
     whole = len(source)
     found: Counter[str] = Counter()
-    for part, inner in sections(spec, source):
+    for part, inner in _sections(spec, source):
         found += measure(part.stop - part.start, inner)
     found["plane headers"] += whole - found.total()
     return found
 
 
 def columns(spec: TensorSpec) -> int:
-    """The length of a row; 0 for a tensor that has none."""
+    """The length of a row; 0 for a tensor without rows."""
     return spec.numel // spec.shape[0] if len(spec.shape) > 1 else 0
 
 
-def block_length(n_columns: int) -> int:
+def _block_length(spec: TensorSpec) -> int:
     """Elements in a block: whole rows, unless they are longer."""
+    n_columns = columns(spec)
     return n_columns * (BLOCK // n_columns) if 0 < n_columns <= BLOCK else BLOCK
 
 
-def blocks(n: int, length: int) -> list[slice]:
-    """`n` elements in blocks of `length`, the last one shorter."""
-    return [slice(i, min(i + length, n)) for i in range(0, n, length)]
+def blocks(spec: TensorSpec, length: int = 0) -> list[slice]:
+    """A tensor's elements in blocks of `length`, by default those of an encoder; the last one is shorter."""
+    length = length or _block_length(spec)
+    return [slice(i, min(i + length, spec.numel)) for i in range(0, spec.numel, length)]
 
 
 def assembled(spec: TensorSpec, coded: Iterable[Pieces]) -> Pieces:
     """Blocks, after their number of elements and their lengths."""
     each = list(coded)
-    head = varint(block_length(columns(spec))) + b"".join(varint(n_bytes(pieces)) for pieces in each)
+    head = varint(_block_length(spec)) + b"".join(varint(n_bytes(pieces)) for pieces in each)
     return [head, *chain.from_iterable(each)]
 
 
@@ -108,27 +108,25 @@ def n_bytes(pieces: Pieces) -> int:
     return sum(map(len, pieces))
 
 
-def sections(spec: TensorSpec, source: Cursor) -> list[tuple[slice, Cursor]]:
-    """The blocks of a chunk: which elements, and their bytes."""
+def _sections(spec: TensorSpec, source: Cursor) -> list[tuple[slice, Cursor]]:
+    """The blocks of a chunk: their elements, and their bytes."""
     length = source.varint()
     if not length or -(-spec.numel // length) > len(source):
         raise source.error(f"lengths of blocks of {length} elements", f"{len(source)} more bytes")
-    which = blocks(spec.numel, length)
+    which = blocks(spec, length)
     lengths = [source.varint() for _ in which]
     found = [(part, Cursor(source.take(n), source.place)) for part, n in zip(which, lengths, strict=True)]
-    if len(source):
-        raise source.error("the last block's end", f"{len(source)} more bytes")
+    source.end("the last block's end")
     return found
 
 
 def as_words(tensor: Tensor) -> Words:
     """A contiguous tensor's memory as unsigned integers, flat."""
-    raw = tensor.reshape(-1).view(torch.uint8).numpy()
-    return raw.view(UNSIGNED[tensor.dtype.itemsize])
+    return tensor.reshape(-1).view(torch.uint8).numpy().view(UNSIGNED[tensor.dtype.itemsize])
 
 
 def as_tensor(words: Words, spec: TensorSpec, source: Cursor) -> Tensor:
-    """The inverse of `as_words`; FormatError where a boolean is neither 0 nor 1."""
+    """The inverse of `as_words`; FormatError if a boolean is neither 0 nor 1."""
     raw = torch.from_numpy(words.view(np.uint8))
     if spec.dtype == torch.bool and raw.max() > 1:
         raise source.error("bytes 0 and 1 for booleans", str(int(raw.max())))

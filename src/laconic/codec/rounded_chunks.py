@@ -1,15 +1,13 @@
-"""Chunks of rounded tensors: how each dequantizer is written, then the integers.
+"""Chunks of rounded tensors: the dequantizer, then the integers.
 
 `docs/format.md`, "Grid", "Rows" and "Codebook", is the specification. A new dequantizer is one more entry of
-`HEADS`.
+`DEQUANTIZERS`, and a case of `_write` and of `_read`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -20,73 +18,48 @@ from laconic.coding import stream
 from laconic.coding.bitio import Cursor, varint
 from laconic.core.jit import F64
 from laconic.model.modules import raw_bytes
-from laconic.quantization.rounded import (
-    MAX_VALUES,
-    CodebookValues,
-    Dequantizer,
-    OutOfRangeError,
-    PerRowScale,
-    PerTensorScale,
-    Rounded,
-)
+from laconic.quantization import rounded
+from laconic.quantization.rounded import CodebookValues, Dequantizer, PerRowScale, PerTensorScale, Rounded
 
 N_SCALE_BYTES = 2
+# Method → the dequantizer, and what its bytes are called in a ledger.
+DEQUANTIZERS: Mapping[Method, tuple[type[Dequantizer], str]] = {
+    Method.GRID: (PerTensorScale, "scale"),
+    Method.ROWS: (PerRowScale, "scales"),
+    Method.CODEBOOK: (CodebookValues, "values"),
+}
 
 
-@dataclass(frozen=True)
-class Head:
-    """What stands before the integers of a chunk.
-
-    Attributes:
-        kind: the dequantizer it holds.
-        part: what its bytes are called in a ledger.
-        write: from a dequantizer to bytes.
-        read: the inverse; FormatError where the bytes violate the specification.
-    """
-
-    kind: type[Dequantizer]
-    part: str
-    write: Callable[[Any], bytes]
-    read: Callable[[TensorSpec, Cursor], Dequantizer]
-
-
-def encode(spec: TensorSpec, rounded: Rounded) -> tuple[Method, bytes]:
+def encode(spec: TensorSpec, found: Rounded) -> tuple[Method, bytes]:
     """The method under which a file holds a rounded tensor, and its chunk."""
-    kind = type(rounded.dequantizer)
-    method = next(method for method, head in HEADS.items() if head.kind is kind)
-    head = HEADS[method].write(rounded.dequantizer)
-    return method, head + stream.write(rounded.q, spec.layout)
+    method = next(method for method, (kind, _) in DEQUANTIZERS.items() if isinstance(found.dequantizer, kind))
+    return method, _write(found.dequantizer) + stream.write(found.q, spec.layout)
 
 
 def decode(spec: TensorSpec, source: Cursor) -> Tensor:
-    """The tensor of a chunk, which is not empty.
-
-    Raises:
-        FormatError: the chunk violates the specification.
-    """
-    dequantizer = HEADS[spec.method].read(spec, source)
+    """The tensor of a chunk, which is not empty; FormatError if the chunk violates the specification."""
+    dequantizer = _read(spec, source)
     q = stream.read(source, spec.layout)
     try:
         return dequantizer.dequantize(q, spec.shape, spec.dtype)
-    except OutOfRangeError as error:
+    except rounded.OutOfRangeError as error:
         raise source.error(error.expected, error.found) from error
 
 
 def parts(spec: TensorSpec, source: Cursor) -> Mapping[str, int]:
     """Part → bytes of a chunk; they add up to its length."""
-    head = HEADS[spec.method]
-    head.read(spec, source)
-    return {head.part: source.at, **stream.measure(source, spec.layout)}
+    _read(spec, source)
+    return {DEQUANTIZERS[spec.method][1]: source.at, **stream.measure(source, spec.layout)}
 
 
 def symbol_model(spec: TensorSpec, source: Cursor) -> str:
     """The name of the symbol model that codes the integers of a chunk which `decode` accepts."""
-    HEADS[spec.method].read(spec, source)
+    _read(spec, source)
     return stream.symbol_model(source)
 
 
 def scale_bytes(scales: float | F64) -> bytes:
-    """The bytes of one or more scales, which are bfloat16: the upper halves of float32s' bits."""
+    """The bytes of one or more bfloat16 scales: the upper halves of their float32 bits."""
     return (np.asarray(scales, np.float32).view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
 
 
@@ -107,15 +80,26 @@ def read_scale(spec: TensorSpec, source: Cursor) -> float:
     return float(read_scales(spec, source, 1)[0])
 
 
-def _write_codebook(found: CodebookValues) -> bytes:
-    return varint(len(found.values)) + bytes(raw_bytes(found.values)) + varint(found.origin)
+def _write(dequantizer: Dequantizer) -> bytes:
+    match dequantizer:
+        case CodebookValues(values=values, origin=origin):
+            return varint(len(values)) + bytes(raw_bytes(values)) + varint(origin)
+        case PerRowScale(scales=scales):
+            return scale_bytes(scales)
+        case _:
+            assert isinstance(dequantizer, PerTensorScale)
+            return scale_bytes(dequantizer.scale)
 
 
-def _read_codebook(spec: TensorSpec, source: Cursor) -> CodebookValues:
-    """Values, finite and ascending, and an origin among them."""
+def _read(spec: TensorSpec, source: Cursor) -> Dequantizer:
+    """The inverse of `_write`; FormatError if the bytes violate the specification."""
+    if spec.method is Method.GRID:
+        return PerTensorScale(read_scale(spec, source))
+    if spec.method is Method.ROWS:
+        return PerRowScale(read_scales(spec, source, spec.layout.n_rows))
     n = source.varint()
-    if not 1 <= n <= MAX_VALUES:
-        raise source.error(f"1 to {MAX_VALUES:,} values", f"{n:,}")
+    if not 1 <= n <= rounded.MAX_VALUES:
+        raise source.error(f"1 to {rounded.MAX_VALUES:,} values", f"{n:,}")
     values = torch.frombuffer(bytearray(source.take(n * spec.dtype.itemsize)), dtype=spec.dtype)
     exact = values.double()
     if not (exact.isfinite().all() and (exact[1:] > exact[:-1]).all()):
@@ -124,20 +108,3 @@ def _read_codebook(spec: TensorSpec, source: Cursor) -> CodebookValues:
     if origin >= n:
         raise source.error(f"an origin below {n:,}", f"{origin:,}")
     return CodebookValues(values, origin)
-
-
-HEADS: Mapping[Method, Head] = {
-    Method.GRID: Head(
-        PerTensorScale,
-        "scale",
-        lambda found: scale_bytes(found.scale),
-        lambda spec, source: PerTensorScale(read_scale(spec, source)),
-    ),
-    Method.ROWS: Head(
-        PerRowScale,
-        "scales",
-        lambda found: scale_bytes(found.scales),
-        lambda spec, source: PerRowScale(read_scales(spec, source, spec.layout.n_rows)),
-    ),
-    Method.CODEBOOK: Head(CodebookValues, "values", _write_codebook, _read_codebook),
-}

@@ -1,8 +1,8 @@
 """From a tensor to the bytes of its chunk and back: quantiser × symbol model × coder.
 
-`docs/format.md`, "Chunks", is the specification. A tensor is coded as its quantiser rounds it where that
-keeps what it promises in fewer bytes, otherwise exactly; in planes, or by its difference from a parent's
-tensor, where that is shorter; so coding never makes a tensor larger.
+`docs/format.md`, "Chunks", is the specification. A tensor is coded as its quantiser rounds it if that keeps its promise
+in fewer bytes, otherwise exactly: as its bytes, in planes, or by its difference from a parent's tensor, whichever is
+shortest. So coding never makes a tensor larger.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from laconic.codec import delta, exact, rounded_chunks
-from laconic.codec.rounded_chunks import HEADS
+from laconic.codec.rounded_chunks import DEQUANTIZERS
 from laconic.codec.spec import DTYPES, GRID_DTYPES, Method, TensorSpec
 from laconic.coding.bitio import Buffer, Cursor, Pieces
 from laconic.core.parallel import Map
@@ -28,21 +28,13 @@ from laconic.quantization.grid import Grid, Rounder
 def encode_tensor(
     name: str, tensor: Tensor, rounder: Rounder | None, parent: Tensor | None = None, run: Map = map
 ) -> tuple[TensorSpec, Pieces]:
-    """Code a tensor of any shape as the quantiser rounds it, or exactly where that is shorter or asked for.
+    """A tensor's spec, and its chunk in pieces.
 
-    Args:
-        name: of the tensor.
-        tensor: its values.
-        rounder: the quantiser's for this tensor; None codes exactly.
-        parent: the tensor to code the difference from, where it has the same shape and type.
-        run: how blocks of a large tensor are worked on.
-
-    Returns:
-        Its spec, and its chunk in pieces.
+    It is coded as `rounder` rounds it, or exactly if that is shorter or `rounder` is None; by its difference from a
+    `parent` of the same shape and type. `run` maps the blocks of a large tensor.
 
     Raises:
-        UnsupportedError: the tensor's type or layout has no place in a file, or its difference is to be
-            rounded by something else than a `Grid`.
+        UnsupportedError: a file cannot hold the tensor's type or layout, or round its difference but by a `Grid`.
         NonFiniteError: a tensor to be quantised holds NaN or infinity.
     """
     if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
@@ -50,7 +42,8 @@ def encode_tensor(
     tensor = tensor.detach().cpu().contiguous()
     spec = TensorSpec(name, tensor.dtype, tuple(tensor.shape), Method.EXACT)
     if parent is not None:
-        parent = parent.detach().cpu().contiguous() if _same_spec(tensor, parent) else None
+        same = (parent.shape, parent.dtype, parent.layout) == (tensor.shape, tensor.dtype, torch.strided)
+        parent = parent.detach().cpu().contiguous() if same else None
     if rounder and tensor.dtype in GRID_DTYPES and spec.numel:
         _refuse_nonfinite(spec, tensor)
         if parent is not None:
@@ -73,17 +66,17 @@ def encode_tensor(
 def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None, run: Map = map) -> Tensor:
     """The tensor that `chunk` holds; a difference needs the `parent`'s tensor.
 
-    Raises:
-        FormatError: the chunk violates the specification, or the parent has another shape or type.
+    FormatError if the chunk violates the specification, or the parent has another shape or type.
     """
     source = Cursor(chunk, spec.name)
-    if spec.method is Method.EXACT:
-        return _decode_exact(spec, source)
-    if spec.method in HEADS and spec.dtype not in GRID_DTYPES:  # also where it has no elements
+    if (spec.method is Method.EXACT or not spec.numel) and len(source) != spec.n_bytes:
+        raise source.error(f"a chunk of {spec.n_bytes} bytes", f"{len(source)}")
+    if spec.method in DEQUANTIZERS and spec.dtype not in GRID_DTYPES:  # also where it has no elements
         raise source.error("a floating type on the grid or with values", str(spec.dtype))
     if not spec.numel:
-        _expect_bytes(source, 0)
         return torch.empty(spec.shape, dtype=spec.dtype)
+    if spec.method is Method.EXACT:
+        return exact.as_tensor(source.rest().copy(), spec, source)
     if spec.method is Method.PLANES:
         return exact.decode(spec, source, run)
     if spec.method is Method.DELTA:
@@ -108,21 +101,15 @@ def tensor_parts(spec: TensorSpec, chunk: Buffer) -> Mapping[str, int]:
 
 def symbol_model(spec: TensorSpec, chunk: Buffer) -> str | None:
     """The name of the model that codes a chunk which `decode` accepts; None where there is no stream."""
-    if spec.method not in HEADS or not spec.numel:
+    if spec.method not in DEQUANTIZERS or not spec.numel:
         return None
     return rounded_chunks.symbol_model(spec, Cursor(chunk, spec.name))
 
 
-def _same_spec(tensor: Tensor, parent: Tensor) -> bool:
-    return parent.shape == tensor.shape and parent.dtype == tensor.dtype and parent.layout == torch.strided
-
-
 def _encode_exactly(spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run: Map) -> tuple[Method, Pieces | None]:
     """By a difference; else in planes, or on the grid that the tensor is on already, if that is shorter."""
-    if parent is not None:
-        by_difference, alone = delta.first_block(spec, tensor, parent)
-        if by_difference < alone:
-            return Method.DELTA, delta.encode(spec, tensor, parent, run)
+    if parent is not None and delta.saves(spec, tensor, parent):
+        return Method.DELTA, delta.encode(spec, tensor, parent, run)
     in_planes = exact.encode(spec, tensor, run)
     if tensor.dtype in GRID_DTYPES and (found := grid.exactly(tensor)):
         method, chunk = rounded_chunks.encode(spec, found)
@@ -133,22 +120,8 @@ def _encode_exactly(spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run
 
 def _refuse_nonfinite(spec: TensorSpec, tensor: Tensor) -> None:
     weights = grid.widened(tensor).numpy()
-    bad = grid.first_nonfinite(weights)
-    if bad >= 0:
+    bad = int(np.isfinite(weights).argmin())
+    if not np.isfinite(weights[bad]):
         index = tuple(int(i) for i in np.unravel_index(bad, spec.shape))
-        raise NonFiniteError(
-            f"{spec.name}{list(index)}: expected a finite number, found {weights[bad]}; "
-            "exclude the tensor from compression to store it exactly"
-        )
-
-
-def _decode_exact(spec: TensorSpec, source: Cursor) -> Tensor:
-    _expect_bytes(source, spec.n_bytes)
-    if not spec.numel:
-        return torch.empty(spec.shape, dtype=spec.dtype)
-    return exact.as_tensor(np.frombuffer(bytearray(source.take(spec.n_bytes)), np.uint8), spec, source)
-
-
-def _expect_bytes(source: Cursor, n_bytes: int) -> None:
-    if len(source) != n_bytes:
-        raise source.error(f"a chunk of {n_bytes} bytes", f"{len(source)}")
+        found = f"{weights[bad]}; exclude the tensor from compression to store it exactly"
+        raise NonFiniteError(f"{spec.name}{list(index)}: expected a finite number, found {found}")

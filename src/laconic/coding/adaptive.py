@@ -1,15 +1,15 @@
 """An adaptive model, for tensors so small that tables cost more than they save.
 
-Integers become binary decisions: zero or not; the magnitude's length in bits, one by one; its lower bits; the
-sign. Contexts keep a probability for every decision and adapt it after each (from empty counts: nothing is
-sent ahead). Those of the first two kinds have seven contexts, whose votes are mixed in the logistic domain by
-weights that adapt as well (Mahoney 2005). The contexts are what is known of the neighbourhood: how large the
-row and the column have been so far, the weights before and above, the same place in the previous channel's
-kernel. So dead inputs, dead outputs and their scales cost almost nothing. Kernels are smooth: a sign is that
-of its neighbours in the kernel, more often than not, and its context is how they agree.
+Integers become binary decisions: zero or not; the magnitude's length in bits, one by one; its lower bits; the sign.
+Contexts keep a probability for every decision and adapt it after each, from empty counts, so nothing is sent ahead.
+Decisions of the first two kinds have seven contexts, whose votes are mixed in the logistic domain by weights that adapt
+as well (Mahoney 2005). A context is what is known of the neighbourhood: how large the row and the column have been so
+far, the weights before and above, the same place in the previous channel's kernel. So dead inputs, dead outputs and
+their scales cost almost nothing. Kernels are smooth: a sign is more often than not that of its neighbours in the
+kernel, and its context is how they agree.
 
-All is integer arithmetic, so that every machine decodes the same; `docs/format.md`, "Adaptive streams", is
-the specification. `laconic.coding.arithmetic` codes the decisions.
+All is integer arithmetic, so that every machine decodes the same; `docs/format.md`, "Adaptive streams", is the
+specification. `laconic.coding.arithmetic` codes the decisions.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from laconic.coding.arithmetic import MAX_DECISION_BYTES, WRONG, Coder, decide, decoder, encoder, is_exhausted, written
-from laconic.coding.bitio import Cursor
+from laconic.coding.bitio import Cursor, bit_length
 from laconic.coding.layout import Layout
 from laconic.core.jit import F32, I32, I64, INT32_MAX, INT32_MIN, U8, kernel
 
@@ -35,49 +34,25 @@ N_VOTED = MAX_LENGTH_BITS = 32
 # Decisions that have one probability each: the sign, the bit below the highest, the one below that.
 SIGN, UPPER, LOWER, N_PLAIN = 0, 5, 38, 104
 
-HIGHEST = 3071  # of a logit, in 256ths
 SCALE = 22  # bits of a stored probability
 MAX_SEEN = 255
 FIRST_WEIGHT = 13107  # a fifth, in 65536ths
 NO_PRICES = np.zeros((0, 0), np.float32)
+
+HIGHEST = 3071  # of a logit, in 256ths
 # 65536 / (1 + e^(−k/4)) for k = −48 … 48, rounded.
 LOGISTIC = np.rint(65536 / (1 + np.exp(-np.arange(-48, 49) / 4))).astype(np.int64)
-
-
-@kernel
-def probability(logit: int) -> int:
-    """The logistic function in 65536ths, linear between 97 points, at least 1 and at most 65535."""
-    t = min(max(logit, -HIGHEST), HIGHEST) + HIGHEST + 1
-    k, part = t >> 6, t & 63
-    return min(max((LOGISTIC[k] * (64 - part) + LOGISTIC[k + 1] * part + 32) >> 6, 1), 65535)
-
-
-@kernel
-def _logits() -> NDArray[np.int16]:
-    """By probability: the smallest logit whose probability is as large; the highest where none is."""
-    logits = np.full(65536, HIGHEST, np.int16)
-    at = 0
-    for logit in range(-HIGHEST, HIGHEST + 1):
-        p = probability(logit)
-        while at <= p:
-            logits[at] = logit
-            at += 1
-    return logits
-
-
-@kernel
-def _length(value: int) -> int:
-    """Of `value` ≥ 0, in bits."""
-    n = 0
-    while value >> n:
-        n += 1
-    return n
+# The logistic function of −HIGHEST … HIGHEST in 65536ths, linear between those points, at least 1 and at most 65535.
+_K, _PART = np.divmod(np.arange(1, 2 * HIGHEST + 2), 64)
+PROBABILITIES = np.clip((LOGISTIC[_K] * (64 - _PART) + LOGISTIC[_K + 1] * _PART + 32) >> 6, 1, 65535)
+# By probability: the smallest logit whose probability is as large; the highest if there is none.
+LOGITS = np.minimum(np.searchsorted(PROBABILITIES, np.arange(65536)) - HIGHEST, HIGHEST).astype(np.int16)
 
 
 @kernel
 def _size(value: int) -> int:
-    """A bucket below UNKNOWN for `value` ≥ 0: two an octave."""
-    n = _length(value)
+    """The bucket, below UNKNOWN, of `value` ≥ 0: two an octave."""
+    n = bit_length(value)
     if n < 2:
         return n
     return min(2 * n - 2 + ((value >> (n - 2)) & 1), UNKNOWN - 1)
@@ -85,7 +60,7 @@ def _size(value: int) -> int:
 
 @kernel
 def _integer(q: I32, at: int) -> int:
-    """In 64 bits, since the smallest of 32 has no magnitude there."""
+    """In 64 bits, since the smallest 32-bit integer has no 32-bit magnitude."""
     return np.int64(q[at])  # pyright: ignore[reportReturnType] – it counts as one in kernels
 
 
@@ -96,7 +71,7 @@ def _magnitude(q: I32, at: int) -> int:
 
 @kernel
 def _look_around(q: I32, at: int, shape: I64, sums: I64, contexts: I64) -> None:
-    """Fill `contexts` with what is known before the integer `at`: where its counts are, by context."""
+    """Fill `contexts` with the slots that belong to what is known before the integer `at`."""
     n_columns, n_kernel, n_line = shape[1], shape[2], shape[3]
     row, column = at // n_columns, at % n_columns
     place = column % n_kernel
@@ -113,7 +88,7 @@ def _look_around(q: I32, at: int, shape: I64, sums: I64, contexts: I64) -> None:
     contexts[1] = row_size
     contexts[2] = column_size
     contexts[3] = _size(in_row + in_column)
-    contexts[4] = min(_length(2 * left + second + above + 2 * over), 15) * 16 + place % 16
+    contexts[4] = min(bit_length(2 * left + second + above + 2 * over), 15) * 16 + place % 16
     contexts[5] = row_size * 32 + column_size
     contexts[6] = min(left, 3) * 64 + min(above, 3) * 16 + min(channel, 3) * 4 + min(over, 3)
     for i in range(N_CONTEXTS):
@@ -127,10 +102,7 @@ def _side(q: I32, at: int) -> int:
 
 @kernel
 def _leaning(q: I32, at: int, shape: I64) -> int:
-    """Where the neighbours in the kernel, or in the row of a matrix, say that a sign leans; 0: nowhere.
-
-    It is 3 times the sign of the one before in its line plus the sign of the one in the line before.
-    """
+    """3 times the sign before in the line, plus the sign in the line before, of a kernel or a matrix's row."""
     n_kernel, n_line = shape[2], shape[3]
     place = at % shape[1] % n_kernel if n_kernel > 1 else at % shape[1]
     before = _side(q, at - 1) if place % n_line > 0 else 0
@@ -139,19 +111,18 @@ def _leaning(q: I32, at: int, shape: I64) -> int:
 
 
 class _Model(NamedTuple):
-    """What adapts. Probabilities are of a 1, in units of 2^−SCALE, with how often they were needed."""
+    """What adapts. A probability is that of a 1, in units of 2^−SCALE; `seen` counts its uses."""
 
     chances: I32  # by context, its value, and decision
     seen: U8
     weights: I64  # (decisions, contexts) of votes, in 65536ths
     plain_chances: I32
     plain_seen: U8
-    logits: NDArray[np.int16]
 
 
 @kernel
 def _step(chances: I32, seen: U8, slot: int, bit: int) -> None:
-    """Move a probability towards what was decided: by 1/1.5 the first time, 1/2.5 the second and so on."""
+    """Move a probability towards what was decided: by 1/1.5 the first time, by 1/2.5 the second, and so on."""
     chances[slot] += ((bit << SCALE) - chances[slot]) * 2 // (2 * np.int64(seen[slot]) + 3)
     if seen[slot] < MAX_SEEN:
         seen[slot] += 1
@@ -159,15 +130,15 @@ def _step(chances: I32, seen: U8, slot: int, bit: int) -> None:
 
 @kernel
 def _vote(n: int, contexts: I64, votes: I64, model: _Model) -> int:
-    """The probability, in 65536ths, that a magnitude of `n` bits at least has more; fills in the `votes`."""
+    """The probability, in 65536ths, that a magnitude of at least `n` bits has more; fills in the `votes`."""
     total = 0
     for i in range(N_CONTEXTS):
         slot = contexts[i] + n
         times = np.int64(model.seen[slot])
-        logit = np.int64(model.logits[model.chances[slot] >> (SCALE - 16)])
+        logit = np.int64(LOGITS[model.chances[slot] >> (SCALE - 16)])
         votes[i] = logit * (times + 1) // (times + 3)
         total += model.weights[n, i] * votes[i]
-    return probability(total >> 16)
+    return PROBABILITIES[min(max(total >> 16, -HIGHEST), HIGHEST) + HIGHEST]
 
 
 @kernel
@@ -203,9 +174,9 @@ def _price(contexts: I64, votes: I64, model: _Model, bits: F32) -> None:
 
 @kernel
 def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
-    """All decisions of `q`; `shape` is that of `_shape`.
+    """Code all of `q`, or fill it. Shape: rows, columns, integers of a kernel, and of a line.
 
-    `prices` (integers, lengths), if any, are filled with what others would have cost.
+    `prices` (integers, lengths), if any, are filled with the bits that other integers would cost.
     """
     n_slots = (FIRST_VALUES[-1] + N_VALUES[-1]) * N_VOTED
     model = _Model(
@@ -214,10 +185,9 @@ def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
         np.full((N_VOTED, N_CONTEXTS), FIRST_WEIGHT, np.int64),
         np.full(N_PLAIN, 1 << (SCALE - 1), np.int32),
         np.zeros(N_PLAIN, np.uint8),
-        _logits(),
     )
     contexts, votes = np.empty(N_CONTEXTS, np.int64), np.empty(N_CONTEXTS, np.int64)
-    sums = np.zeros(shape[1] + 1, np.int64)  # of magnitudes: by column, and the row's
+    sums = np.zeros(shape[1] + 1, np.int64)  # of magnitudes: each column's, and the row's
     for at in range(q.size):
         column = at % shape[1]
         if column == 0:
@@ -226,7 +196,7 @@ def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
         if prices.size:
             _price(contexts, votes, model, prices[at])
         target = _integer(q, at)
-        n_target, n, longer = _length(abs(target)), 0, 1
+        n_target, n, longer = bit_length(abs(target)), 0, 1
         while longer and n < MAX_LENGTH_BITS:
             longer = _decide_by_votes(1 if n_target > n else 0, n, contexts, votes, model, coder)
             n += longer
@@ -244,7 +214,7 @@ def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
 
 @kernel
 def _sign(target: int, leaning: int, model: _Model, coder: Coder) -> int:
-    """1 or −1: coded as whether it is what the neighbours lean to, or −1 where they do not lean."""
+    """1 or −1, coded as whether it is what the neighbours lean to; −1 is likely if they do not lean."""
     likely = 1 if leaning > 0 else -1
     agrees = _decide_plainly(1 if target == likely else 0, SIGN + abs(leaning), model, coder)
     return likely if agrees else -likely
@@ -252,10 +222,8 @@ def _sign(target: int, leaning: int, model: _Model, coder: Coder) -> int:
 
 @kernel
 def _lower_bits(target: int, n: int, model: _Model, coder: Coder) -> int:
-    """The magnitude, of `n` bits."""
-    if n == 0:
-        return 0
-    value = 1
+    """The magnitude, which has `n` bits."""
+    value = 1 if n else 0
     for place in range(n - 2, -1, -1):
         bit = (abs(target) >> place) & 1
         if place == n - 2:
@@ -268,29 +236,21 @@ def _lower_bits(target: int, n: int, model: _Model, coder: Coder) -> int:
     return value
 
 
-@kernel
-def _n_decisions(q: I32) -> int:
-    total = 0
-    for at in range(q.size):
-        n = _length(abs(_integer(q, at)))  # as many as there are, one that it ends; lower bits; the sign
-        total += 1 if n == 0 else min(n + 1, MAX_LENGTH_BITS) + n
-    return total
-
-
-def encode(q: I32, layout: Layout) -> bytes:
-    """The bytes of the flat integers `q`, one at least and MAX_INTEGERS at most."""
-    return _encode(q, layout, NO_PRICES)
+def encode(q: I32, layout: Layout, prices: F32 = NO_PRICES) -> bytes:
+    """The bytes of the flat integers `q`, one at least and MAX_INTEGERS at most; `prices` as in `_run`."""
+    lengths = np.frexp(np.abs(q.astype(np.float64)))[1]
+    # For each integer its length in unary, ended unless it is the longest, the lower bits, and the sign.
+    n_decisions = int((np.minimum(lengths + 1, MAX_LENGTH_BITS) + lengths).sum())
+    coder = encoder(MAX_DECISION_BYTES * n_decisions)
+    _run(q.copy(), _shape(layout), coder, prices)
+    return written(coder)
 
 
 def decode(source: Cursor, layout: Layout) -> I32:
-    """The integers of a layout from all that is left of `source`.
-
-    Raises:
-        FormatError: there are more than MAX_INTEGERS, or they do not end where the source does.
-    """
+    """Decode the rest of `source`; FormatError beyond MAX_INTEGERS, or if they do not end where it does."""
     if layout.n > MAX_INTEGERS:
         raise source.error(f"at most {MAX_INTEGERS:,} integers in an adaptive stream", f"{layout.n:,}")
-    coder = decoder(np.frombuffer(source.take(len(source)), np.uint8).copy())
+    coder = decoder(source.rest().copy())
     q = np.zeros(layout.n, np.int32)
     _run(q, _shape(layout), coder, NO_PRICES)
     if not is_exhausted(coder):
@@ -301,15 +261,8 @@ def decode(source: Cursor, layout: Layout) -> I32:
 def prices(q: I32, layout: Layout, n_lengths: int) -> F32:
     """(integers, lengths): bits of an integer whose magnitude has 0, 1, … bits in each place of `q`."""
     found = np.empty((q.size, n_lengths), np.float32)
-    _encode(q, layout, found)
+    encode(q, layout, found)
     return found
-
-
-def _encode(q: I32, layout: Layout, prices: F32) -> bytes:
-    """The bytes of `q`, which stays as it is; `prices` are filled as `_run` does."""
-    coder = encoder(MAX_DECISION_BYTES * _n_decisions(q))
-    _run(q.copy(), _shape(layout), coder, prices)
-    return written(coder)
 
 
 def _shape(layout: Layout) -> I64:

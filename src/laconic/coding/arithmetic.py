@@ -1,13 +1,13 @@
 """A binary arithmetic coder (Rissanen 1976), apart from any model.
 
-The stream is a number in an interval of 48-bit integers that each decision makes smaller, in proportion to its
-probability; its bytes are those of the shortest number in the last interval. So a stream costs a byte of
-overhead, where the final state of an asymmetric numeral system takes four.
+The stream is a number in an interval of 48-bit integers, which each decision narrows in proportion to its probability;
+its bytes are those of the shortest number in the last interval. So a stream costs a byte of overhead, where the final
+state of an asymmetric numeral system takes four.
 
-Invariants, held by `decide` on return: LOW ≤ HIGH, their highest bytes differ, and when decoding
-LOW ≤ CODE ≤ HIGH for a valid stream. Since the highest bytes differ, the interval has at least two numbers. It
-can become short only while it straddles a boundary of the highest byte, and does not jam even then: once
-HIGH − LOW < 65536, a 0 leaves the single number LOW, whose bytes are shifted out, and a 1 leaves all others.
+Invariants, held by `decide` on return: LOW ≤ HIGH, their highest bytes differ, and LOW ≤ CODE ≤ HIGH while a valid
+stream is decoded. Since the highest bytes differ, the interval has at least two numbers. It can become short only while
+it straddles a boundary of the highest byte, and does not jam even then: once HIGH − LOW < 65536, a 0 leaves the single
+number LOW, whose bytes are shifted out, and a 1 leaves all others.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ LOW, HIGH, CODE, AT, WRONG = range(5)
 class Coder(NamedTuple):
     """Where decisions go, or come from.
 
-    Attributes:
-        content: the stream's bytes: those to decode, or room for those to encode.
-        reads: whether to decode.
-        state: LOW and HIGH, the interval's first and last number; CODE, the stream's number, when decoding;
-            AT, how many bytes both ends had in common and were shifted out; WRONG, 1 if `content` is invalid.
+    The state: LOW and HIGH, the interval's first and last number; CODE, the stream's number, when decoding; AT, the
+    number of bytes that both ends had in common and were shifted out; WRONG, 1 if the content is invalid.
     """
 
-    content: U8
-    reads: bool
+    content: U8  # the stream's bytes: those to decode, or room for those to encode
+    reads: bool  # whether to decode
     state: I64
 
 
@@ -51,7 +48,7 @@ def decoder(content: U8) -> Coder:
 
 
 def written(coder: Coder) -> bytes:
-    """The bytes of what was encoded."""
+    """The bytes of all decisions that were encoded."""
     number, n_bytes = _shortest_number(coder)
     return coder.content[: coder.state[AT]].tobytes() + int(number).to_bytes(WIDTH // 8, "big")[:n_bytes]
 
@@ -64,14 +61,8 @@ def is_exhausted(coder: Coder) -> bool:
 
 
 @kernel
-def _byte(coder: Coder, at: int) -> int:
-    """A byte to decode; those behind the last are 0."""
-    return np.int64(coder.content[at]) if at < coder.content.size else 0  # pyright: ignore[reportReturnType]
-
-
-@kernel
 def decide(bit: int, p: int, coder: Coder) -> int:
-    """One decision, which is 1 with probability p / 65536: `bit`, or what is decoded."""
+    """One decision, which is 1 with probability p / 65536: `bit`, or the decoded one."""
     low, high, code, at = coder.state[LOW], coder.state[HIGH], coder.state[CODE], coder.state[AT]
     middle = low + ((high - low) >> 16) * (65536 - p)
     if coder.reads:
@@ -82,7 +73,8 @@ def decide(bit: int, p: int, coder: Coder) -> int:
         high = middle
     while low >> TOP == high >> TOP:
         if coder.reads:
-            code = (code << 8 & ALL) | _byte(coder, at + WIDTH // 8)
+            ahead = at + WIDTH // 8
+            code = (code << 8 & ALL) | (np.int64(coder.content[ahead]) if ahead < coder.content.size else 0)
         else:
             coder.content[at] = low >> TOP
         low, high, at = low << 8 & ALL, high << 8 & ALL | 255, at + 1
@@ -94,7 +86,7 @@ def decide(bit: int, p: int, coder: Coder) -> int:
 
 @kernel
 def _shortest_number(coder: Coder) -> tuple[int, int]:
-    """The number in the interval with the fewest bytes before its trailing zeros, and how many these are."""
+    """The number in the interval with the fewest bytes before its trailing zeros, and this number of bytes."""
     for n in range(WIDTH // 8 + 1):
         unit = 1 << (WIDTH - 8 * n)
         number = -(-coder.state[LOW] // unit) * unit

@@ -1,12 +1,15 @@
 """Small codes for side information: varints in bytes, Rice and Exp-Golomb codes in bits.
 
-Bits fill a byte from its most significant end. Readers of bits return −1 where the input ends or
-no valid code is found; readers of bytes raise `FormatError`.
+Bits fill a byte from its most significant end. Readers of bits return −1 where the input ends or a code is not valid;
+readers of bytes raise `FormatError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from laconic.core.jit import I64, U8, kernel
 from laconic.errors import FormatError
@@ -15,17 +18,17 @@ Buffer = bytes | memoryview
 Pieces = Sequence[Buffer]  # bytes in parts, so that large ones need not be copied together
 
 MAX_VARINT_BYTES = 9
-MAX_ZEROS = 34  # of an Exp-Golomb code, with its order: enough for two 32-bit integers' difference
+MAX_ZEROS = 34  # in an Exp-Golomb code, plus its order: enough for the difference of two 32-bit integers
 
 
-def zigzag(value: int) -> int:
-    """Map 0, −1, 1, −2 and so on to 0, 1, 2, 3."""
-    return value * 2 if value >= 0 else -value * 2 - 1
+def zigzag(values: Any) -> Any:
+    """Map integers, or an int64 array of them, 0, −1, 1, −2 and so on to 0, 1, 2, 3."""
+    return values << 1 ^ values >> 63
 
 
-def unzigzag(code: int) -> int:
+def unzigzag(codes: Any) -> Any:
     """The inverse of `zigzag`."""
-    return code >> 1 if code % 2 == 0 else -(code + 1 >> 1)
+    return codes >> 1 ^ -(codes & 1)
 
 
 def varint(value: int) -> bytes:
@@ -34,8 +37,7 @@ def varint(value: int) -> bytes:
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([*out, value])
 
 
 class Cursor:
@@ -48,18 +50,19 @@ class Cursor:
         return len(self.data) - self.at
 
     def take(self, n_bytes: int) -> memoryview:
-        """The next `n_bytes`; FormatError where fewer are left."""
+        """The next `n_bytes`; FormatError if fewer are left."""
         if n_bytes > len(self):
             raise self.error(f"{n_bytes} more bytes", f"{len(self)}")
         self.at += n_bytes
         return self.data[self.at - n_bytes : self.at]
 
+    def rest(self) -> U8:
+        """All bytes that are left, as an array."""
+        return np.frombuffer(self.take(len(self)), np.uint8)
+
     def byte(self) -> int:
         """The next byte."""
-        if self.at >= len(self.data):
-            raise self.error("1 more bytes", "0")
-        self.at += 1
-        return self.data[self.at - 1]
+        return self.take(1)[0]
 
     def varint(self) -> int:
         """The next varint; FormatError if it is longer than it needs to be, or than 63 bits."""
@@ -73,9 +76,23 @@ class Cursor:
                 return value
         raise self.error(f"a varint of at most {MAX_VARINT_BYTES} bytes", "a longer one")
 
+    def end(self, expected: str) -> None:
+        """FormatError if bytes are left."""
+        if len(self):
+            raise self.error(expected, f"{len(self)} more bytes")
+
     def error(self, expected: str, found: str) -> FormatError:
         """A FormatError that names this place."""
         return FormatError(f"{self.place}, byte {self.at}: expected {expected}, found {found}")
+
+
+@kernel
+def bit_length(value: int) -> int:
+    """Bits of `value` ≥ 0; none for 0."""
+    n = 0
+    while value >> n:
+        n += 1
+    return n
 
 
 @kernel
@@ -87,30 +104,24 @@ def _put(out: U8, at: int, value: int, n_bits: int) -> int:
 
 
 @kernel
-def _get(data: U8, at: int) -> int:
-    if at >> 3 >= data.size:
-        return -1
-    return int((data[at >> 3] >> (7 - (at & 7))) & 1)  # without Numba a uint8, and sums with it would wrap
+def _get(data: U8, at: int, n_bits: int) -> int:
+    value = 0
+    for i in range(at, at + n_bits):
+        if i >> 3 >= data.size:
+            return -1
+        value = value << 1 | int((data[i >> 3] >> (7 - (i & 7))) & 1)  # without Numba a uint8, whose sums would wrap
+    return value
 
 
 @kernel
 def rice_bits(values: I64, order: int) -> int:
     """Length in bits of `values` ≥ 0 under the Rice code of `order`."""
-    total = values.size * (1 + order)
-    for v in values:
-        total += v >> order
-    return total
+    return values.size * (1 + order) + (values >> order).sum()
 
 
-@kernel
 def best_rice_order(values: I64) -> int:
     """The order below 8 that codes `values` ≥ 0 in the fewest bits."""
-    best, fewest = 0, rice_bits(values, 0)
-    for order in range(1, 8):
-        n_bits = rice_bits(values, order)
-        if n_bits < fewest:
-            best, fewest = order, n_bits
-    return best
+    return min(range(8), key=lambda order: rice_bits(values, order))
 
 
 @kernel
@@ -120,31 +131,23 @@ def write_rice(values: I64, order: int, out: U8) -> None:
     for v in values:
         for _ in range(v >> order):
             at = _put(out, at, 1, 1)
-        at = _put(out, at, 0, 1)
-        at = _put(out, at, v & ((1 << order) - 1), order)
+        at = _put(out, at, v & ((1 << order) - 1), 1 + order)
 
 
 @kernel
 def read_rice(data: U8, order: int, limit: int, values: I64) -> int:
-    """Fill `values` from `data`; the number of bits read, or −1 if one exceeds `limit`."""
+    """Fill `values` from `data`; the number of bits read, or −1 if a value exceeds `limit`."""
     at = 0
     for i in range(values.size):
-        quotient, bit = 0, _get(data, at)
-        while bit == 1 and quotient << order <= limit:
+        quotient = 0
+        while _get(data, at, 1) == 1 and quotient << order <= limit:
             quotient += 1
             at += 1
-            bit = _get(data, at)
-        if bit != 0:
+        low = _get(data, at, 1 + order)
+        if low < 0 or low >> order:
             return -1
-        at += 1
-        value = quotient
-        for _ in range(order):
-            bit = _get(data, at)
-            if bit < 0:
-                return -1
-            value = value << 1 | bit
-            at += 1
-        values[i] = value
+        values[i] = quotient << order | low
+        at += 1 + order
     return at
 
 
@@ -153,10 +156,7 @@ def golomb_bits(values: I64, order: int) -> int:
     """Length in bits of `values` ≥ 0 under the Exp-Golomb code of `order`."""
     total = 0
     for value in values:
-        v, n = value + (1 << order), 0
-        while v >> n:
-            n += 1
-        total += 2 * n - 1 - order
+        total += 2 * bit_length(value + (1 << order)) - 1 - order
     return total
 
 
@@ -165,9 +165,8 @@ def write_golomb(values: I64, order: int, out: U8) -> None:
     """Write `values` ≥ 0 into `out`, which is zero and long enough (see `golomb_bits`)."""
     at = 0
     for value in values:
-        v, n = value + (1 << order), 0
-        while v >> n:
-            n += 1
+        v = value + (1 << order)
+        n = bit_length(v)
         at = _put(out, at + n - 1 - order, v, n)
 
 
@@ -176,21 +175,15 @@ def read_golomb(data: U8, order: int, values: I64) -> int:
     """Fill `values` from `data`; the number of bits read, or −1 if a code is cut or too long."""
     at = 0
     for i in range(values.size):
-        zeros, bit = 0, _get(data, at)
-        while bit == 0 and zeros < MAX_ZEROS - order:
+        zeros = 0
+        while zeros < MAX_ZEROS - order and _get(data, at, 1) == 0:
             zeros += 1
             at += 1
-            bit = _get(data, at)
-        if bit != 1:
+        v = _get(data, at, zeros + 1 + order)
+        if v >> (zeros + order) != 1:
             return -1
-        v = 0
-        for _ in range(zeros + 1 + order):
-            bit = _get(data, at)
-            if bit < 0:
-                return -1
-            v = v << 1 | bit
-            at += 1
         values[i] = v - (1 << order)
+        at += zeros + 1 + order
     return at
 
 

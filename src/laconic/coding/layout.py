@@ -9,17 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """Integers in rows of equal length; the rows of a convolution consist of kernels.
+    """Integers in rows of equal length; the rows of a convolution consist of kernels."""
 
-    Attributes:
-        n_rows: the tensor's first dimension if it is a matrix or more, else 1.
-        n_columns: integers in a row.
-        kernel: the tensor's dimensions from the third on.
-    """
-
-    n_rows: int
-    n_columns: int
-    kernel: tuple[int, ...] = ()
+    n_rows: int  # the first dimension of a tensor of two or more, else 1
+    n_columns: int  # integers in a row
+    kernel: tuple[int, ...] = ()  # the tensor's dimensions from the third on
 
     @classmethod
     def of(cls, shape: Sequence[int]) -> Layout:
@@ -34,12 +28,12 @@ class Layout:
 
     @property
     def n(self) -> int:
-        """How many integers there are."""
+        """Number of integers."""
         return self.n_rows * self.n_columns
 
     @property
     def n_kernel(self) -> int:
-        """Integers in a kernel; 1 where there are no kernels."""
+        """Integers in a kernel; 1 if there are no kernels."""
         return math.prod(self.kernel)
 
     @property
@@ -49,5 +43,5 @@ class Layout:
 
     @property
     def n_predicting(self) -> int:
-        """How many consecutive integers predict each other: those of a kernel, or of a row."""
+        """Number of consecutive integers that predict each other: those of a kernel, or of a row."""
         return self.n_kernel if self.n_kernel > 1 else self.n_columns

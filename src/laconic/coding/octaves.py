@@ -1,8 +1,8 @@
 """Non-negative integers as half octaves, in a coded plane, and the bits below their first two, as they are.
 
-The half octave of u is u itself below 2, else 2·(b − 1) + the second of its b bits. Differences of weights
-spread over many octaves with hardly any structure within a half, so this codes them about as short as tables
-of all values would, and sends tables of a few dozen entries. `docs/format.md`, "Delta", is the specification.
+The half octave of u is u itself below 2, else 2·(b − 1) + the second of its b bits. Differences of weights spread over
+many octaves with hardly any structure within a half. So this codes them about as short as tables of all values would,
+with tables of a few dozen entries. `docs/format.md`, "Delta", is the specification.
 """
 
 from __future__ import annotations
@@ -28,18 +28,13 @@ def encode(words: Words) -> Pieces:
 
 
 def decode(source: Cursor, n: int, dtype: np.dtype[Any]) -> Words:
-    """The `n` words of `dtype` that fill `source` to its end.
-
-    Raises:
-        FormatError: the bytes violate the specification.
-    """
-    kind, data = planes.read_plane(source, n)
-    halves = planes.decode_plane(kind, data, n, 0, source)
+    """The `n` words of `dtype` that fill `source` to its end; FormatError if the bytes violate the specification."""
+    halves = planes.decode_plane(*planes.read_plane(source, n), n, 0, source)
     most = 16 * dtype.itemsize
     if halves.max() >= most:
         raise source.error(f"half octaves below {most}", f"{halves.max()}")
-    rest = np.frombuffer(source.take(len(source)), np.uint8)
-    n_bits = _rest_bits(halves)
+    rest = source.rest()
+    n_bits = int(np.maximum((halves >> 1).astype(np.int64) - 1, 0).sum())
     if not padding_is_zero(rest, n_bits):
         raise source.error(f"{n_bits} bits and zeros up to a whole byte", f"{rest.size} other bytes")
     words = np.empty(n, dtype)
@@ -58,7 +53,7 @@ def measure(source: Cursor, n: int) -> Counter[str]:
 
 @kernel
 def _half_octaves(words: Words, halves: U8) -> int:
-    """Fill in each word's half octave; the number of all the bits below their first two."""
+    """Fill in each word's half octave; the number of bits below the first two of all words."""
     total = 0
     for i in range(words.size):
         word, n = np.uint64(words[i]), 0  # n bits are below the first two
@@ -72,16 +67,8 @@ def _half_octaves(words: Words, halves: U8) -> int:
 
 
 @kernel
-def _rest_bits(halves: U8) -> int:
-    total = 0
-    for half in halves:
-        total += max(int(half >> 1) - 1, 0)
-    return total
-
-
-@kernel
 def _pack(words: Words, halves: U8, out: U8) -> None:
-    held, n_held, at = np.uint64(0), 0, 0  # bits that fill no byte yet: fewer than eight of them
+    held, n_held, at = np.uint64(0), 0, 0  # fewer than eight bits, which fill no byte yet
     for i in range(words.size):
         left = np.int64(halves[i] >> 1) - 1
         while left > 0:

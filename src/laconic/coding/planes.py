@@ -1,8 +1,8 @@
 """Words in planes: the first bytes of all words, the second bytes, and so on, each plane coded or not.
 
-Floats are rotated by one bit (exponent, mantissa, sign), so the first byte is the exponent, whose entropy in
-trained weights is two to three bits; mantissas are noise, and stay as they are. A pruned tensor's zeros are
-told by the first plane: the others then leave them out. `docs/format.md`, "Planes", is the specification.
+Floats are rotated by one bit (exponent, mantissa, sign), so the first byte is the exponent, whose entropy in trained
+weights is two to three bits; mantissas are noise, and stay as they are. The first plane tells the zeros of a pruned
+tensor; the other planes then leave them out. `docs/format.md`, "Planes", is the specification.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from laconic.core.jit import U8, kernel
 
 Words = NDArray[Any]  # flat, of one of the four unsigned types
 RAW, CONSTANT, STREAM = range(3)
-PARTS = ("raw planes", "plane headers", "coded planes")  # what a kind's bytes count as
+PARTS = ("raw planes", "plane headers", "coded planes")  # by kind, the part that a plane's bytes count as
 MIN_ROW_BYTES = 32  # shorter rows tell too little of their scale
-RUN = 128  # what stands for a row where there is none
-SHARE_OF_ZEROS = 16  # one in so many makes leaving them out worth a pass
+RUN = 128  # bytes of a row, in planes without rows
+SHARE_OF_ZEROS = 16  # zeros are left out if at least one word in so many is zero
 
 
 def encode(words: Words, n_columns: int, floating: bool, out: U8) -> memoryview:
-    """The planes of `words` (not empty), which are a tensor's in rows of `n_columns`, or in no rows (0).
-
-    They are put at the beginning of `out`, which holds `most_bytes`.
-    """
+    """Write the planes of `words` (not empty), in rows of `n_columns` or none (0), to `out` of `most_bytes`."""
     first = out[2 : 2 + words.size]
     extract(words, words.itemsize - 1, floating, first)
     kept = _without_zeros(words, first)
@@ -45,32 +42,27 @@ def encode(words: Words, n_columns: int, floating: bool, out: U8) -> memoryview:
 
 
 def most_bytes(n: int, itemsize: int) -> int:
-    """What the planes of `n` words take at most."""
+    """The most bytes that the planes of `n` words take."""
     return 1 + itemsize * (1 + n)
 
 
 def decode(source: Cursor, words: Words, n_columns: int, floating: bool) -> None:
-    """Fill `words` from the planes that fill `source` to its end.
-
-    Raises:
-        FormatError: the planes violate the specification.
-    """
+    """Fill `words` from the planes that fill `source`; FormatError if these violate the specification."""
     flag = source.byte()
     if flag > 1:
         raise source.error("a flag of 0 or 1", str(flag))
     first = decode_plane(*read_plane(source, words.size), words.size, n_columns, source)
-    _put(words, *_rotation(words, floating), np.uint64(8 * (words.itemsize - 1)), first)
+    words.fill(0)
+    _add(words, *_rotation(words, floating), np.uint64(8 * (words.itemsize - 1)), first)
     kept = first != 0 if flag else None
     body = words if kept is None else words[kept]
     for j in range(words.itemsize - 2, -1, -1):
         if body.size:
-            kind, data = read_plane(source, body.size)
-            plane = decode_plane(kind, data, body.size, 0 if flag else n_columns, source)
+            plane = decode_plane(*read_plane(source, body.size), body.size, 0 if flag else n_columns, source)
             _add(body, *_rotation(words, floating), np.uint64(8 * j), plane)
     if kept is not None:
         words[kept] = body
-    if len(source):
-        raise source.error("the planes' end", f"{len(source)} more bytes")
+    source.end("the planes' end")
 
 
 def measure(source: Cursor, n: int, itemsize: int, n_columns: int) -> Counter[str]:
@@ -90,7 +82,7 @@ def measure(source: Cursor, n: int, itemsize: int, n_columns: int) -> Counter[st
 
 
 def _without_zeros(words: Words, first: U8) -> Words | None:
-    """The words whose first byte is not 0, if many are 0 altogether and no other's first byte is."""
+    """The words other than 0, if many words are 0, and no other's first byte is 0; else None."""
     n_zeros = first.size - np.count_nonzero(first)
     if n_zeros * SHARE_OF_ZEROS < first.size or words.itemsize == 1:
         return None
@@ -98,15 +90,14 @@ def _without_zeros(words: Words, first: U8) -> Words | None:
 
 
 def _rows(n: int, n_columns: int) -> int:
-    """In how many rows a plane of `n` bytes is coded; 0 where in runs of RUN."""
+    """Rows in which a plane of `n` bytes is coded; 0 for runs of RUN."""
     return n // n_columns if n_columns >= MIN_ROW_BYTES and n % n_columns == 0 else 0
 
 
 def encode_plane(out: U8, n: int, n_columns: int = 0) -> int:
-    """Code one plane, of a tensor with rows of `n_columns` or of no rows, in its place; the length.
+    """Code one plane, in rows of `n_columns` or none (0), in its place; the length.
 
-    The plane's `n` ≥ 1 bytes are those from `out[1]`; its kind and what codes it then begin at `out[0]`,
-    and are no longer than 1 + `n`.
+    Its `n` ≥ 1 bytes begin at `out[1]`. Its kind and its code, at most 1 + `n` bytes from `out[0]`, replace them.
     """
     plane = out[1 : 1 + n]
     if plane[0] == plane[-1] and (plane == plane[0]).all():
@@ -126,7 +117,7 @@ def encode_plane(out: U8, n: int, n_columns: int = 0) -> int:
 
 
 def read_plane(source: Cursor, n: int) -> tuple[int, memoryview]:
-    """The kind of the next plane, which has `n` bytes, and what the file holds of it."""
+    """The kind of the next plane, which has `n` bytes, and its code."""
     kind = source.byte()
     if kind > STREAM:
         raise source.error("a kind of plane below 3", str(kind))
@@ -134,10 +125,7 @@ def read_plane(source: Cursor, n: int) -> tuple[int, memoryview]:
 
 
 def decode_plane(kind: int, data: memoryview, n: int, n_columns: int, source: Cursor) -> U8:
-    """The `n` bytes of a plane that `read_plane` found in `source`, until the thread's next call.
-
-    FormatError if it is damaged.
-    """
+    """The `n` bytes of a plane from `read_plane`, valid until the thread's next call; FormatError if it is damaged."""
     if kind == RAW:
         return np.frombuffer(data, np.uint8)
     if kind == CONSTANT:
@@ -152,12 +140,12 @@ def decode_plane(kind: int, data: memoryview, n: int, n_columns: int, source: Cu
 
 
 def extract(words: Words, j: int, floating: bool, plane: U8) -> None:
-    """Fill in byte `j` of each word, 0 being the least significant; of floats with the sign lowest."""
+    """Fill in byte `j` of each word, from the least significant; the sign is a float's lowest bit."""
     _extract(words, *_rotation(words, floating), np.uint64(8 * j), plane)
 
 
 def _rotation(words: Words, floating: bool) -> tuple[np.uint64, np.uint64]:
-    """By how much bits go up, and by how much those that are pushed out come down."""
+    """How far bits move up, and how far those pushed out at the top move down."""
     return (np.uint64(1), np.uint64(8 * words.itemsize - 1)) if floating else (np.uint64(0), np.uint64(0))
 
 
@@ -169,14 +157,7 @@ def _extract(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, pla
 
 
 @kernel
-def _put(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, plane: U8) -> None:
-    for i in range(words.size):
-        word = np.uint64(plane[i]) << shift
-        words[i] = (word >> up) | (word << down)  # above the type's bits, it is cut off
-
-
-@kernel
 def _add(words: Words, up: np.uint64, down: np.uint64, shift: np.uint64, plane: U8) -> None:
     for i in range(words.size):
         word = np.uint64(plane[i]) << shift
-        words[i] |= (word >> up) | (word << down)
+        words[i] |= (word >> up) | (word << down)  # bits above the type's are cut off

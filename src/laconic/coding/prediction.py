@@ -1,14 +1,13 @@
 """Linear prediction of a matrix's columns from the columns before, exactly, in integers.
 
-The columns of an embedding are correlated, and so are the inputs of some layers: a weight is less of a
-surprise once those before it in its row are known. The integer q_j is coded as its difference from ⌊(b_j +
-Σ_{k<j} c_jk q_k) / 2^s + ½⌋ with integer coefficients that are sent. They are the best linear predictors
-under the rows' own scales: with the Cholesky factorisation of the weighted moments,
-Σ_i x_i x_iᵀ / σ_i² = L D Lᵀ for x = (1, q_1, q_2, …), they are the rows of 1 − L⁻¹, rounded to a step at
-which their bits and what the rounding costs are balanced.
+The columns of an embedding are correlated, and so are the inputs of some layers: a weight surprises less once those
+before it in its row are known. The integer q_j is coded as its difference from ⌊(b_j + Σ_{k<j} c_jk q_k) / 2^s + ½⌋
+with integer coefficients that are sent. They are the best linear predictors under the rows' own scales: with the
+Cholesky factorisation of the weighted moments, Σ_i x_i x_iᵀ / σ_i² = L D Lᵀ for x = (1, q_1, q_2, …), they are the rows
+of 1 − L⁻¹, rounded to a step that balances their bits against the bits that rounding costs.
 
-Matrix products do the work: float64 holds all sums exactly, in any order, since they stay below 2^53, and
-float32 does where magnitudes turn out to be such that none can reach 2^24.
+Matrix products do the work: float64 holds all sums exactly, in any order, since they stay below 2^53, and so does
+float32 if the magnitudes are such that no sum can reach 2^24.
 """
 
 from __future__ import annotations
@@ -24,26 +23,20 @@ from laconic.coding.fit import entropy_bits
 from laconic.core.jit import F64, I32, I64, INT32_MAX, INT32_MIN, kernel
 
 MAX_COLUMNS, MAX_SHIFT, MAX_COEFFICIENT = 1024, 10, (1 << 11) - 1
-MAX_PREDICTED_Q = 1 << 20  # that are predicted when encoding
-MIN_GAIN_BITS_PER_WEIGHT = 0.005  # bits a weight, below which it is not tried
-MAX_ROWS = 1 << 14  # that coefficients are computed from
+MAX_PREDICTED_Q = 1 << 20  # larger magnitudes are not predicted when encoding
+MIN_GAIN_BITS_PER_WEIGHT = 0.005
+MAX_ROWS = 1 << 14  # from which coefficients are computed
 Floats: TypeAlias = NDArray[np.floating[Any]]
-ROWS, COLUMNS = 512, 48  # that are predicted at a time
+ROWS, COLUMNS = 512, 48  # predicted at a time
 EXACT_IN_FLOAT32 = 1 << 24
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Coefficients in units of 2^−shift.
+    """Coefficients in units of 2^−shift, at most MAX_COEFFICIENT in magnitude."""
 
-    Attributes:
-        shift: s, at most MAX_SHIFT.
-        coefficients: (columns, columns + 1): the offset, then those of the columns before, strictly lower
-            triangular. At most MAX_COEFFICIENT in magnitude.
-    """
-
-    shift: int
-    coefficients: I64
+    shift: int  # s, at most MAX_SHIFT
+    coefficients: I64  # (columns, columns + 1): the offset, then a strictly lower triangle for the columns before
 
     @property
     def flat(self) -> I32:
@@ -60,10 +53,7 @@ class Predictor:
         return cls(shift, coefficients)
 
     def residuals(self, q: I32) -> I32 | None:
-        """What is left of the integers `q` (rows, columns), all of them below MAX_PREDICTED_Q in magnitude.
-
-        None where a residual has more than 32 bits.
-        """
+        """The residuals of `q` (rows, columns) below MAX_PREDICTED_Q in magnitude; None if one exceeds 32 bits."""
         left = np.empty_like(q)
         largest: I64 = np.ones(q.shape[1], np.int64) * _largest(q)
         dtype = np.float32 if self._fits_float32(largest) else np.float64
@@ -82,23 +72,23 @@ class Predictor:
         return left
 
     def integers(self, residuals: I32) -> I32 | None:
-        """The inverse of `residuals`, in their place; None where an integer has more than 32 bits."""
+        """The inverse of `residuals`, in place; None if an integer exceeds 32 bits."""
         narrow, wide = (self.coefficients.astype(dtype) for dtype in (np.float32, np.float64))
         for rows in _slices(len(residuals), ROWS):
             left = residuals[rows]
             x = self._integers(left, narrow)
             if _largest(left) >= EXACT_IN_FLOAT32 or not self._fits_float32(np.maximum(x.max(1), -x.min(1))):
                 x = self._integers(left, wide)
-                if not (x.min() >= INT32_MIN and x.max() <= INT32_MAX):  # or no number, after a larger one
+                if not (x.min() >= INT32_MIN and x.max() <= INT32_MAX):  # or NaN, after a larger one
                     return None
             residuals[rows] = x.T
         return residuals
 
     def _integers(self, residuals: I32, weights: Floats) -> Floats:
-        """(columns, rows); exact as far as all sums before are."""
+        """(columns, rows), exact as long as all sums before are."""
         x = np.ones((len(weights) + 1, len(residuals)), weights.dtype)
         x[1:] = residuals.T
-        with np.errstate(over="ignore", invalid="ignore"):  # of what the callers refuse
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses the results
             for some in _slices(len(weights), COLUMNS):
                 sums = weights[some, : some.start + 1] @ x[: some.start + 1]
                 within = weights[some, some.start + 1 : some.stop + 1]
@@ -106,7 +96,7 @@ class Predictor:
         return x[1:]
 
     def _fits_float32(self, largest: NDArray[Any]) -> bool:
-        """Whether float32 holds all sums over columns with at most these magnitudes, and the columns."""
+        """Whether float32 holds all sums over columns of these largest magnitudes, and the columns."""
         sums = np.abs(self.coefficients) @ np.append(1.0, largest) + (1 << self.shift)
         return bool(max(sums.max(), largest.max()) < EXACT_IN_FLOAT32)
 
@@ -118,7 +108,7 @@ def _slices(n: int, step: int) -> Iterator[slice]:
 
 @kernel
 def _add_predictions(x: Floats, sums: Floats, within: Floats, shift: int) -> None:
-    """Add to each column of `x` (columns, rows) what the sums, and the columns before it in `x`, predict."""
+    """Add to each column of `x` (columns, rows) its prediction from the sums and the columns before it in `x`."""
     half, unit = x.dtype.type((1 << shift) // 2), x.dtype.type(2.0**-shift)
     for j in range(x.shape[0]):
         for k in range(j):
@@ -130,12 +120,12 @@ def _add_predictions(x: Floats, sums: Floats, within: Floats, shift: int) -> Non
 
 
 def can_predict(n_rows: int, n_columns: int) -> bool:
-    """Whether there may be coefficients: fewer than integers, so that they cannot swell a small tensor."""
+    """Whether there may be coefficients: they must be fewer than the integers, so that a small tensor stays small."""
     return 1 < n_columns <= min(MAX_COLUMNS, n_rows - 1)
 
 
 def predictor(q: I32) -> Predictor | None:
-    """The predictor that pays for the integers `q` (rows, columns), by estimate; None where none does."""
+    """The predictor estimated to save bits of the integers `q` (rows, columns); None if none does."""
     n_rows, n_columns = q.shape
     if not can_predict(n_rows, n_columns) or _largest(q) >= MAX_PREDICTED_Q:
         return None

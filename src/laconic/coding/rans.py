@@ -1,14 +1,13 @@
 """Static range asymmetric numeral systems (Duda 2013), interleaved.
 
-A symbol of frequency f out of M = 2^P turns a lane's state x into about x·M/f, so it costs log2(M/f) bits.
-Symbol i belongs to lane i mod N; the lanes are independent chains that share one sequence of 16-bit words,
-which keeps a processor's pipeline full. Nothing branches on the data: whether a lane takes a word is an
-addition to the words' index. `docs/format.md` is the specification.
+A symbol of frequency f out of M = 2^P turns a lane's state x into about x·M/f, so it costs log2(M/f) bits. Symbol i
+belongs to lane i mod N; the lanes are independent chains that share one sequence of 16-bit words, which keeps a
+processor's pipeline full. Nothing branches on the data: a lane takes a word by an addition to the words' index.
+`docs/format.md` is the specification.
 
-Each class of rows and columns has its own table. Decoding looks up what a slot's symbol is and what the state
-becomes, in tables of M entries. Encoding divides x by a frequency f ≤ 2^s through a reciprocal (Granlund &
-Montgomery 1994): ⌊x/f⌋ is ⌊x·r/2^(32 + s)⌋ for r = ⌈2^(32 + s)/f⌉, since x < f·2^(32 − P) and s ≤ P; and x·r
-has 64 bits.
+Each class of rows and columns has its own table. Decoding looks up a slot's symbol and the next state in tables of M
+entries. Encoding divides x by a frequency f ≤ 2^s through a reciprocal (Granlund & Montgomery 1994): ⌊x/f⌋ is
+⌊x·r/2^(32 + s)⌋ for r = ⌈2^(32 + s)/f⌉, since x < f·2^(32 − P) and s ≤ P; and x·r has 64 bits.
 """
 
 from __future__ import annotations
@@ -23,21 +22,16 @@ from laconic.core.jit import I64, U8, U16, U32, U64, kernel
 
 LOWEST_STATE = 1 << 16
 MOST_LOG2_LANES = 3  # more decode no faster
-MIN_LANE_BYTES = 1 << 15  # bytes of words, of which the lanes' states then are a thousandth
+MIN_LANE_BYTES = 1 << 15  # bytes of words, a thousand times those of the lanes' states
 
-Classes = tuple[U8, U8]  # the table of each row, and by how much it drops in each column (empty if nowhere)
+Classes = tuple[U8, U8]  # the table of each row, and how much each column lowers it (empty for none)
 
 
 def encode(values: NDArray[Any], lo: int, classes: Classes, frequencies: I64, precision: int) -> tuple[int, U64, U16]:
     """The log2 of the number of lanes, their final states, and the words in the order the decoder reads them.
 
-    Args:
-        values: flat integers, row after row. Less `lo` they are symbols; those outside the tables are the
-            last symbol. Each has a positive frequency in its table.
-        lo: the integer whose symbol is 0.
-        classes: which table holds where.
-        frequencies: (classes, symbols), each row summing to 2**precision.
-        precision: P.
+    `values` are flat, row after row. The integer `lo` is symbol 0; integers outside the tables are the last symbol. The
+    frequencies (classes, symbols) of each class sum to 2**precision, and that of each value is positive.
     """
     tables = reciprocals(frequencies, precision)
     out = buffers.scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
@@ -51,7 +45,7 @@ def encode(values: NDArray[Any], lo: int, classes: Classes, frequencies: I64, pr
 
 @kernel
 def reciprocals(frequencies: I64, precision: int) -> U64:
-    """(classes, symbols, 4): the least x that is too large, r, M − f, and the table's start · 64 + 32 + s."""
+    """(classes, symbols, 4): the least x that is too large, r, M − f, and the symbol's first slot · 64 + 32 + s."""
     tables = np.zeros((*frequencies.shape, 4), np.uint64)
     for c in range(frequencies.shape[0]):
         start = 0
@@ -70,7 +64,7 @@ def reciprocals(frequencies: I64, precision: int) -> U64:
 
 @kernel
 def _fill(begins: U64, row_class: int, column_drop: U8, n_each: int) -> None:
-    """Where each column's table, of `n_each` entries, begins in a row of this class."""
+    """Fill in where each column's table of `n_each` entries begins, in a row of this class."""
     begins[:] = np.int64(row_class) * n_each
     for column in range(column_drop.size):
         begins[column] = max(np.int64(row_class) - column_drop[column], 0) * n_each
@@ -78,7 +72,7 @@ def _fill(begins: U64, row_class: int, column_drop: U8, n_each: int) -> None:
 
 @kernel
 def _put(x: U64, lane: Any, tables: U64, entry: Any, words: U16, at: Any) -> Any:
-    """Take a symbol into a lane's state; where the next word goes."""
+    """Push a symbol into a lane's state; the index of the next word."""
     y, last = x[lane], tables[entry + np.uint64(3)]
     words[at] = np.uint16(y)
     full = y >= tables[entry]
@@ -92,10 +86,7 @@ def _put(x: U64, lane: Any, tables: U64, entry: Any, words: U16, at: Any) -> Any
 def encode_lanes(
     values: NDArray[Any], lo: int, classes: Classes, tables: U64, log2_lanes: int, out: U16
 ) -> tuple[U64, U16]:
-    """States and words of `values` in so many lanes; `tables` are `reciprocals`.
-
-    The words are the end of `out`, which is longer than `values`.
-    """
+    """States and words of `values`; `tables` are `reciprocals`. Words fill the end of `out`, longer than `values`."""
     row_class, column_drop = classes
     n_columns = values.size // row_class.size
     begins, filled = np.empty(n_columns, np.uint64), -1
@@ -126,7 +117,7 @@ def encode_lanes(
 
 @kernel
 def unfold(frequencies: I64, precision: int) -> tuple[U16, U32]:
-    """For decoding, (classes, 2**precision): symbols; f << 16 | how far a slot is from its symbol's first."""
+    """For decoding, (classes, 2**precision): each slot's symbol; f << 16 | distance from the symbol's first slot."""
     symbols = np.empty((frequencies.shape[0], 1 << precision), np.uint16)
     steps = np.empty(symbols.shape, np.uint32)
     for c in range(frequencies.shape[0]):
@@ -142,7 +133,7 @@ def unfold(frequencies: I64, precision: int) -> tuple[U16, U32]:
 
 @kernel
 def _get(x: U64, lane: Any, tables: tuple[U16, U32, Any], begin: Any, words: U16, at: Any) -> tuple[Any, Any]:
-    """The next symbol of a lane, whose state goes on, and the next word's index."""
+    """Pop a symbol from a lane's state; the symbol, and the index of the next word."""
     symbols, steps, shift = tables
     state = x[lane]
     slot = begin + (state & ((np.uint64(1) << shift) - np.uint64(1)))
@@ -156,15 +147,9 @@ def _get(x: U64, lane: Any, tables: tuple[U16, U32, Any], begin: Any, words: U16
 
 @kernel
 def decode(states: U64, words: U16, classes: Classes, tables: tuple[U16, U32], lo: int, values: NDArray[Any]) -> bool:
-    """Fill `values`; False if the words do not fit: too few, left over, or an end state is wrong.
+    """Fill `values`; False if words are missing or left over, or an end state is wrong.
 
-    Args:
-        states: the lanes' final states, a power of two of them.
-        words: in reading order.
-        classes: which table holds where.
-        tables: from `unfold`.
-        lo: the integer whose symbol is 0.
-        values: flat output, of a type that holds them, and of a length that the rows divide.
+    States, words and `lo` are those of `encode`, `tables` those of `unfold`; the type of `values` holds the integers.
     """
     row_class, column_drop = classes
     n_slots = tables[0].shape[1]
@@ -202,7 +187,4 @@ def decode(states: U64, words: U16, classes: Classes, tables: tuple[U16, U32], l
                 values[i] = symbol + lo
                 column += one
                 i += one
-    for lane in range(states.size):
-        if x[lane] != np.uint64(1 << 16):
-            return False
-    return at == words.size
+    return at == words.size and (x == np.uint64(1 << 16)).all()

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-MIN_ADVISED_BYTES = 1 << 20  # bytes
+MIN_ADVISED_BYTES = 1 << 20
 
 
 @contextmanager
@@ -17,30 +17,23 @@ def atomic(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
     """A binary file that takes `path`'s name once the block ends well; else `path` stays as it was."""
     target = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    draft = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(target)
+        os.umask(mask := os.umask(0))
+        draft.chmod(0o666 & ~mask)
+        draft.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 
 def begin_to_store(file: BinaryIO, n_bytes: int) -> None:
-    """Have the system store the last `n_bytes` written while more are made, so that fsync waits less.
-
-    Nothing happens for a few, nor where it cannot be asked for.
-    """
+    """Ask the system, if it can, to store the last `n_bytes` written meanwhile, so that fsync waits less."""
     if n_bytes >= MIN_ADVISED_BYTES and hasattr(os, "posix_fadvise"):
         file.flush()
-        with suppress(OSError):  # it is advice; Linux begins to write what it may forget, and does not wait
+        with suppress(OSError):  # only advice; Linux begins to write what it may forget, and does not wait
             os.posix_fadvise(file.fileno(), file.tell() - n_bytes, n_bytes, os.POSIX_FADV_DONTNEED)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,9 +1,8 @@
-"""Arrays whose memory is known to go back, and arrays that are used again.
+"""Large arrays whose memory returns to the system when freed, and scratch buffers of each thread.
 
-What threads free stays with the allocator's heaps, so a process that codes tensor after tensor would grow to
-several times the largest. Large arrays are mappings of their own, which end with the array, in large pages
-where the system has them. Blocks' intermediate results are kept by each thread: to fill in fresh pages takes
-as long as to code a block.
+The memory that threads free stays with the allocator, so a process that codes tensor after tensor would grow to several
+times the largest. Large arrays are memory mappings of their own, in large pages if the system has them. Each thread
+keeps buffers for intermediate results of blocks, since filling fresh pages takes as long as coding a block.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-MIN_MAPPED_BYTES = 24 << 20  # bytes; smaller arrays are better taken from what the allocator has kept
-MAX_SCRATCH_BYTES = 4 << 20  # bytes that a thread keeps for one purpose
+MIN_MAPPED_BYTES = 24 << 20  # smaller arrays are better taken from the allocator
+MAX_SCRATCH_BYTES = 4 << 20  # that a thread keeps for one purpose
 
 _kept = threading.local()
 
 
 def empty(n: int, dtype: DTypeLike) -> NDArray[Any]:
-    """A flat array of `n` elements, whose values are anything."""
+    """A flat array of `n` uninitialised elements."""
     n_bytes = n * np.dtype(dtype).itemsize
     if n_bytes < MIN_MAPPED_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):  # not on Windows
         return np.empty(n, dtype)
@@ -33,7 +32,7 @@ def empty(n: int, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def scratch(purpose: str, n: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Like `empty`, but the next array that this thread asks for, for the same purpose, takes its place."""
+    """Like `empty`, but valid until this thread's next call for the same purpose."""
     n_bytes = n * np.dtype(dtype).itemsize
     if n_bytes > MAX_SCRATCH_BYTES:
         return empty(n, dtype)

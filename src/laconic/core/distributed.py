@@ -8,26 +8,22 @@ from torch import Tensor, distributed
 
 
 def n_ranks() -> int:
-    """How many processes train together; 1 outside distributed runs."""
-    together = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if together else 1
+    """Number of processes that train together; 1 outside distributed runs."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number among those; 0 outside distributed runs."""
-    return 0 if n_ranks() == 1 else distributed.get_rank()
+    """This process's rank; 0 outside distributed runs."""
+    return distributed.get_rank() if n_ranks() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0, the one that writes files; alone, it is."""
+    """Whether this process is rank 0, the one that writes files."""
     return rank() == 0
 
 
 def mean_of_ranks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The mean over ranks of each tensor, on every rank, in place; alone, the tensors given.
-
-    Every rank must call this, with tensors of the same names, shapes and types.
-    """
+    """The mean over ranks of each tensor, in place; every rank must call this, with alike tensors."""
     if n_ranks() > 1:
         for tensor in tensors.values():
             distributed.all_reduce(tensor)
@@ -36,13 +32,10 @@ def mean_of_ranks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def broadcast(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of rank 0's tensors, on every rank; alone, the tensors given.
-
-    Every rank must call this, with tensors of the same names, shapes and types.
-    """
+    """Copies of rank 0's tensors, or the only rank's own; every rank must call this, with alike tensors."""
     if n_ranks() == 1:
         return dict(tensors)
-    # NCCL sends only what lies on its device, other backends what lies anywhere.
+    # NCCL sends only tensors on its device, other backends any.
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
     copies = {name: tensor.detach().to(device, copy=True) for name, tensor in tensors.items()}
     for copy in copies.values():

@@ -1,4 +1,4 @@
-"""Numba, in one place: kernels are compiled at first use and cached on disk; and the arrays they take."""
+"""Numba, in one place: kernels, compiled at first use and cached on disk, and the types of their arrays."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def kernel(function: _F) -> _F:
     """Compile `function` over flat arrays; it raises nothing, releases the GIL, and is cached."""
     compile: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
-    return cast(_F, compile(inspect.unwrap(function)))  # what checks types in tests is left out
+    return cast(_F, compile(inspect.unwrap(function)))  # without the type checks of tests

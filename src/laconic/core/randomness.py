@@ -1,4 +1,4 @@
-"""Random numbers that a step decides, not the history: equal on every rank, and on resuming."""
+"""Random numbers that depend on the step, not the history: equal on every rank, and after resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples that a run learns from and is judged by: a data set, or batches as any loop has them."""
+"""The examples to train and to test on: a data set, or batches as any loop has them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from laconic.datasets.standard import Dataset, Split
 from laconic.errors import MismatchError
@@ -31,25 +32,20 @@ AT_ONCE = 256  # examples of a batch that is observed
 
 
 @dataclass(frozen=True, eq=False)
-class AsTheyCome:
-    """Batches that someone else has made, in the size and order that they have."""
+class AsTheyCome(Batches):
+    """A user's batches, in their own size and order."""
 
     source: Iterable[Batch]
 
+    @override
     def batches(self, batch_size: int | None = None, shuffle: bool = False) -> Iterable[Batch]:
-        """The source itself."""
         del batch_size, shuffle
         return self.source
 
 
 @dataclass(frozen=True, eq=False)
 class TrainTest:
-    """What to learn from and what to be judged by.
-
-    Attributes:
-        train: the examples to learn from.
-        test: the examples to be judged by.
-    """
+    """The examples to train on, and those to test on."""
 
     train: Batches
     test: Batches
@@ -59,7 +55,7 @@ class TrainTest:
         """From a data set, or a pair of splits or iterables of batches.
 
         Raises:
-            MismatchError: it is neither, or its batches come only once or are no pairs.
+            MismatchError: the data are neither, or the batches come only once or are no pairs.
         """
         if isinstance(data, Dataset):
             return cls(data.train, data.test)
@@ -68,7 +64,7 @@ class TrainTest:
         return cls(_batches("training", data[0]), _batches("test", data[1]))
 
     def first(self, n: int, seed: int) -> list[Batch]:
-        """Batches of the first `n` training examples; where they come shuffled, the seed decides."""
+        """Batches of the first `n` training examples; the seed decides which, if they come shuffled."""
         found: list[Batch] = []
         with seeded(seed):
             for inputs, targets in self.train.batches(AT_ONCE):
@@ -79,7 +75,7 @@ class TrainTest:
         return found
 
     def counts(self, batch_size: int | None) -> tuple[int, int]:
-        """How many training examples, and batches, an epoch has."""
+        """Numbers of training examples and of batches in an epoch."""
         with seeded(0):
             sizes = [len(targets) for _, targets in self.train.batches(batch_size)]
         return sum(sizes), len(sizes)
@@ -87,7 +83,7 @@ class TrainTest:
 
 @contextmanager
 def seeded(seed: int) -> Generator[None]:
-    """PyTorch is seeded in the block, and afterwards as it was: going through a loader draws."""
+    """PyTorch is seeded in the block, and restored afterwards, since iterating a loader draws."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -97,10 +93,8 @@ def _batches(name: str, source: Any) -> Batches:
     if isinstance(source, Split):
         return source
     if isinstance(source, Iterator) or not isinstance(source, Iterable):
-        raise MismatchError(
-            f"{name} data: expected batches that can be gone through again, such as a list or a DataLoader, "
-            f"found {_kind(source)}"
-        )
+        expected = "expected batches that can be gone through again, such as a list or a DataLoader"
+        raise MismatchError(f"{name} data: {expected}, found {_kind(source)}")
     with seeded(0):
         batch: Any = next(iter(source), None)
     if not (isinstance(batch, (tuple, list)) and [isinstance(p, Tensor) for p in batch] == [True, True]):

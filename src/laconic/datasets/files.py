@@ -1,12 +1,10 @@
 """The canonical files of public data sets: where they live, and strict readers for them.
 
-`located` looks under the directory that the environment variable ``LACONIC_DATA`` names and never
-downloads while it is set; otherwise pooch downloads once, checked by hash, into its cache. Readers
-refuse anything but a whole file, with one line that names the file, what was expected and what
-was found.
+`located` looks under the directory that the environment variable ``LACONIC_DATA`` names and never downloads while it is
+set; otherwise pooch downloads once, checked by hash, into its cache. Readers refuse anything but a whole file, with one
+line that names the file, what was expected and what was found.
 
-IDX is specified on LeCun, Cortes & Burges' MNIST page; the binary version of CIFAR-10, on
-Krizhevsky's (2009).
+IDX is specified on LeCun, Cortes & Burges' MNIST page; the binary version of CIFAR-10, on Krizhevsky's (2009).
 """
 
 from __future__ import annotations
@@ -30,17 +28,11 @@ N_CLASSES = 10
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one data set, and where they come from.
+    """The files of one data set, and their origin."""
 
-    Attributes:
-        folder: the data set's own folder.
-        files: paths in that folder.
-        md5s: the MD5 of each download, by URL; a ``.tar.gz`` is unpacked in place.
-    """
-
-    folder: str
-    files: tuple[str, ...]
-    md5s: Mapping[str, str]
+    folder: str  # the data set's own
+    files: tuple[str, ...]  # paths in that folder
+    md5s: Mapping[str, str]  # of each download, by URL; a ``.tar.gz`` is unpacked in place
 
 
 def located(source: Source) -> tuple[Path, ...]:
@@ -56,10 +48,8 @@ def located(source: Source) -> tuple[Path, ...]:
     paths = tuple(folder / file for file in source.files)
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: expected a file of {source.folder}, found none; "
-                f"put it there, or unset {VARIABLE} to download it"
-            )
+            advice = f"put it there, or unset {VARIABLE} to download it"
+            raise FileNotFoundError(f"{path}: expected a file of {source.folder}, found none; {advice}")
     return paths
 
 
@@ -67,10 +57,8 @@ def _downloaded(source: Source) -> Path:
     try:
         import pooch
     except ImportError as error:
-        raise ImportError(
-            f"downloading {source.folder} needs pooch: "
-            f'pip install "laconic-nn[demo]", or set {VARIABLE} to a directory that has it'
-        ) from error
+        advice = f'pip install "laconic-nn[demo]", or set {VARIABLE} to a directory that has it'
+        raise ImportError(f"downloading {source.folder} needs pooch: {advice}") from error
     folder = Path(pooch.os_cache("laconic")) / source.folder
     for url, md5 in source.md5s.items():
         unpack = pooch.Untar([*source.files], extract_dir=".") if url.endswith(".tar.gz") else None
@@ -78,10 +66,8 @@ def _downloaded(source: Source) -> Path:
         try:
             pooch.retrieve(url, f"md5:{md5}", fname=name, path=folder, processor=unpack)
         except (OSError, ValueError) as error:  # no connection; a hash that differs
-            raise DownloadError(
-                f"{url}: download failed ({_one_line(error)}); "
-                f"set {VARIABLE} to a directory that holds {source.folder}/"
-            ) from error
+            advice = f"set {VARIABLE} to a directory that holds {source.folder}/"
+            raise DownloadError(f"{url}: download failed ({_one_line(error)}); {advice}") from error
     return folder
 
 
@@ -90,14 +76,9 @@ def _one_line(error: Exception) -> str:
 
 
 def read_idx(path: Path, example_shape: tuple[int, ...]) -> UInt8[np.ndarray, " examples *shape"]:
-    """Read a gzipped IDX file of bytes.
+    """Read a gzipped IDX file of bytes, whose examples have that shape.
 
-    Args:
-        path: the file.
-        example_shape: the shape of one example, which the file must agree with.
-
-    Raises:
-        DataError: the file is not gzip, has another type or shape, is cut or has bytes to spare.
+    DataError if the file is not gzip, has another type or shape, is cut or has bytes to spare.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -119,11 +100,7 @@ def read_idx(path: Path, example_shape: tuple[int, ...]) -> UInt8[np.ndarray, " 
 
 
 def read_records(path: Path, n_bytes: int) -> UInt8[np.ndarray, "examples bytes"]:
-    """Read a file of records of `n_bytes` bytes each.
-
-    Raises:
-        DataError: the file is empty or its last record is not whole.
-    """
+    """Read records of `n_bytes` bytes each; DataError if the file is empty or its last record is not whole."""
     content = np.fromfile(path, np.uint8)
     if not content.size or content.size % n_bytes:
         raise DataError(f"{path}: expected whole records of {n_bytes} bytes, found {content.size}")
@@ -131,7 +108,7 @@ def read_records(path: Path, n_bytes: int) -> UInt8[np.ndarray, "examples bytes"
 
 
 def checked_labels(path: Path, labels: UInt8[np.ndarray, " examples"]) -> UInt8[np.ndarray, " examples"]:
-    """The labels of `path`, once none is found to reach `N_CLASSES`."""
+    """The labels of `path`; DataError if one is not below `N_CLASSES`."""
     if labels.size and labels.max() >= N_CLASSES:
         raise DataError(f"{path}: expected labels below {N_CLASSES}, found {labels.max()}")
     return labels

@@ -1,7 +1,7 @@
 """The public data of demos and benchmarks, whole in memory, as normalised tensors.
 
-`blobs` and `digits` need no file. `mnist` and `cifar10` read the canonical files from the directory
-that ``LACONIC_DATA`` names; where it is not set, they are downloaded (see `laconic.datasets.files`).
+`blobs` and `digits` need no file. `mnist` and `cifar10` read the canonical files from the directory that
+``LACONIC_DATA`` names; if it is not set, they are downloaded (see `laconic.datasets.files`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,20 @@ _MNIST_MD5S = {
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 _MNIST = Source(
-    folder="mnist",
-    files=tuple(_MNIST_MD5S),
-    md5s={f"https://ossci-datasets.s3.amazonaws.com/mnist/{f}": m for f, m in _MNIST_MD5S.items()},
+    "mnist",
+    tuple(_MNIST_MD5S),
+    {f"https://ossci-datasets.s3.amazonaws.com/mnist/{f}": md5 for f, md5 in _MNIST_MD5S.items()},
 )
-_KRIZ = "https://www.cs.toronto.edu/~kriz"
 _CIFAR10 = Source(
-    folder="cifar10",
-    files=tuple(
-        f"cifar-10-batches-bin/{batch}.bin" for batch in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-    ),
-    md5s={f"{_KRIZ}/cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
+    "cifar10",
+    tuple(f"cifar-10-batches-bin/{batch}.bin" for batch in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
+    {"https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Split(data.Dataset[tuple[Tensor, Tensor]]):
-    """Examples with their targets, in step along the first axis."""
+    """Examples with their targets, along the first axis."""
 
     inputs: Shaped[Tensor, " examples *input_shape"]
     targets: Shaped[Tensor, " targets *target_shape"]
@@ -67,17 +64,15 @@ class Split(data.Dataset[tuple[Tensor, Tensor]]):
         return self.inputs[chosen], self.targets[chosen]
 
     def batches(self, batch_size: int | None = None, shuffle: bool = False) -> data.DataLoader[tuple[Tensor, Tensor]]:
-        """A loader of (inputs, targets); the last batch is what is left over.
-
-        A batch is one indexing of the whole, not a stack of examples.
+        """A loader of (inputs, targets); the last batch holds the remainder.
 
         Args:
-            batch_size: examples a batch; all of them at once when None.
+            batch_size: examples in a batch; None for all.
             shuffle: draw a new order from torch's global generator at every pass.
         """
         order = data.RandomSampler(self) if shuffle else data.SequentialSampler(self)
-        size = len(self) if batch_size is None else batch_size
-        sampler = data.BatchSampler(order, size, drop_last=False)
+        sampler = data.BatchSampler(order, len(self) if batch_size is None else batch_size, drop_last=False)
+        # A batch is one indexing of the whole, not a stack of examples.
         # Not `sampler=sampler, batch_size=None`: Accelerate fails to prepare such a loader.
         return data.DataLoader(self, batch_sampler=sampler, collate_fn=_as_is)
 
@@ -88,13 +83,11 @@ def _as_is(batch: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples to learn from and examples to be judged by.
+    """Examples to train on and examples to test on.
 
     Attributes:
-        name: as the function that made it.
-        train: the examples to learn from.
-        test: the examples to be judged by.
-        n_classes: every target is an integer below it, from 0.
+        name: the name of the function that made it.
+        n_classes: targets are the integers below it, from 0.
     """
 
     name: str
@@ -122,9 +115,7 @@ def blobs(n_features: int = 20, n_classes: int = 3, n_train: int = 1000, n_test:
 
 
 def digits() -> Dataset:
-    """scikit-learn's digits of 8 by 8 pixels in [0, 1], flat; 1 437 to train, 360 to test.
-
-    The split is stratified and always the same.
+    """scikit-learn's digits of 8 by 8 pixels in [0, 1], flat; 1 437 to train, 360 to test, always the same.
 
     Source: Alpaydin & Kaynak (1998), the test part of UCI's optdigits.
 
@@ -171,12 +162,7 @@ def _mnist_split(images: Path, labels: Path) -> Split:
 def cifar10() -> Dataset:
     """CIFAR-10: inputs (examples, 3, 32, 32), normalised by ImageNet's means and deviations.
 
-    Source: Krizhevsky (2009). 50 000 examples to train (614 MB as floats), 10 000 to test.
-
-    Raises:
-        FileNotFoundError: ``LACONIC_DATA`` is set and lacks a file.
-        DownloadError: ``LACONIC_DATA`` is not set and a download failed.
-        DataError: a file is malformed.
+    Source: Krizhevsky (2009). 50 000 examples to train (614 MB as floats), 10 000 to test. Errors are those of `mnist`.
     """
     paths = located(_CIFAR10)
     return Dataset("cifar10", _cifar10_split(*paths[:5]), _cifar10_split(*paths[5:]), N_CLASSES)
@@ -195,9 +181,8 @@ def _normalised(
 ) -> Float[Tensor, "examples channels height width"]:
     """Pixels as fractions of 255, less their channel's mean, over its deviation."""
     inputs = torch.from_numpy(pixels.astype(np.float32))
-    per_channel = (-1, 1, 1)
     # In place: at CIFAR-10's size every temporary is 614 MB.
-    return inputs.div_(255).sub_(torch.tensor(mean).view(per_channel)).div_(torch.tensor(std).view(per_channel))
+    return inputs.div_(255).sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(std).view(-1, 1, 1))
 
 
 def _int64(labels: UInt8[np.ndarray, " examples"]) -> Int64[Tensor, " examples"]:

@@ -31,18 +31,17 @@ def describe(
 ) -> Ledger:
     """Count the bits of a network and of the data given it.
 
-    A model is first saved to a temporary file: its bits are that file's, by tensor and part, and the data's
-    are those of the network decoded from it. Two references stand beside them: every number of the state as
-    float32, and one bit for each parameter that is not zero, a common simplification.
+    A model is first saved to a temporary file: its bits are that file's, by tensor and part, and the data's are given
+    the network decoded from it. Two references stand beside them: every number of the state as float32, and one bit for
+    each parameter that is not zero, a common simplification.
 
     Args:
         model_or_path: a model, or a `.lac` file.
         batches: pairs (inputs, targets) whose targets the network codes; none for the model's bits alone.
-        into: for a file with batches, a model of its architecture, dense if the file has a plan; it is not
-            changed.
+        into: for a file with batches, a model of its architecture, dense if the file has a plan; it is not changed.
         quantizer: for a model, how it is saved.
         nats: Σ −ln p from outputs and targets; by default class labels.
-        base: the parent to code differences from, or that the file's are from; its own bits are not counted.
+        base: the parent of the differences; its own bits are not counted.
 
     Raises:
         ValueError: batches are given for a file without a model to decode it into.
@@ -62,7 +61,7 @@ def describe(
                 raise ValueError("describe: to code data with a file's network, pass a model as into=")
             decoded = load(model_or_path, copy.deepcopy(into), base=base)
             return describe_decoded(reader, decoded, itertools.chain([first], batches), nats)
-        # References first: a difference's shape is believed once it is found to be its parent's.
+        # References first: they check that a difference has its parent's shape.
         references = _references(reader, decode_each(reader, _stored(reader), base))
         return Ledger(tuple(_model_rows(reader)), references)
 
@@ -79,11 +78,8 @@ def describe_decoded(
 
 
 def _model_rows(reader: Reader) -> Iterator[LedgerRow]:
-    yield LedgerRow("", "file header", 8 * reader.n_header_bytes)
-    if reader.n_plan_bytes:
-        yield LedgerRow("", "plan", 8 * reader.n_plan_bytes)
-    if reader.n_parent_bytes:
-        yield LedgerRow("", "parent", 8 * reader.n_parent_bytes)
+    whole = {"file header": reader.n_header_bytes, "plan": reader.n_plan_bytes, "parent": reader.n_parent_bytes}
+    yield from (LedgerRow("", part, 8 * n_bytes) for part, n_bytes in whole.items() if n_bytes)
     for name, entry in reader.entries.items():
         yield LedgerRow(name, "directory", 8 * entry.n_entry_bytes)
         if entry.tied_to is None:
@@ -97,7 +93,7 @@ def _stored(reader: Reader) -> list[str]:
 
 
 def _references(reader: Reader, decoded: Iterable[Tensor]) -> dict[str, float]:
-    """What simpler accounts charge for a file's untied tensors, which decode to `decoded`."""
+    """Bits that simpler accounts charge for a file's untied tensors, which decode to `decoded`."""
     nonzero = sum(n_nonzero(tensor) for tensor in decoded if tensor.is_floating_point())
     n_elements = sum(reader.entries[name].spec.numel for name in _stored(reader))
     return {DENSE: 32.0 * n_elements, BIT_EACH: float(nonzero)}

@@ -1,7 +1,7 @@
-"""The data's bits: what it takes to send the targets to someone who has the inputs and the network.
+"""The data's bits: those that send the targets to someone who has the inputs and the network.
 
-A code built on the network's predictions p(y|x) spends −log2 p(y|x) bits on a target y (Shannon);
-an arithmetic coder reaches the sum to within two bits.
+A code built on the network's predictions p(y|x) spends −log2 p(y|x) bits on a target y (Shannon); an arithmetic coder
+reaches the sum to within two bits.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class DataCode:
     """How well a network predicts some examples.
 
     Attributes:
-        n_examples: how many there are.
+        n_examples: number of examples.
         bits: Σ −log2 p(target | input).
-        n_right: how many the most probable class was right for (0 where targets are no classes).
+        n_right: number of examples whose most probable class is right; 0 if targets are no classes.
     """
 
     n_examples: int
@@ -39,7 +39,7 @@ class DataCode:
 
     @property
     def accuracy(self) -> float:
-        """The fraction of examples that were right."""
+        """The fraction of examples whose most probable class is right."""
         return self.n_right / self.n_examples if self.n_examples else math.nan
 
 

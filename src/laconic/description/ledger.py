@@ -1,10 +1,9 @@
 """The ledger: where every bit of a description went.
 
-Hinton & van Camp (1993): the best network minimises *bits to describe the model + bits to describe
-the data given the model*. A ledger lists both, row by row. Rows marked ``measured`` are lengths of
-parts of a file and add up to its length exactly; the data's row is an ideal code length
-(Σ −log2 p), which an arithmetic coder reaches to within two bits. Other rows are expectations: of a
-network of noisy weights there is no file (see `laconic.mdl.bits_back`).
+Hinton & van Camp (1993): the best network minimises *bits to describe the model + bits to describe the data given the
+model*. A ledger lists both, row by row. Rows marked ``measured`` are lengths of a file's parts and add up to its length
+exactly; the data's row is an ideal code length (Σ −log2 p), which an arithmetic coder reaches to within two bits. Other
+rows are expectations: a network of noisy weights has no file (see `laconic.mdl.bits_back`).
 """
 
 from __future__ import annotations
@@ -19,10 +18,7 @@ from laconic.core.text import as_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-
-# The references' labels.
-DENSE = "dense float32"
-BIT_EACH = "one bit an active parameter"
+DENSE, BIT_EACH = "dense float32", "one bit an active parameter"  # the references' labels
 
 
 @dataclass(frozen=True)
@@ -30,11 +26,8 @@ class LedgerRow:
     """One entry: `bits` spent on `part` of `tensor` (the empty name: on the file as a whole).
 
     Attributes:
-        tensor: the tensor's name.
-        part: what of it.
-        bits: spent.
-        measured: whether they are the length of a part of a file.
-        of_data: whether they describe the data, not the model.
+        measured: whether the bits are the length of a part of a file.
+        of_data: whether the bits describe the data, not the model.
     """
 
     tensor: str
@@ -50,9 +43,8 @@ class Ledger:
 
     Attributes:
         rows: all entries; measured ones add up to the file's length in bits.
-        references: what simpler accounts would charge for the same model, in bits, by label.
-            They are for comparison only and enter no total.
-        n_examples: how many examples the data's bits describe; 0 when no data was given.
+        references: bits, by label, that simpler accounts charge for the same model; they enter no total.
+        n_examples: number of examples that the data's bits describe; 0 without data.
     """
 
     rows: tuple[LedgerRow, ...]
@@ -66,12 +58,12 @@ class Ledger:
 
     @property
     def expected_bits(self) -> float:
-        """What the model is expected to take where there is no file: an estimate, never a size."""
+        """The model's expected bits without a file: an estimate, never a size."""
         return sum(row.bits for row in self.rows if not (row.measured or row.of_data))
 
     @property
     def data_bits(self) -> float:
-        """Σ −log2 p(target | input) over the data, in bits; 0 when no data was given."""
+        """Σ −log2 p(target | input) over the data, in bits; 0 without data."""
         return sum(row.bits for row in self.rows if row.of_data)
 
     @property
@@ -80,7 +72,7 @@ class Ledger:
         return self.model_bits + self.expected_bits + self.data_bits
 
     def by_tensor(self) -> dict[str, float]:
-        """The model's bits by tensor; the empty name holds what belongs to the whole file."""
+        """The model's bits by tensor; the empty name stands for the whole file."""
         return self._sums(lambda row: row.tensor)
 
     def by_part(self) -> dict[str, float]:
@@ -96,15 +88,9 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """The ledger as plain values, for JSON."""
-        return {
-            "model_bits": self.model_bits,
-            "expected_bits": self.expected_bits,
-            "data_bits": self.data_bits,
-            "total_bits": self.total_bits,
-            "n_examples": self.n_examples,
-            "references": dict(self.references),
-            "rows": [vars(row) for row in self.rows],
-        }
+        names = ("model_bits", "expected_bits", "data_bits", "total_bits", "n_examples")
+        rows = [vars(row) for row in self.rows]
+        return {name: getattr(self, name) for name in names} | {"references": dict(self.references), "rows": rows}
 
     def __str__(self) -> str:
         return as_text(self)

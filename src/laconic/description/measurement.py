@@ -1,4 +1,4 @@
-"""One network as its file decodes: the only record of that, wherever networks are compared."""
+"""One network as its file decodes: the record that all comparisons of networks share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Measurement:
     Attributes:
         name: what was done to the network, such as ``dense`` or ``90% pruned``.
         n_bytes: length of the file.
-        score: what the judge says of the decoded network; by default its accuracy on test examples.
+        score: the decoded network's, by default its accuracy on test examples.
         data_bits: bits of the training targets, given the decoded network.
         sparsity: fraction of the dense network's compressible weights that are zero or cut away.
-        n_parameters: parameters that are not zero.
-        n_macs: multiply–adds of one example, by the layers' shapes: zeros within them are multiplied too.
+        n_parameters: number of parameters that are not zero.
+        n_macs: multiply–adds of one example, by the layers' shapes, zeros included.
         ledger: where the bits went.
     """
 
@@ -48,19 +48,11 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the ledger and without what was not measured."""
         plain = {key: value for key, value in vars(self).items() if key != "ledger"}
-        return {key: value for key, value in plain.items() if not _is_nan(value)}
+        return {key: value for key, value in plain.items() if key == "name" or not math.isnan(value)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Measurement:
-        """The inverse of `to_dict`; other keys are ignored.
-
-        Raises:
-            ValueError: a value is not a number.
-        """
+        """The inverse of `to_dict`; other keys are ignored; ValueError if a value is not a number."""
         numbers = [key for key in cls.__dataclass_fields__ if key not in ("name", "ledger")]
         found: dict[str, Any] = {key: float(values[key]) for key in numbers if key in values}
         return cls(str(values.get("name", "")), **found)
-
-
-def _is_nan(value: str | float) -> bool:
-    return isinstance(value, float) and math.isnan(value)

@@ -1,7 +1,7 @@
 """The container: magic, version, chunks, directory, checksums. `docs/format.md` is its specification.
 
-A file is checked before it is believed: lengths against the bytes that are there, checksums before
-contents, and the memory that decoding needs against a limit before anything is allocated.
+A file is checked before it is believed: lengths against the bytes that are there, checksums before contents, and the
+memory that decoding needs against a limit before anything is allocated.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from laconic.codec.spec import DTYPES, Method, TensorSpec
-from laconic.coding.bitio import MAX_VARINT_BYTES, Cursor, varint
+from laconic.coding.bitio import MAX_VARINT_BYTES, Buffer, Cursor, varint
 from laconic.core import buffers
+from laconic.core.jit import kernel
 from laconic.core.parallel import Map
 from laconic.errors import FormatError, LimitError, UnsupportedError
 from laconic.file import plan_section
-from laconic.file.checksum import crc32
 from laconic.file.names import read_name
 from laconic.surgery.plan import Plan
 
@@ -38,40 +38,72 @@ N_DIGEST_BYTES = 32
 MAX_DIMENSIONS = 64
 FREE_BYTES = 64 << 20  # any file may decode to this much …
 EXPANSION = 1000  # … and to this many times its own length
+REFLECTED = 0xEDB88320  # the CRC's polynomial, the coefficient of x³¹ lowest
+CRC_BYTES = 1 << 20  # of a part that a thread sums up
+
+
+def crc32(pieces: Iterable[Buffer], run: Map = map) -> int:
+    """The CRC-32 of all pieces together, by the threads of `run`.
+
+    If B has n bits, crc(AB) = crc(A)·xⁿ + crc(B) in GF(2)[x] modulo the CRC's polynomial, so each part can be summed up
+    on its own. `docs/format.md`, "Conventions", says which CRC it is.
+    """
+    parts = [piece[at : at + CRC_BYTES] for piece in map(memoryview, pieces) for at in range(0, len(piece), CRC_BYTES)]
+    total = 0
+    for part, checksum in zip(parts, run(zlib.crc32, parts), strict=True):
+        total = _times(total, _power(8 * len(part))) ^ checksum
+    return total
+
+
+@kernel
+def _times(a: int, b: int) -> int:
+    """The product of two polynomials, modulo the CRC's."""
+    product = 0
+    for i in range(31, -1, -1):  # the coefficient of x⁰ is the highest bit
+        if a >> i & 1:
+            product ^= b
+        b = b >> 1 ^ (REFLECTED if b & 1 else 0)
+    return product
+
+
+@kernel
+def _power(n: int) -> int:
+    """xⁿ, modulo the CRC's polynomial."""
+    power, square = 1 << 31, 1 << 30
+    while n:
+        if n & 1:
+            power = _times(power, square)
+        square = _times(square, square)
+        n >>= 1
+    return power
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor's line in the directory.
+    """A tensor's line in the directory."""
 
-    Attributes:
-        form: name, type, shape and method; for a tied tensor those of the one it shares.
-        offset: where the chunk begins in the file, if it lies before the directory.
-        n_chunk_bytes: its length.
-        checksum: its CRC-32, if it lies before the directory.
-        tied_to: the name of the entry that holds the tensor, if it is another one.
-        n_entry_bytes: length of this line, without its chunk.
-        unknown: why this version cannot decode the tensor, if it cannot.
-        chunk: the chunk itself, if the directory holds it.
-    """
-
-    spec: TensorSpec
-    offset: int
+    spec: TensorSpec  # for a tied tensor with the type and shape of the one it shares
+    offset: int  # of the chunk in the file, if it lies before the directory
     n_chunk_bytes: int
-    checksum: int
-    tied_to: str | None
-    n_entry_bytes: int
-    unknown: str | None = None
-    chunk: bytes | None = None
+    checksum: int  # the chunk's CRC-32, if it lies before the directory
+    tied_to: str | None  # the name of the entry that holds the tensor, if it is another one
+    n_entry_bytes: int  # length of this line, without its chunk
+    unknown: str | None = None  # why this version cannot decode the tensor, if it cannot
+    chunk: bytes | None = None  # the chunk itself, if the directory holds it
+
+    @property
+    def n_bytes(self) -> int:
+        """This entry's bytes in the file."""
+        return self.n_entry_bytes + self.n_chunk_bytes
 
     @property
     def n_bytes_before(self) -> int:
-        """How many bytes before the directory are this entry's."""
+        """This entry's bytes before the directory."""
         return self.n_chunk_bytes if self.chunk is None else 0
 
 
 def line(entry: Entry) -> bytes:
-    """What follows the name of an untied entry in the directory."""
+    """The bytes after the name of an untied entry in the directory."""
     spec = entry.spec
     numbers = map(varint, (len(spec.shape), *spec.shape, entry.n_chunk_bytes))
     kind = bytes([DTYPES.index(spec.dtype) | spec.method << 4])
@@ -85,10 +117,10 @@ class Reader:
     Attributes:
         entries: the tensors of the directory, by name, in the file's order.
         n_bytes: the file's length.
-        n_header_bytes: what is no entry's: magic, version, and the directory's length, count and checksum.
-        n_plan_bytes: what the plan takes, if there is one: its line of the directory and its chunk.
-        n_parent_bytes: what the parent's digest takes, likewise.
-        parent: the digest of the state that some tensors are differences from, in hex, if any are.
+        n_header_bytes: bytes of no entry: magic, version, and the directory's length, count and checksum.
+        n_plan_bytes: bytes of the plan, if there is one: its line of the directory and its chunk.
+        n_parent_bytes: bytes of the parent's digest, likewise.
+        parent: the digest, in hex, of the state that some tensors are differences from, if any are.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -98,19 +130,19 @@ class Reader:
             self.path = os.fspath(path)
             self.n_bytes = os.fstat(self._file.fileno()).st_size
             entries = self._read_directory()
-            in_entries = sum(e.n_entry_bytes + e.n_chunk_bytes for e in entries.values())
-            self.n_header_bytes = self.n_bytes - in_entries
+            self.n_header_bytes = self.n_bytes - sum(e.n_bytes for e in entries.values())
             self._notes = {e.spec.method: e for e in entries.values() if e.spec.method in NOTES}
-            self.n_plan_bytes = self._n_note_bytes(Method.PLAN)
-            self.n_parent_bytes = self._n_note_bytes(Method.PARENT)
-            self.entries = {n: entry for n, entry in entries.items() if entry.spec.method not in NOTES}
+            n_note_bytes = {method: e.n_bytes for method, e in self._notes.items()}
+            self.n_plan_bytes = n_note_bytes.get(Method.PLAN, 0)
+            self.n_parent_bytes = n_note_bytes.get(Method.PARENT, 0)
+            self.entries = {n: e for n, e in entries.items() if e.spec.method not in NOTES}
             self.parent = self._read_parent()
         except BaseException:
             self._file.close()
             raise
 
     def chunk(self, entry: Entry, run: Map = map) -> bytes | memoryview:
-        """The bytes of an entry's chunk, checked, if it is long by the threads of `run`."""
+        """The bytes of an entry's chunk, checked by the threads of `run`."""
         if entry.unknown:
             raise UnsupportedError(f"{self.path}: {entry.spec.name}: {entry.unknown}")
         if entry.chunk is not None:
@@ -120,19 +152,13 @@ class Reader:
             self._file.seek(entry.offset)
             data = data[: self._file.readinto(data)]
         if (found := crc32([data], run)) != entry.checksum:
-            raise FormatError(
-                f"{self.path}: {entry.spec.name}: expected checksum {entry.checksum:08x}, "
-                f"found {found:08x}: the file is damaged"
-            )
+            wrong = f"expected checksum {entry.checksum:08x}, found {found:08x}: the file is damaged"
+            raise FormatError(f"{self.path}: {entry.spec.name}: {wrong}")
         return data
 
     @property
     def plan(self) -> Plan | None:
-        """How the dense model was cut to the file's tensors, if the file tells.
-
-        Raises:
-            FormatError: the plan is damaged, or does not fit the file's tensors.
-        """
+        """How the dense model was cut to the file's tensors; FormatError if a plan is damaged or does not fit them."""
         if Method.PLAN not in self._notes:
             return None
         specs = [None if entry.tied_to else entry.spec for entry in self.entries.values()]
@@ -141,27 +167,20 @@ class Reader:
     def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
         """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES).
 
-        Differences do not count: they are as large as the parent that the caller has.
+        Differences do not count, since the caller has a parent of their size.
         """
         limit = FREE_BYTES + EXPANSION * self.n_bytes if max_bytes is None else max_bytes
         specs = [self.entries[name].spec for name in names]
         needed = sum(spec.n_bytes for spec in specs if spec.method is not Method.DELTA)
         if needed > limit:
-            raise LimitError(
-                f"{self.path}: {self.n_bytes:,} bytes would decode to {needed:,}, above the limit "
-                f"of {limit:,}; raise max_bytes if you trust the file"
-            )
-
-    def _n_note_bytes(self, method: Method) -> int:
-        note = self._notes.get(method)
-        return note.n_entry_bytes + note.n_chunk_bytes if note else 0
+            above = f"{needed:,}, above the limit of {limit:,}; raise max_bytes if you trust the file"
+            raise LimitError(f"{self.path}: {self.n_bytes:,} bytes would decode to {above}")
 
     def _read_parent(self) -> str | None:
         note = self._notes.get(Method.PARENT)
-        differ = [name for name, entry in self.entries.items() if entry.spec.method is Method.DELTA]
         if note is None:
-            if differ:
-                raise FormatError(f"{self.path}: {differ[0]}: expected a parent's digest beside a difference")
+            if name := next((n for n, entry in self.entries.items() if entry.spec.method is Method.DELTA), None):
+                raise FormatError(f"{self.path}: {name}: expected a parent's digest beside a difference")
             return None
         if note.n_chunk_bytes != N_DIGEST_BYTES:
             raise FormatError(f"{self.path}: parent: expected {N_DIGEST_BYTES} bytes, found {note.n_chunk_bytes}")
@@ -180,10 +199,8 @@ class Reader:
         n_directory = length.varint()
         begin = self.n_bytes - N_CHECKSUM_BYTES - length.at - n_directory
         if begin < len(head):
-            raise FormatError(
-                f"{self.path}: a directory of {n_directory:,} bytes in a file of {self.n_bytes:,}: "
-                "the file is damaged or cut short"
-            )
+            found = f"a directory of {n_directory:,} bytes in a file of {self.n_bytes:,}"
+            raise FormatError(f"{self.path}: {found}: the file is damaged or cut short")
         self._file.seek(begin)
         checked = self._file.read(n_directory + length.at)
         checksum = int.from_bytes(tail[-N_CHECKSUM_BYTES:], "little")
@@ -220,15 +237,14 @@ def _entries(source: Cursor, offset: int, end: int) -> dict[str, Entry]:
         offset += entry.n_bytes_before
         by_index.append(entry)
         entries[name] = entry
-    if len(source):
-        raise source.error("the directory's end", f"{len(source)} more bytes")
+    source.end("the directory's end")
     if offset != end:
         raise FormatError(f"{source.place}: describes {offset:,} bytes, the file has {end:,} before it")
     return entries
 
 
 def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Entry]) -> Entry:
-    """The line after a name; `at` is where it began, and where its chunk begins."""
+    """The line after a name; `at` is where the line began, and where its chunk begins."""
     begin, offset = at
     spec = source.byte()
     if spec == Method.TIED << 4:

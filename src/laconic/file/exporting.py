@@ -1,19 +1,16 @@
 """From a `.lac` file to safetensors, tensor by tensor, in one file or in shards as Hugging Face has them.
 
-A safetensors file is the length of a header as a u64, the header, which is JSON, and the tensors' bytes one
-after another. All lengths are known from the `.lac` file's directory, so the header comes first and tensors
-follow as they are decoded.
+A safetensors file is the length of a header as a u64, the header, which is JSON, and the tensors' bytes one after
+another. The `.lac` file's directory tells all lengths, so the header is written first, then each decoded tensor.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
-
-from torch import Tensor
 
 from laconic.codec.spec import TensorSpec
 from laconic.core.atomic import atomic, begin_to_store
@@ -38,25 +35,28 @@ def export(
 ) -> list[Path]:
     """Decode tensors of an open file into safetensors, in bounded memory; the files written.
 
-    More than `shard_bytes` go into ``NAME-00001-of-0000N.safetensors`` and so on, and
-    ``NAME.safetensors.index.json`` tells which tensor is where. Each file is written whole or not at all.
-    Tied tensors are written under each name.
+    More than `shard_bytes` go into ``NAME-00001-of-0000N.safetensors`` and so on, and ``NAME.safetensors.index.json``
+    maps tensors to files. Each file is written whole or not at all. Tied tensors are written under each name.
 
     Raises:
         FormatError: the file is damaged.
         MismatchError: the parent is missing or another.
     """
-    entries = [reader.entries[name] for name in names]
     # As safetensors has them: large types first, so that all lie at multiples of their length.
-    specs = sorted((entry.spec for entry in entries), key=lambda spec: (-spec.dtype.itemsize, spec.name))
+    specs = sorted((reader.entries[n].spec for n in names), key=lambda spec: (-spec.dtype.itemsize, spec.name))
     shards = _shards(specs, shard_bytes)
-    tensors = decode_each(reader, [reader.entries[f.name].tied_to or f.name for f in specs], base, work)
-    if len(shards) == 1:
-        _write_all([output], shards, tensors)
-        return [output]
-    stem = output.name.removesuffix(".safetensors")
-    paths = [output.with_name(f"{stem}-{i:05}-of-{len(shards):05}.safetensors") for i in range(1, len(shards) + 1)]
-    _write_all(paths, shards, tensors)
+    n, stem = len(shards), output.name.removesuffix(".safetensors")
+    paths = [output.with_name(f"{stem}-{i:05}-of-{n:05}.safetensors") for i in range(1, n + 1)] if n > 1 else [output]
+    with closing(decode_each(reader, [reader.entries[f.name].tied_to or f.name for f in specs], base, work)) as tensors:
+        for path, shard in zip(paths, shards, strict=True):
+            with atomic(path) as file:
+                _write_header(file, shard)
+                for spec in shard:
+                    file.write(raw_bytes(next(tensors)))
+                    begin_to_store(file, spec.n_bytes)
+        next(tensors, None)  # the last one is done as well
+    if n == 1:
+        return paths
     index = output.with_name(f"{stem}.safetensors.index.json")
     weight_map = {spec.name: p.name for p, shard in zip(paths, shards, strict=True) for spec in shard}
     metadata = {"total_size": sum(spec.n_bytes for spec in specs)}
@@ -75,17 +75,6 @@ def _shards(specs: list[TensorSpec], most_bytes: int) -> list[list[TensorSpec]]:
         shards[-1].append(spec)
         n_bytes += spec.n_bytes
     return shards
-
-
-def _write_all(paths: list[Path], shards: list[list[TensorSpec]], tensors: Generator[Tensor]) -> None:
-    with closing(tensors):
-        for path, specs in zip(paths, shards, strict=True):
-            with atomic(path) as file:
-                _write_header(file, specs)
-                for spec in specs:
-                    file.write(raw_bytes(next(tensors)))
-                    begin_to_store(file, spec.n_bytes)
-        next(tensors, None)  # the last one is done as well
 
 
 def _write_header(file: BinaryIO, specs: list[TensorSpec]) -> None:

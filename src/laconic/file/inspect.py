@@ -15,10 +15,9 @@ from laconic.model.modules import n_nonzero
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe the file's tensors: name, shape, dtype, method, model, sparsity, bits per weight, bytes.
 
-    The model is that of the integers of a rounded tensor, None for others. Tensors are decoded one at a
-    time to count their zeros, but for differences, which need their parent: their sparsity is None, and so
-    is the file's. Totals: weights, sparsity, bits per weight, bytes. If the file tells how a dense model was
-    cut: what the plan removes. If it has differences: the parent's digest.
+    The model is that of a rounded tensor's integers, else None. Tensors are decoded one at a time to count their zeros,
+    except differences, which need their parent: their sparsity is None, and so is the file's. Totals: weights,
+    sparsity, bits per weight, bytes; what the file's plan removes; the parent's digest, if there are differences.
 
     Raises:
         FormatError: the file is damaged.
@@ -57,7 +56,7 @@ def _plan(reader: Reader) -> dict[str, Any] | None:
 
 def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
     spec = entry.spec
-    n_bytes = entry.n_entry_bytes + entry.n_chunk_bytes
+    n_bytes, n = entry.n_bytes, max(1, spec.numel)
     holder = reader.entries[entry.tied_to] if entry.tied_to else entry
     chunk = reader.chunk(holder)
     zeros = None
@@ -72,7 +71,7 @@ def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
         "tied_to": entry.tied_to,
         "weights": spec.numel,
         "bytes": n_bytes,
-        "bits_per_weight": 8 * n_bytes / max(1, spec.numel),
+        "bits_per_weight": 8 * n_bytes / n,
         "zeros": zeros,
-        "sparsity": None if zeros is None else zeros / max(1, spec.numel),
+        "sparsity": None if zeros is None else zeros / n,
     }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,68 +14,48 @@ from laconic.codec.tensor import decode_tensor
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file.container import MAGIC, Entry, Reader
 from laconic.formats.checkpoints import open_checkpoint
-from laconic.model.modules import raw_bytes, unwrap
+from laconic.model.modules import state_digest, unwrap
 
 State: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 SHORT = 12  # hex digits of a digest in a message
 
 
-class Parent:
-    """A parent's tensors, read one by one from a model, a mapping, a checkpoint or a `.lac` file."""
-
-    def __init__(self, base: State) -> None:
-        self._tensors = _opened(base)
-
-    @cached_property
-    def digest(self) -> str:
-        """The SHA-256, in hex, of names, types, shapes and values, in the order of names."""
-        return state_digest(self._tensors)
-
-    def get(self, name: str) -> Tensor | None:
-        """A tensor of the parent, if it has one of this name."""
-        return self._tensors[name] if name in self._tensors else None  # noqa: SIM401 – `get` would read twice
+def open_parent(base: State) -> Mapping[str, Tensor]:
+    """A parent's tensors, which files are read for one by one."""
+    if isinstance(base, nn.Module):
+        return unwrap(base).state_dict()
+    if isinstance(base, Mapping):
+        return base
+    path = Path(base)
+    if not path.is_dir():
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return _File(path)
+    return open_checkpoint(path)
 
 
-def state_digest(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256, in hex, of named tensors; order and ties do not matter. `docs/format.md`, "Parent"."""
-    whole = hashlib.sha256()
-    for name in sorted(tensors, key=str.encode):
-        tensor = tensors[name].detach().cpu()
-        values = hashlib.sha256(raw_bytes(tensor))
-        kind = str(tensor.dtype).removeprefix("torch.")
-        shape = "x".join(map(str, tensor.shape))
-        whole.update(f"{len(name.encode())} {name} {kind} {shape} {values.hexdigest()}\n".encode())
-    return whole.hexdigest()
-
-
-def checked_parent(reader: Reader, entries: Iterable[Entry], base: State | None) -> Parent | None:
-    """The parent that `entries` need, if they need one.
-
-    Raises:
-        MismatchError: it is missing, or not the one that the file names.
-    """
-    differ = [entry.spec.name for entry in entries if entry.spec.method is Method.DELTA]
-    if not differ or reader.parent is None:
+def checked_parent(reader: Reader, entries: Iterable[Entry], base: State | None) -> Mapping[str, Tensor] | None:
+    """The parent that `entries` need, if any; MismatchError if it is missing, or not the one that the file names."""
+    differs = next((entry.spec.name for entry in entries if entry.spec.method is Method.DELTA), None)
+    if differs is None or reader.parent is None:
         return None
-    wanted = f"{reader.path}: {differ[0]}: expected the parent {reader.parent[:SHORT]}…"
+    wanted = f"{reader.path}: {differs}: expected the parent {reader.parent[:SHORT]}…"
     if base is None:
         raise MismatchError(f"{wanted}, found none: name it as base")
-    parent = Parent(base)
-    if parent.digest != reader.parent:
-        raise MismatchError(f"{wanted}, found {parent.digest[:SHORT]}…")
+    parent = open_parent(base)
+    if (digest := state_digest(parent)) != reader.parent:
+        raise MismatchError(f"{wanted}, found {digest[:SHORT]}…")
     return parent
 
 
 class _File(Mapping[str, Tensor]):
-    """A `.lac` file's tensors, each decoded when it is asked for."""
+    """A `.lac` file's tensors, each decoded on access."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._reader = Reader(path)
         if self._reader.parent:
-            raise UnsupportedError(
-                f"{path}: expected a parent that stands alone, found a difference from "
-                f"{self._reader.parent[:SHORT]}…: decompress it first"
-            )
+            found = f"a difference from {self._reader.parent[:SHORT]}…: decompress it first"
+            raise UnsupportedError(f"{path}: expected a parent that stands alone, found {found}")
         self._reader.check_limit(self._reader.entries)
 
     def __del__(self) -> None:
@@ -92,21 +70,8 @@ class _File(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return name in self._reader.entries
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._reader.entries)
 
     def __len__(self) -> int:
         return len(self._reader.entries)
-
-
-def _opened(base: State) -> Mapping[str, Tensor]:
-    if isinstance(base, nn.Module):
-        return unwrap(base).state_dict()
-    if isinstance(base, Mapping):
-        return base
-    path = Path(base)
-    if not path.is_dir():
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                return _File(path)
-    return open_checkpoint(path)

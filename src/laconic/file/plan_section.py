@@ -17,23 +17,19 @@ from laconic.errors import MismatchError
 from laconic.file.names import read_name, write_name
 from laconic.surgery.plan import Plan
 
-MAX_TUPLE_LENGTH = 64  # that a bypassed block returns
+MAX_TUPLE_LENGTH = 64  # of what a bypassed block returns
 
 
 def encode(plan: Plan, specs: Sequence[TensorSpec]) -> bytes:
-    """The bytes of a plan that leaves tensors of `specs`, which are in the directory's order.
-
-    Raises:
-        MismatchError: names or shapes are not those that the plan leaves.
-    """
+    """The bytes of a plan; MismatchError if it does not leave tensors of `specs`, in the directory's order."""
     index = {spec.name: i for i, spec in enumerate(specs)}
     uses: dict[bytes, list[tuple[int, int]]] = {}
     for name, axes in plan.kept.items():
         if name not in index:
             raise MismatchError(f"{name}: the plan has it, the tensors to save do not")
-        if specs[index[name]].shape != plan.cut_shape(name):
-            shapes = f"plan leaves {plan.cut_shape(name)}, tensor is {specs[index[name]].shape}"
-            raise MismatchError(f"{name}: {shapes}")
+        left, shape = plan.cut_shape(name), specs[index[name]].shape
+        if shape != left:
+            raise MismatchError(f"{name}: plan leaves {left}, tensor is {shape}")
         for axis, kept in axes.items():
             uses.setdefault(_bitmap(kept, plan.shapes[name][axis]), []).append((index[name], axis))
     for block in plan.bypassed:
@@ -47,8 +43,7 @@ def encode(plan: Plan, specs: Sequence[TensorSpec]) -> bytes:
 def decode(source: Cursor, specs: Sequence[TensorSpec | None]) -> Plan:
     """The plan in `source`, for the directory's tensors; None stands for a tied one.
 
-    Raises:
-        FormatError: the bytes violate the specification, or do not fit the tensors.
+    FormatError if the bytes violate the specification, or do not fit the tensors.
     """
     kept: dict[str, dict[int, Tensor]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -73,8 +68,7 @@ def decode(source: Cursor, specs: Sequence[TensorSpec | None]) -> Plan:
     bypassed = _read_named(source)
     if too_long := [name for name, n in bypassed.items() if n > MAX_TUPLE_LENGTH]:
         raise source.error(f"blocks that return at most {MAX_TUPLE_LENGTH} values", repr(too_long[0]))
-    if len(source):
-        raise source.error("the plan's end", f"{len(source)} more bytes")
+    source.end("the plan's end")
     in_order = {name: dict(sorted(axes.items())) for name, axes in sorted(kept.items())}
     return Plan(shapes, in_order, settings, bypassed)
 
@@ -86,7 +80,7 @@ def _bitmap(kept: Tensor, n: int) -> bytes:
 
 
 def _read_bitmap(source: Cursor) -> tuple[int, Tensor]:
-    """Length of the dense axis, and the positions that stay."""
+    """Length of the dense axis, and its kept positions."""
     n = source.varint()
     bits = np.unpackbits(np.frombuffer(source.take((n + 7) // 8), np.uint8))
     if bits[n:].any() or not bits.any():

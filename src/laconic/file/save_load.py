@@ -15,12 +15,11 @@ from laconic.codec.tensor import decode_tensor, encode_tensor
 from laconic.coding.bitio import Pieces
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file import container, writer
-from laconic.file.checksum import crc32
-from laconic.file.container import Entry, Reader
-from laconic.file.parent import Parent, State, checked_parent
+from laconic.file.container import Entry, Reader, crc32
+from laconic.file.parent import State, checked_parent, open_parent
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import Checkpoint
-from laconic.model.modules import unwrap
+from laconic.model.modules import state_digest, unwrap
 from laconic.model.selectors import Selector, names_to_quantize
 from laconic.quantization.grid import Grid, Quantizer, Rounder
 from laconic.surgery.cut import cut_, refuse_distributed
@@ -45,27 +44,26 @@ def save(  # noqa: PLR0913 – a public call
     """Write a model's state, or named tensors, to a `.lac` file, and return its length in bytes.
 
     The tensors that compress (`laconic.model.compressible`: by default the weights of linear, convolutional and
-    embedding layers; of bare tensors, those of floats with two or more dimensions) and the biases beside
-    them are quantised; all others are stored exactly. Tied tensors are stored once. The write is atomic.
+    embedding layers; of bare tensors, those of floats with two or more dimensions) and the biases beside them are
+    quantised; all others are stored exactly. Tied tensors are stored once. The write is atomic.
 
     Args:
         model: a module, or tensors by name; those of a `Checkpoint` are read one by one.
         path: the file to write.
         quantizer: how to quantise; None codes everything exactly.
-        include: what compresses, instead of the default: names, ``re:`` patterns, module types.
-        exclude: what does not compress after all.
-        plan: how a dense model was cut to this one: stored as well, so that `load` can cut the dense model
-            alike.
-        base: a parent, as a model, tensors by name, or the path of a checkpoint or a `.lac` file: tensors are
-            coded by their difference from its tensors of the same name, shape and type. A grid's error
-            stays relative to the tensor, not to the difference. `load` then needs the same parent.
-        work: threads, progress, and whether an interrupted file goes on.
+        include: selectors of what compresses, instead of the default: names, ``re:`` patterns, module types.
+        exclude: selectors of what does not compress after all.
+        plan: how a dense model was cut to this one; it is stored, so that `load` can cut the dense model alike.
+        base: a parent, as a model, tensors by name, or the path of a checkpoint or a `.lac` file. Tensors are coded by
+            their difference from its tensors of the same name, shape and type. A grid's error stays relative to the
+            tensor, not to the difference. `load` then needs the same parent.
+        work: threads, progress, and whether an interrupted write resumes.
 
     Raises:
         NonFiniteError: a tensor to be quantised holds NaN or infinity; nothing is written.
-        UnsupportedError: a tensor's type has no place in a file, or the parent is a difference itself.
-        MismatchError: a selector matches nothing, the plan does not leave these tensors, or another file of
-            this name was begun.
+        UnsupportedError: a file cannot hold a tensor's type, or the parent is a difference itself.
+        MismatchError: a selector matches nothing, the plan does not leave these tensors, or another file of this name
+            was begun.
     """
     state = unwrap(model).state_dict() if isinstance(model, nn.Module) else model
     specs = state.specs if isinstance(state, Checkpoint) else state
@@ -73,22 +71,21 @@ def save(  # noqa: PLR0913 – a public call
         if not isinstance(value, Tensor):
             raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
     quantized = names_to_quantize(model if isinstance(model, nn.Module) else specs, include, exclude)
-    rounders: Mapping[str, Rounder] = {}
-    if quantizer is not None:
-        rounders = quantizer.per_tensor({name: specs[name] for name in quantized})
+    rounders: Mapping[str, Rounder] = quantizer.per_tensor({n: specs[n] for n in quantized}) if quantizer else {}
     tied = {} if isinstance(state, Checkpoint) else _tied(state)
     own = {name: spec.numel() * spec.element_size() for name, spec in specs.items() if name not in tied}
-    parent = None if base is None else Parent(base)
+    parent = None if base is None else open_parent(base)
+    digest = None if parent is None else state_digest(parent)
     key = None
     if work.resume is not None:
-        options = (work.resume, quantizer, list(include or ()), list(exclude), parent and parent.digest)
+        options = (work.resume, quantizer, list(include or ()), list(exclude), digest)
         key = hashlib.sha256(repr((container.VERSION, options)).encode()).digest()
 
     work = work.for_bytes(sum(own.values()))
     with writer.drafted(path, key) as draft, work.blocks() as run:
 
         def encode(name: str) -> tuple[TensorSpec, Pieces, int]:
-            beside = parent and parent.get(name)
+            beside = None if parent is None else parent.get(name)
             spec, pieces = encode_tensor(name, state[name], rounders.get(name), beside, run)
             return spec, pieces, crc32(pieces, run)
 
@@ -97,20 +94,18 @@ def save(  # noqa: PLR0913 – a public call
         for coded in work.in_order(encode, own.items(), max(own.values(), default=0)):
             draft.append(*coded)
             del coded  # before the next is waited for
-        return draft.finish(tied, writer.notes(plan, parent and parent.digest, draft))
+        return draft.finish(tied, writer.notes(plan, digest, draft))
 
 
 def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Name → the earlier name that shows the same memory in the same way."""
     seen: dict[tuple[object, ...], str] = {}
-    tied: dict[str, str] = {}
-    for name, tensor in state.items():
-        if tensor.numel() and tensor.layout == torch.strided:
-            key = (tensor.data_ptr(), tensor.dtype, tensor.device, tensor.shape, tensor.stride())
-            first = seen.setdefault(key, name)
-            if first != name:
-                tied[name] = first
-    return tied
+    first = {
+        name: seen.setdefault((tensor.data_ptr(), tensor.dtype, tensor.device, tensor.shape, tensor.stride()), name)
+        for name, tensor in state.items()
+        if tensor.numel() and tensor.layout == torch.strided
+    }
+    return {name: earlier for name, earlier in first.items() if earlier != name}
 
 
 @overload
@@ -141,12 +136,12 @@ def load(
 
     Args:
         path: the file.
-        into: the model to fill; its names and shapes must be the file's, or those that the file's plan cuts
-            to them. It is untouched on failure.
+        into: the model to fill; its names and shapes must be the file's, or those that the file's plan cuts to them. It
+            is untouched on failure.
         names: without a model: the tensors to read, by default all. Others are not decoded.
-        max_bytes: without a model: the most bytes that the decoded tensors may take. By default
-            64 MiB plus a thousand times the file's length, since a file on its own word may ask for more.
-        base: the parent, for a file of differences: as `save` was given it, or in any other form.
+        max_bytes: without a model: the most bytes that the decoded tensors may take, by default 64 MiB plus a thousand
+            times the file's length, since a malicious file may ask for more.
+        base: the parent, for a file of differences: in the form given to `save`, or in any other.
         work: threads and progress.
 
     Returns:
@@ -163,8 +158,7 @@ def load(
             _fill(reader, into, base, work)
             return into
         wanted = list(reader.entries if names is None else names)
-        unknown = [name for name in wanted if name not in reader.entries]
-        if unknown:
+        if unknown := [name for name in wanted if name not in reader.entries]:
             raise MismatchError(f"{reader.path}: expected a tensor {unknown[0]!r}, found none")
         reader.check_limit(wanted, max_bytes)
         return _decode(reader, wanted, base, work)
@@ -187,12 +181,9 @@ def _misfit(reader: Reader, state: Mapping[str, Tensor]) -> str | None:
     """How the file's names and shapes differ from the model's, if they do."""
     missing = [name for name in state if name not in reader.entries]
     extra = [name for name in reader.entries if name not in state]
-    if missing or extra:
-        found = "; ".join(
-            f"{len(names)} {what}, such as {names[0]!r}"
-            for names, what in ((missing, "missing"), (extra, "unexpected"))
-            if names
-        )
+    kinds = [(names, what) for names, what in ((missing, "missing"), (extra, "unexpected")) if names]
+    if kinds:
+        found = "; ".join(f"{len(names)} {what}, such as {names[0]!r}" for names, what in kinds)
         return f"{reader.path}: expected the model's tensors, found {found}"
     for name, tensor in state.items():
         shape = reader.entries[name].spec.shape
@@ -211,7 +202,7 @@ def _decode(reader: Reader, names: Iterable[str], base: State | None, work: File
 def decode_each(
     reader: Reader, names: Iterable[str], base: State | None, work: FileOptions = ANY_WORK
 ) -> Generator[Tensor]:
-    """The tensors of untied entries, in order; no more are worked on at once than the largest takes."""
+    """The tensors of untied entries, in order, in memory bounded by the largest one."""
     entries = [reader.entries[name] for name in names]
     parent = checked_parent(reader, entries, base)
     sized = [(entry, entry.spec.n_bytes) for entry in entries]
@@ -220,7 +211,7 @@ def decode_each(
 
         def decode(entry: Entry) -> Tensor:
             differs = entry.spec.method is Method.DELTA
-            beside = parent.get(entry.spec.name) if parent and differs else None
+            beside = parent.get(entry.spec.name) if parent is not None and differs else None
             return decode_tensor(entry.spec, reader.chunk(entry, run), beside, run)
 
         yield from work.in_order(decode, sized, max((n for _, n in sized), default=0))

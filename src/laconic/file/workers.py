@@ -1,7 +1,7 @@
 """Working on many tensors at once, with a bound on the bytes in flight.
 
-Kernels, checksums and file reads release the GIL, so threads of one process suffice. Two pools: one takes
-tensors, the other the blocks of large ones, and never waits for anything itself.
+Kernels, checksums and file reads release the GIL, so threads of one process suffice. Of two pools, one takes tensors,
+the other the blocks of large ones, and never waits for anything itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from laconic.core.parallel import A, B, Map, n_cores
 
 MIN_THREADED_BYTES = 1 << 20  # in all; for less, starting threads takes longer than the work
 BATCH_BYTES = 1 << 18  # small tensors go to a thread together: handing one over takes as long as its work
-MAX_BATCHES_PER_THREAD = 4  # by a thread: small ones would otherwise pile up
+MAX_BATCHES_PER_THREAD = 4  # small ones would otherwise pile up
 MAX_HELD = 2.5  # times the largest tensor: with what allocators keep, less than three times
 
 
@@ -26,10 +26,10 @@ class FileOptions:
     """How a file is written or read.
 
     Attributes:
-        threads: how many at once; by default as many as this process has cores.
-        done: called with the bytes of each tensor, decoded, when it is finished.
-        resume: what the input is. If given, finished tensors are kept beside the file, in its name with
-            ``.part``, until it is whole; the same input and options then go on from there.
+        threads: number of threads; by default this process's number of cores.
+        done: called with the decoded bytes of each tensor when it is finished.
+        resume: the input's identity. If given, finished tensors are kept beside the file, in its name with ``.part``,
+            until it is whole; the same input and options then resume from there.
     """
 
     threads: int | None = None
@@ -37,7 +37,7 @@ class FileOptions:
     resume: str | None = None
 
     def for_bytes(self, n_bytes: int) -> FileOptions:
-        """This, or without threads where they would take longer to start than the work."""
+        """These options, or one thread if threads would take longer to start than the work takes."""
         return self if n_bytes >= MIN_THREADED_BYTES else replace(self, threads=1)
 
     @property
@@ -47,7 +47,7 @@ class FileOptions:
 
     @contextmanager
     def blocks(self) -> Generator[Map]:
-        """A `map` for the blocks of a tensor, which several threads may call."""
+        """A `map` for the blocks of a tensor; several threads may call it."""
         if self.n_threads == 1:
             yield map
             return
@@ -62,9 +62,8 @@ class FileOptions:
     def in_order(self, work: Callable[[A], B], items: Iterable[tuple[A, int]], largest: int) -> Generator[B]:
         """Results of `work` for items with their bytes, in order.
 
-        No more are worked on or kept than MAX_HELD times `largest` bytes allow, counting an item and its result
-        while it is worked on, and the result until the next one is asked for. An item that takes more is
-        worked on alone.
+        At most MAX_HELD times `largest` bytes are held, counting an item and its result while it is worked on, and the
+        result until the next one is asked for. An item that takes more is worked on alone.
         """
         if self.n_threads == 1:
             for item, n_bytes in items:
@@ -81,16 +80,16 @@ class FileOptions:
                         or len(flying) >= MAX_BATCHES_PER_THREAD * self.n_threads
                     ):
                         yield from self._one_on(flying)
-                    flying.append(_Batch(pool.submit(_each, work, batch), lengths))
+                    flying.append(_Batch(pool.submit(deque, map(work, batch)), lengths))
                 while flying:
                     yield from self._one_on(flying)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _one_on(self, flying: deque[_Batch[B]]) -> Generator[B]:
-        """Wait for the first batch; if it has landed, give its results away, none of which is kept then.
+        """Wait for the first batch; the next call yields its results and keeps none.
 
-        Between the two another may be begun, to be worked on while the results are used.
+        Another batch may begin between the two calls, and run while the results are used.
         """
         first = flying[0]
         results = first.future.result()
@@ -113,12 +112,8 @@ class _Batch(Generic[B]):
 
     @property
     def n_bytes_held(self) -> int:
-        """Of the results, and until they are there of the items."""
+        """Bytes of the results, and, while they are worked on, of the items."""
         return sum(self.lengths) * (1 if self.has_landed else 2)
-
-
-def _each(work: Callable[[A], B], batch: list[A]) -> deque[B]:
-    return deque(map(work, batch))
 
 
 def _batches(items: Iterable[tuple[A, int]], largest: int) -> Generator[tuple[list[A], list[int]]]:

@@ -1,8 +1,8 @@
 """Writing a file: chunks as they come, their directory behind them.
 
-A draft that outlives interruptions has a journal beside it: a digest of what is being written, then for each
-tensor its name and its line of the directory, and their checksum. What a killed process left is whole up to
-some record; a draft opened again under the same digest drops the rest and goes on.
+A draft that outlives interruptions has a journal beside it: a digest of what is being written, then for each tensor its
+name and its line of the directory, and their checksum. What a killed process left is whole up to some record; a draft
+opened again under the same digest drops the rest and resumes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from laconic.coding.bitio import Cursor, Pieces, varint
 from laconic.core.atomic import atomic, begin_to_store
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file import plan_section
-from laconic.file.checksum import crc32
-from laconic.file.container import HEAD, MAX_INLINE_BYTES, N_CHECKSUM_BYTES, NOTE_NAMES, Entry, line, read_entry
+from laconic.file.container import HEAD, MAX_INLINE_BYTES, N_CHECKSUM_BYTES, NOTE_NAMES, Entry, crc32, line, read_entry
 from laconic.file.names import read_name, write_name
 from laconic.surgery.plan import Plan
 
@@ -30,11 +29,7 @@ N_COPY_BYTES = 1 << 20
 
 
 class Draft:
-    """A file in the making.
-
-    Attributes:
-        stored: the tensors that are in it, in order.
-    """
+    """A file in the making; `stored` lists the tensors that are in it, in order."""
 
     def __init__(self, file: BinaryIO, journal: BinaryIO | None = None) -> None:
         self._file = file
@@ -44,7 +39,7 @@ class Draft:
             file.write(HEAD)
 
     def append(self, spec: TensorSpec, pieces: Pieces, checksum: int | None = None) -> None:
-        """Add a tensor, and hand it to the operating system; `checksum` is the pieces', if it is known."""
+        """Add a tensor, and hand it to the operating system; `checksum` is that of the pieces, if it is known."""
         entry = _entry(spec, pieces, self._file.tell(), checksum)
         if entry.chunk is None:
             self._file.writelines(pieces)
@@ -64,8 +59,7 @@ class Draft:
         for method, chunk in notes.items():
             note = NOTE_NAMES[method]
             if note in taken:
-                what = method.name.lower()
-                raise UnsupportedError(f"{note}: a file with a {what} holds no tensor of this name")
+                raise UnsupportedError(f"{note}: a file with a {method.name.lower()} holds no tensor of this name")
             entry = _entry(TensorSpec(note, DTYPES[0], (), method), [chunk], self._file.tell())
             if entry.chunk is None:
                 self._file.write(chunk)
@@ -92,13 +86,13 @@ def _record(entry: Entry) -> bytes:
 
 @contextmanager
 def drafted(path: str | os.PathLike[str], digest: bytes | None) -> Generator[Draft]:
-    """A draft that takes the name `path` once the block ends well: `finish` it there.
+    """A draft, to be finished in the block, which takes the name `path` once the block ends well.
 
-    Under a digest it is `path` with ``.part`` until then, has its journal in ``.part.journal``, and outlives
-    an interruption; without, nothing is left of one.
+    Under a digest it is `path` with ``.part`` until then, has its journal in ``.part.journal``, and outlives an
+    interruption; without, an interruption leaves nothing.
 
     Raises:
-        MismatchError: there is one of another digest.
+        MismatchError: a draft of another digest exists.
     """
     if digest is None:
         with atomic(path) as file:
@@ -124,12 +118,11 @@ def drafted(path: str | os.PathLike[str], digest: bytes | None) -> Generator[Dra
 
 @contextmanager
 def _opened(part: Path, beside: Path, digest: bytes) -> Generator[tuple[BinaryIO, BinaryIO, list[Entry]]]:
-    """A draft and its journal, at the end of what is whole in them, and that."""
+    """A draft and its journal, each at the end of its whole part, and the tensors in them."""
     head = JOURNAL + digest
     if part.exists() and not (beside.exists() and beside.read_bytes().startswith(head)):
-        raise MismatchError(
-            f"{part}: expected what the same input and options left, found another's; remove it to start anew"
-        )
+        expected = "expected what the same input and options left"
+        raise MismatchError(f"{part}: {expected}, found another's; remove it to start anew")
     if not part.exists():
         beside.write_bytes(head)
         part.write_bytes(b"")
@@ -143,7 +136,7 @@ def _opened(part: Path, beside: Path, digest: bytes) -> Generator[tuple[BinaryIO
 
 
 def _recovered(file: BinaryIO, records: Cursor) -> tuple[list[Entry], int]:
-    """The tensors whose records and chunks are whole, and where their records end."""
+    """The tensors whose records and chunks are whole, and the end of their records."""
     stored: list[Entry] = []
     offset, end = len(HEAD), 0
     begun = file.read(len(HEAD)) == HEAD
@@ -156,20 +149,15 @@ def _recovered(file: BinaryIO, records: Cursor) -> tuple[list[Entry], int]:
             entry = read_entry(inner, read_name(inner, b"").decode(), (0, offset), [])
         except FormatError:
             break
-        if _checksum(file, entry) != entry.checksum:
+        file.seek(offset)
+        checksum = 0
+        for begin in range(0, entry.n_bytes_before, N_COPY_BYTES):
+            checksum = zlib.crc32(file.read(min(N_COPY_BYTES, entry.n_bytes_before - begin)), checksum)
+        if checksum != entry.checksum:
             break
         stored.append(entry)
         offset, end = offset + entry.n_bytes_before, records.at
     return stored, end
-
-
-def _checksum(file: BinaryIO, entry: Entry) -> int:
-    """Of the bytes that should be the entry's chunk."""
-    file.seek(entry.offset)
-    checksum = 0
-    for begin in range(0, entry.n_bytes_before, N_COPY_BYTES):
-        checksum = zlib.crc32(file.read(min(N_COPY_BYTES, entry.n_bytes_before - begin)), checksum)
-    return checksum
 
 
 def notes(plan: Plan | None, parent: str | None, draft: Draft) -> dict[Method, bytes]:

@@ -1,8 +1,8 @@
 """Reading the weights of a trained network, and nothing else, from a file or a folder.
 
-Safetensors files, their indices of shards and PyTorch's files (zip, or the older bare pickle) are told by
-their content, not their name. PyTorch's are read with ``weights_only=True``, which refuses every pickled
-object that is not a tensor or a plain container, so reading runs no code from the file.
+Safetensors files, their indices of shards and PyTorch's files (zip, or the older bare pickle) are recognised by their
+content, not their name. PyTorch's are read with ``weights_only=True``, which refuses every pickled object that is not a
+tensor or a plain container, so reading runs no code from the file.
 """
 
 from __future__ import annotations
@@ -24,24 +24,16 @@ _WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights b
 _PREFIX = "module."  # what DataParallel puts before every name
 
 
-TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}  # by safetensors' names
+# By safetensors' names.
+TYPES = (
+    {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    | {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "U8": torch.uint8, "BOOL": torch.bool}
+    | {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
+)
 
 
 class Checkpoint(Mapping[str, Tensor]):
-    """Named tensors in safetensors files, each read when it is asked for and not kept.
+    """Named tensors in safetensors files, each read on access and not kept.
 
     Attributes:
         specs: names to tensors on the device ``meta``: shapes and types without values.
@@ -69,26 +61,19 @@ class Checkpoint(Mapping[str, Tensor]):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read the named tensors of a checkpoint, on the CPU; see `open_checkpoint`.
-
-    Raises:
-        CheckpointError: it is damaged, of another kind, or has no named tensors.
-        OSError: a file cannot be read.
-    """
+    """The named tensors of a checkpoint, on the CPU; details and errors as for `open_checkpoint`."""
     return dict(open_checkpoint(path))
 
 
 def open_checkpoint(path: str | Path) -> Mapping[str, Tensor]:
-    """The named tensors of a checkpoint, on the CPU.
+    """The named tensors of a safetensors file, a folder or an index of such files, or a PyTorch file, on the CPU.
 
-    That is a safetensors file, a folder or an index of such files, or a PyTorch file.
-
-    Those of safetensors are read when they are asked for. Of a PyTorch file, tensors are looked for at the
-    top level, then under ``state_dict`` and ``model``. A ``module.`` that begins every name is dropped.
+    Those of safetensors are read on access. A PyTorch file is searched for tensors at the top level, then under
+    ``state_dict`` and ``model``. A ``module.`` that begins every name is dropped.
 
     Raises:
-        CheckpointError: the file is neither kind, is damaged, holds objects other than tensors and
-            plain containers, or has no named tensors.
+        CheckpointError: the file is neither kind, is damaged, holds objects other than tensors and plain containers, or
+            has no named tensors.
         OSError: a file cannot be read.
     """
     path = Path(path)
@@ -153,19 +138,17 @@ def _open_safetensors(paths: Sequence[Path]) -> Checkpoint:
                     if name in files:
                         raise CheckpointError(f"{path}: expected new names, found {name!r} of {files[name]}")
                     part = file.get_slice(name)
-                    specs[name] = _spec(path, name, part.get_dtype(), part.get_shape())
+                    kind, shape = part.get_dtype(), part.get_shape()
+                    if kind not in TYPES:
+                        expected = f"expected a type of {', '.join(TYPES)}"
+                        raise CheckpointError(f"{path}: {name}: {expected}, found {kind}")
+                    specs[name] = torch.empty(tuple(shape), dtype=TYPES[kind], device="meta")
                     files[name] = path
         except SafetensorError as error:
             raise CheckpointError(f"{path}: {_EXPECTED}, found a damaged one ({error})") from error
     if not specs:
         raise CheckpointError(f"{paths[0]}: expected named tensors, found none")
     return Checkpoint(files, specs)
-
-
-def _spec(path: Path, name: str, kind: str, shape: Sequence[int]) -> Tensor:
-    if kind not in TYPES:
-        raise CheckpointError(f"{path}: {name}: expected a type of {', '.join(TYPES)}, found {kind}")
-    return torch.empty(tuple(shape), dtype=TYPES[kind], device="meta")
 
 
 def _read_pytorch(path: Path) -> Any:
@@ -179,27 +162,21 @@ def _read_pytorch(path: Path) -> Any:
 
 
 def _finding(error: Exception) -> str:
-    """What torch's page of advice says is wrong with the file, in a few words."""
-    refused = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
-    if refused:
+    """The fault that torch's page of advice names, in a few words."""
+    if refused := re.search(r"GLOBAL (\S+) was not an allowed global", str(error)):
         return f"a pickled {refused[1]}, which is not loaded; save the model's state_dict() instead"
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     first_line = next((line for line in text.splitlines() if line.strip()), "")
-    summary = textwrap.shorten(first_line, 120)
-    return f"a damaged one ({type(error).__name__}: {summary})"
+    return f"a damaged one ({type(error).__name__}: {textwrap.shorten(first_line, 120)})"
 
 
 def _named_tensors(path: Path, found: Any) -> dict[str, Tensor]:
     inner = [found.get(key) for key in _WRAPPERS] if isinstance(found, Mapping) else []
     for candidate in (found, *inner):
-        if isinstance(candidate, Mapping) and candidate and all(map(_is_named, candidate.items())):
-            return {name: tensor.detach() for name, tensor in candidate.items()}
+        items = candidate.items() if isinstance(candidate, Mapping) else ()
+        if items and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
+            return {name: tensor.detach() for name, tensor in items}
     contents = f"a {type(found).__name__}"
     if isinstance(found, Mapping):
         contents += f" of {', '.join(map(repr, list(found)[:5])) or 'nothing'}"
     raise CheckpointError(f"{path}: expected named tensors, also under {' or '.join(_WRAPPERS)}, found {contents}")
-
-
-def _is_named(item: tuple[Any, Any]) -> bool:
-    name, value = item
-    return isinstance(name, str) and isinstance(value, Tensor)

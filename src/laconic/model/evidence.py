@@ -1,7 +1,7 @@
 """Evidence: what data say about each weight, gathered in one pass.
 
-A criterion names the statistics it needs; `observe` gathers exactly these, each example once, and leaves the
-model as it was. This is the only place where hooks look into a model's layers.
+A criterion names the statistics it needs; `observe` gathers exactly these, each example once, and leaves the model
+unchanged. This is the only place where hooks look into a model's layers.
 
 Sums are over the positions at which a layer is applied (tokens, pixels), means over examples:
 
@@ -9,8 +9,8 @@ Sums are over the positions at which a layer is applied (tokens, pixels), means 
 - ``FISHER``: E[(∂L/∂w)²], the diagonal of the empirical Fisher matrix; each example is run by itself.
 - ``NORM``: ‖X_j‖₂ = √(Σ x_j²) over all examples, for each input j of a weight (Wanda; Sun et al. 2024).
 - ``GRAM``: E[Σ x xᵀ], for the inputs of a layer; a convolution's are its unfolded patches.
-- ``SENSITIVITY``: E[δ²], with δ = ∂L/∂y at each output y of a layer, the mean over positions too. With the
-  Gram matrix it makes a Kronecker-factored Fisher matrix, diagonal in the outputs (Martens & Grosse 2015).
+- ``SENSITIVITY``: E[δ²], with δ = ∂L/∂y at each output y of a layer, the mean over positions too. With the Gram matrix
+  it makes a Kronecker-factored Fisher matrix, diagonal in the outputs (Martens & Grosse 2015).
 - ``MOVEMENT``: −Σ w·∂L/∂w over the steps of a training (Sanh et al. 2020); no pass over data gives it.
 """
 
@@ -36,7 +36,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Statistic(Enum):
-    """What can be known of weights from data; the module's text has the formulas."""
+    """A statistic of weights; the module's docstring has the formulas."""
 
     GRADIENT = auto()
     FISHER = auto()
@@ -57,29 +57,22 @@ class Evidence:
     """Statistics by kind and by weight's name.
 
     Attributes:
-        n: how many examples were seen.
-        found: the statistics. Those of a weight of shape (out, in, …): gradient, Fisher and movement of the
-            same shape; the norm of one that broadcasts with it; the Gram matrix (groups, d, d) with d = in ·
-            kernel; the sensitivity (out,).
+        n: number of examples.
+        found: the statistics of weights of shape (out, in, …): gradient, Fisher and movement have that shape; the norm
+            broadcasts with it; the Gram matrix is (groups, d, d) with d = in · kernel; the sensitivity (out,).
     """
 
     n: int = 0
     found: Mapping[Statistic, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def of(self, statistic: Statistic, name: str) -> Tensor:
-        """One weight's statistic.
-
-        Raises:
-            MismatchError: it was not gathered, or that weight has none.
-        """
+        """One weight's statistic; MismatchError if it was not gathered, or that weight has none."""
         if statistic not in self.found:
-            raise MismatchError(f"evidence: expected {statistic.name}, found {self._kinds()}; see observe()")
+            kinds = ", ".join(found.name for found in self.found) or "none"
+            raise MismatchError(f"evidence: expected {statistic.name}, found {kinds}; see observe()")
         if name not in self.found[statistic]:
             raise MismatchError(f"{name}: expected its {statistic.name}, found none; is its layer used?")
         return self.found[statistic][name]
-
-    def _kinds(self) -> str:
-        return ", ".join(statistic.name for statistic in self.found) or "none"
 
 
 NO_EVIDENCE = Evidence()
@@ -89,16 +82,14 @@ Loss: TypeAlias = Callable[[Any, Any], Tensor]
 def observe(
     model: nn.Module, batches: Iterable[tuple[Any, Any]], needs: Collection[Statistic], loss: Loss = F.cross_entropy
 ) -> Evidence:
-    """Gather statistics of `model`'s weights in one pass over `batches`; the model is left as it was.
-
-    The model runs in evaluation mode. Its frozen weights are observed too.
+    """Gather statistics of `model`'s weights, also of frozen ones, in one pass over `batches` in evaluation mode.
 
     Args:
         model: any module.
         batches: pairs (inputs, targets); the first axis counts examples.
-        needs: what to gather: a criterion's or a pruner's `needs`. With none, nothing is run.
-        loss: from outputs and targets to the mean loss of the examples, in nats; `sampled_labels` makes the
-            Fisher statistics those of the model's own distribution.
+        needs: what to gather: a criterion's or a pruner's `needs`. Without any, nothing is run.
+        loss: from outputs and targets to the mean loss of the examples, in nats; with `sampled_labels` the Fisher
+            statistics are those of the model's own distribution.
 
     Raises:
         MismatchError: `MOVEMENT` is asked for, or there are no batches.
@@ -110,26 +101,27 @@ def observe(
     if not needs:
         return NO_EVIDENCE
     model = unwrap(model)
-    parameters = dict(model.named_parameters())
     seen = _Sums()
     with ExitStack() as stack:
         stack.enter_context(eval_mode(model))
         stack.enter_context(_gradients(model) if needs - OF_INPUTS else torch.no_grad())
-        for name, layer in _layers(model, parameters) if needs & OF_LAYERS else ():
-            for handle in seen.watch(name, layer, needs):
-                stack.callback(handle.remove)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for layer in model.modules() if needs & OF_LAYERS else ():
+            if isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
+                for handle in seen.watch(names[id(layer.weight)], layer, needs):
+                    stack.callback(handle.remove)
         for inputs, targets in batches:
-            seen.count(model, parameters, needs, loss, (inputs, targets))
+            seen.count(model, needs, loss, (inputs, targets))
     if not seen.n:
         raise MismatchError("evidence: expected batches to observe, found none")
     return Evidence(seen.n, {statistic: seen.mean(statistic) for statistic in Statistic if statistic in needs})
 
 
 def sampled_labels(outputs: Float[Tensor, "n classes"], targets: object) -> Tensor:
-    """Cross-entropy, in nats, of labels drawn from the model's own distribution; targets are not heeded.
+    """Cross-entropy, in nats, of labels drawn from the model's own distribution; `targets` are ignored.
 
-    On data that a model has learnt by heart gradients vanish; those of sampled labels do not, and
-    their second moment is the Fisher matrix itself (Kunstner et al. 2019). Draws from PyTorch's generator.
+    On data that a model has memorised, gradients vanish; those of sampled labels do not, and their second moment is the
+    Fisher matrix itself (Kunstner et al. 2019). Draws from PyTorch's generator.
     """
     del targets
     labels = torch.multinomial(outputs.detach().softmax(1), 1).squeeze(1)
@@ -139,8 +131,7 @@ def sampled_labels(outputs: Float[Tensor, "n classes"], targets: object) -> Tens
 def damped(grams: Float[Tensor, "groups d d"], fraction: float = 0.01) -> Float[Tensor, "groups d d"]:
     """Gram matrices in float64 with a fraction of their mean diagonal added, so that they can be inverted.
 
-    An input that is always zero gets 1 instead, which its weights never meet (SparseGPT; Frantar & Alistarh
-    2023).
+    An input that is always zero gets 1 instead, which does not affect its weights (SparseGPT; Frantar & Alistarh 2023).
     """
     grams = grams.double()
     diagonal = grams.diagonal(dim1=1, dim2=2)
@@ -150,11 +141,11 @@ def damped(grams: Float[Tensor, "groups d d"], fraction: float = 0.01) -> Float[
 
 @dataclass
 class _Sums:
-    """Statistics so far: sums over examples."""
+    """Sums over the examples so far."""
 
     n: int = 0
     sums: dict[Statistic, dict[str, Tensor]] = field(default_factory=lambda: defaultdict(dict))
-    n_running: int = 0  # examples of the forward pass: the gradients of a mean loss are those of the sum, divided by it
+    n_running: int = 0  # examples of the forward pass, by which a mean loss divides the gradients of the sum
 
     def add(self, statistic: Statistic, name: str, value: Tensor) -> None:
         sums = self.sums[statistic]
@@ -187,23 +178,15 @@ class _Sums:
 
             yield layer.register_forward_hook(after)
 
-    def count(
-        self,
-        model: nn.Module,
-        parameters: Mapping[str, nn.Parameter],
-        needs: set[Statistic],
-        loss: Loss,
-        batch: tuple[Any, Any],
-    ) -> None:
-        """Run a batch, one example at a time if squares of examples' gradients are wanted."""
-        device = device_of(model)
+    def count(self, model: nn.Module, needs: set[Statistic], loss: Loss, batch: tuple[Any, Any]) -> None:
+        """Run a batch, one example at a time if squares of examples' gradients are needed."""
+        device, parameters = device_of(model), dict(model.named_parameters())
         inputs, targets = map_tensors(lambda tensor: tensor.to(device), tuple(batch))
         n = n_examples(inputs) or 0
         self.n += n
         for chosen in [slice(i, i + 1) for i in range(n)] if FISHER in needs else [slice(0, n)]:
             self.n_running = chosen.stop - chosen.start
-            some = map_tensors(lambda tensor, chosen=chosen: tensor[chosen], inputs)
-            outputs = call(model, some)
+            outputs = call(model, map_tensors(lambda tensor, chosen=chosen: tensor[chosen], inputs))
             if not needs - OF_INPUTS:
                 continue
             value = loss(outputs, map_tensors(lambda tensor, chosen=chosen: tensor[chosen], targets))
@@ -216,7 +199,7 @@ class _Sums:
 
 
 def unfold(layer: nn.Module, inputs: Tensor, name: str = "layer") -> Float[Tensor, "groups positions d"]:
-    """What a layer's weight is multiplied with: one row a position, d = in/groups · kernel inputs.
+    """The inputs that a layer's weight multiplies: one row a position, d = in/groups · kernel inputs.
 
     Raises:
         UnsupportedError: the layer is neither linear nor a convolution.
@@ -238,13 +221,6 @@ def unfold(layer: nn.Module, inputs: Tensor, name: str = "layer") -> Float[Tenso
     return patches.reshape(layer.groups, -1, d)
 
 
-def _layers(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Iterator[tuple[str, nn.Module]]:
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    for module in model.modules():
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS)):
-            yield names[id(module.weight)], module
-
-
 def _weight(layer: nn.Module) -> Tensor:
     return cast(Tensor, layer.weight)
 
@@ -256,7 +232,7 @@ def _squares(layer: nn.Module, delta: Tensor) -> Float[Tensor, " out"]:
 
 
 def _like_weight(layer: nn.Module, of_inputs: Float[Tensor, "groups d"]) -> Tensor:
-    """Spread over the rows of the groups, in a shape that broadcasts with the weight."""
+    """Repeat for the rows of each group, in a shape that broadcasts with the weight."""
     weight = _weight(layer)
     groups = len(of_inputs)
     rows = of_inputs if groups == 1 else of_inputs.repeat_interleave(weight.shape[0] // groups, 0)
@@ -265,13 +241,11 @@ def _like_weight(layer: nn.Module, of_inputs: Float[Tensor, "groups d"]) -> Tens
 
 @contextmanager
 def _gradients(model: nn.Module) -> Iterator[None]:
-    """Every parameter requires gradients inside the block; as before afterwards."""
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_()
+    """Every parameter requires gradients inside the block; afterwards as before."""
+    frozen = nn.ParameterList(parameter for parameter in model.parameters() if not parameter.requires_grad)
+    frozen.requires_grad_()
     try:
         with torch.enable_grad():
             yield
     finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        frozen.requires_grad_(False)

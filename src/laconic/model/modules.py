@@ -1,4 +1,4 @@
-"""What every other room asks of a module: its names, its mode, its state, one forward pass."""
+"""What the package needs of any module: its names, its mode, its state, one forward pass."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ def n_examples(inputs: Any) -> int | None:
     """Length of the first dimension of the first tensor among the inputs; None if there is no such tensor."""
     if isinstance(inputs, Tensor):
         return len(inputs) if inputs.ndim else None
-    inner = inputs.values() if isinstance(inputs, Mapping) else inputs
-    parts = inner if isinstance(inputs, (Mapping, tuple, list)) else ()
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else ()
     return next((n for n in map(n_examples, parts) if n is not None), None)
 
 
@@ -71,7 +70,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def n_nonzero(tensor: Tensor) -> int:
-    """How many elements are not zero."""
+    """Number of elements that are not zero."""
     narrow = tensor.is_floating_point() and tensor.dtype.itemsize == 1  # PyTorch cannot count in float8
     return int((tensor.float() if narrow else tensor).count_nonzero())
 
@@ -85,18 +84,17 @@ def raw_bytes(tensor: Tensor) -> bytes | memoryview:
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """The SHA-256, in hex, of named tensors; order and ties do not matter. `docs/format.md`, "Parent"."""
+    """The SHA-256, in hex, of names, types, shapes and values, by name. `docs/format.md`, "Parent"."""
     whole = hashlib.sha256()
     for name in sorted(state, key=str.encode):
         tensor = state[name].detach().cpu()
-        values = hashlib.sha256(raw_bytes(tensor))
-        kind = str(tensor.dtype).removeprefix("torch.")
-        shape = "x".join(map(str, tensor.shape))
-        whole.update(f"{len(name.encode())} {name} {kind} {shape} {values.hexdigest()}\n".encode())
+        values = hashlib.sha256(raw_bytes(tensor)).hexdigest()
+        kind, shape = str(tensor.dtype).removeprefix("torch."), "x".join(map(str, tensor.shape))
+        whole.update(f"{len(name.encode())} {name} {kind} {shape} {values}\n".encode())
     return whole.hexdigest()
 
 
 def notice_hooks() -> None:
-    """Make compiled modules trace again: what was compiled does not notice hooks that come or go."""
+    """Make compiled modules trace again, since they do not notice hooks that come or go."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()

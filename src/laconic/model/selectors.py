@@ -1,8 +1,8 @@
 """Which tensors compress: by default the weights of linear, convolutional and embedding layers.
 
-A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…``, or a type of
-module. A pattern matches from the start of a parameter's name, as `re.match` does; end it in ``$`` to match whole
-names. A selector that matches nothing is an error, because a misspelt one would silently prune what was to be spared.
+A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…``, or a type of module. A
+pattern matches from the start of a parameter's name, as `re.match` does; end it in ``$`` to match whole names. A
+selector that matches nothing is an error, because a misspelt one would silently prune what should be kept.
 """
 
 from __future__ import annotations
@@ -20,17 +20,8 @@ from laconic.model.modules import n_nonzero, unwrap
 
 Selector: TypeAlias = str | type[nn.Module]
 
-COMPRESSIBLE: tuple[type[nn.Module], ...] = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.Embedding,
-    nn.EmbeddingBag,
-)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+COMPRESSIBLE: tuple[type[nn.Module], ...] = (nn.Linear, *_CONVOLUTIONS, nn.Embedding, nn.EmbeddingBag)
 
 
 def compressible(
@@ -40,8 +31,8 @@ def compressible(
 
     Args:
         model: any module, also one wrapped by `torch.compile` or data parallelism: names are the inner ones.
-        include: selectors of what compresses, instead of the default layer types. A module's name or
-            type selects its parameters of two or more dimensions; others are selected by their own names.
+        include: selectors of what compresses, instead of the default layer types. A module's name or type selects its
+            parameters of two or more dimensions; others are selected by their own names.
         exclude: selectors of what does not compress after all, under any of its names.
 
     Raises:
@@ -49,12 +40,9 @@ def compressible(
     """
     owners = _owners(unwrap(model))
     chosen = _chosen(owners, include, exclude)
-    first_names = {id(parameter): name for name, (_, parameter) in list(owners.items())[::-1]}
-    selected = {
-        name: parameter
-        for name, (_, parameter) in owners.items()
-        if id(parameter) in chosen and name == first_names[id(parameter)]
-    }
+    named = {name: parameter for name, (_, parameter) in owners.items() if id(parameter) in chosen}
+    first_names = {id(parameter): name for name, parameter in reversed(named.items())}
+    selected = {name: parameter for name, parameter in named.items() if name == first_names[id(parameter)]}
     if not selected:
         raise MismatchError("no tensor of this model compresses; name some with include=")
     return selected
@@ -67,24 +55,22 @@ def sparsity(model: nn.Module) -> float:
 
 
 def matches(selector: str, name: str) -> bool:
-    """Whether a selector means the parameter `name`: by its name, its module's, or a pattern ``re:…``."""
+    """Whether a selector selects the parameter `name`: by its name, its module's, or a pattern ``re:…``."""
     return names(selector, name) or name.startswith(f"{selector}.")
 
 
 def names(selector: str, name: str) -> bool:
-    """Whether a selector means just what is called `name`: it is that name, or a pattern ``re:…``."""
-    if selector.startswith("re:"):
-        return re.match(selector[3:], name) is not None
-    return name == selector
+    """Whether a selector is just that name, or a pattern ``re:…`` that matches it."""
+    return re.match(selector[3:], name) is not None if selector.startswith("re:") else name == selector
 
 
 def names_to_quantize(
     source: nn.Module | Mapping[str, Tensor], include: Iterable[Selector] | None, exclude: Iterable[Selector]
 ) -> set[str]:
-    """Names of what a file may hold rounded: what compresses, and the biases beside those weights.
+    """Names of the tensors that a file may round: what compresses, and the biases beside those weights.
 
-    Tied tensors count under all their names. Bare tensors compress if they are of floats with two or more
-    dimensions; norms and statistics, which have one, are kept exact.
+    Tied tensors count under all their names. Bare tensors compress if they are of floats with two or more dimensions;
+    norms and statistics, which have one, stay exact.
     """
     exclude = list(exclude)
     if isinstance(source, nn.Module):

@@ -1,8 +1,8 @@
 """The uniform grid: w ≈ q·Δ with an integer q and one scale Δ per tensor.
 
-Scales are bfloat16 numbers: two bytes in a file, and q·Δ is exact in float32 for |q| < 2^16, so that
-decoded weights quantise to themselves. On a fine grid ‖w − ŵ‖² ≈ n·Δ²/12; on a coarse one and
-for peaked weights it is less, so the scale for a stated distortion is searched for, not computed.
+Scales are bfloat16 numbers: two bytes in a file, and q·Δ is exact in float32 for |q| < 2^16, so that decoded weights
+quantise to themselves. On a fine grid ‖w − ŵ‖² ≈ n·Δ²/12; on a coarse one and for peaked weights it is less, so the
+scale for a stated distortion is searched for, not computed.
 
 Over several tensors, relative errors ε_l that act on the network's output alike add up as Σ ε_l², and cost
 −Σ n_l log2 ε_l bits: the sum of bits is least where ε_l is proportional to √n_l.
@@ -14,12 +14,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from laconic.core.jit import I32, kernel
 from laconic.quantization.rounded import PerTensorScale, Rounded, on_grid
@@ -27,9 +29,9 @@ from laconic.quantization.rounded import PerTensorScale, Rounded, on_grid
 Floats = NDArray[Any]  # flat, float32 or float64
 MAX_Q = 2**31 - 2
 MAX_SCALE = 2.0**127
-MAX_MULTIPLES = 1 << 16  # from zero to the largest number of a tensor that is on a grid already
-MAX_DIVISOR = 1 << 10  # of its scale that all its numbers may share
-N_FIRST = 1 << 12  # elements that are looked at before all elements of a large tensor are
+MAX_MULTIPLES = 1 << 16  # of the scale, in the largest number of a tensor that is on a grid already
+MAX_DIVISOR = 1 << 10  # multiples of the scale that all its numbers may share
+N_FIRST = 1 << 12  # elements of a large tensor that are examined first
 PASS_ELEMENTS = 1 << 19  # elements at once, so that no copy of the tensor in float64 is made
 MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the tensor's type adds to it
 
@@ -39,7 +41,7 @@ class Rounder(Protocol):
     """Rounds one tensor."""
 
     def rounded(self, tensor: Tensor) -> Rounded | None:
-        """Integers and what they stand for; None where the tensor is to stay exact."""
+        """Integers and what they stand for; None if the tensor is to stay exact."""
         ...
 
 
@@ -48,17 +50,17 @@ class Quantizer(Protocol):
     """Floats → integers, for the tensors of a file."""
 
     def per_tensor(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Rounder]:
-        """What rounds each tensor. Only names and shapes are looked at: tensors may not be there yet."""
+        """What rounds each tensor. Only names and shapes are read: tensors may be on the device `meta`."""
         ...
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Quantizer, Rounder):
     """Uniform grids whose distortion is stated relative to each tensor.
 
     Attributes:
-        relative_error: the largest allowed ‖w − ŵ‖ / ‖w‖ (Frobenius norms), within (0, 1): that of a
-            file's largest layer. Smaller ones get less, see `share`.
+        relative_error: the largest allowed ‖w − ŵ‖ / ‖w‖ (Frobenius norms), within (0, 1), that of a file's largest
+            layer. Smaller layers get less, see `share`.
     """
 
     relative_error: float = 0.1
@@ -67,20 +69,21 @@ class Grid:
         if not 0 < self.relative_error < 1:
             raise ValueError(f"relative_error: expected within (0, 1), got {self.relative_error}")
 
+    @override
     def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, Grid]:
-        """Each tensor's grid: its share goes by its layer's size, so a bias has the error of its weight."""
+        layers = {name: name.rpartition(".")[0] for name in tensors}  # so a bias has the error of its weight
         sizes: Counter[str] = Counter()
         for name, tensor in tensors.items():
-            sizes[_layer(name)] += tensor.numel()
+            sizes[layers[name]] += tensor.numel()
         largest = max(sizes.values(), default=0)
-        return {name: self.share(sizes[_layer(name)], largest) for name, t in tensors.items() if t.numel()}
+        return {name: self.share(sizes[layers[name]], largest) for name, t in tensors.items() if t.numel()}
 
     def share(self, n: int, n_largest: int) -> Grid:
         """The grid for a layer of `n` elements in a file whose largest has `n_largest`."""
         return Grid(self.relative_error * math.sqrt(n / n_largest))
 
+    @override
     def rounded(self, tensor: Tensor) -> Rounded | None:
-        """Integers at the coarsest scale that keeps the error, as decoded to the tensor's type."""
         weights = widened(tensor).numpy()
         largest = torch.finfo(tensor.dtype).max
         peak = max(-float(weights.min()), float(weights.max()))
@@ -91,21 +94,16 @@ class Grid:
             q = quantize(weights, scale, largest)
             # Rounding to 16 bits, or down from the type's largest value, adds to the grid's own error.
             as_measured = tensor.dtype.itemsize > 2 and peak + scale <= largest
-            if as_measured or self._keeps(tensor, q, scale):
+            decoded = partial(_decoded, q, scale, tensor.dtype)
+            if as_measured or within_error(tensor.reshape(-1), decoded, self.relative_error):
                 return Rounded(q, PerTensorScale(scale))
         return None
-
-    def _keeps(self, tensor: Tensor, q: I32, scale: float) -> bool:
-        def decoded(part: slice) -> Tensor:
-            return on_grid(q[part], scale, tensor.dtype)
-
-        return within_error(tensor.reshape(-1), decoded, self.relative_error)
 
     def scale(self, weights: Floats) -> float | None:
         """The largest scale, to within 1 %, that keeps `weights` (flat, finite) within the error.
 
-        None where no grid does: the weights span more than 32-bit integers, or are too small or too
-        large for a scale or for their squares.
+        None if no grid does: the weights span more than 32-bit integers, or are too small or too large for a scale or
+        for their squares.
         """
         energy, n_nonzero, largest = moments(weights)
         allowed = self.relative_error**2 * energy
@@ -131,26 +129,31 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class KeepGrid:
+class KeepGrid(Quantizer):
     """Keeps tensors that are on a grid already, such as `CodeLengthRule` leaves, and rounds only the others.
 
     Attributes:
-        otherwise: how those are rounded.
+        otherwise: the quantizer of the others.
     """
 
     otherwise: Quantizer
 
+    @override
     def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounder]:
-        """What rounds each tensor."""
         return {name: _Kept(rounder) for name, rounder in self.otherwise.per_tensor(tensors).items()}
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Kept(Rounder):
     otherwise: Rounder
 
+    @override
     def rounded(self, tensor: Tensor) -> Rounded | None:
         return exactly(tensor) or self.otherwise.rounded(tensor)
+
+
+def _decoded(q: I32, scale: float, dtype: torch.dtype, part: slice) -> Tensor:
+    return on_grid(q[part], scale, dtype)
 
 
 def within_error(tensor: Tensor, decoded: Callable[[slice], Tensor], relative_error: float) -> bool:
@@ -165,9 +168,9 @@ def within_error(tensor: Tensor, decoded: Callable[[slice], Tensor], relative_er
 
 
 def exactly(tensor: Tensor) -> Rounded | None:
-    """The integers of a tensor whose numbers, finite or not, are all on one grid already; None where not."""
-    few = tensor.reshape(-1)[:N_FIRST]  # of a tensor that is on no grid, they hardly ever are
-    if common_divisor(widened(few).numpy()) == 0:
+    """The integers of a tensor whose numbers, finite or not, are all on one grid already; else None."""
+    weights = widened(tensor.reshape(-1)[:N_FIRST]).numpy()  # of a tensor on no grid, they hardly ever are
+    if common_divisor(weights) == 0:
         return None
     weights = widened(tensor).numpy()
     common = common_divisor(weights)
@@ -183,10 +186,6 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).reshape(-1)
 
 
-def _layer(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
 def as_scale(value: float) -> float:
     """`value` ≥ 0 rounded down to a bfloat16, the form in which files hold scales."""
     bits = np.float32(min(value, MAX_SCALE)).view(np.uint32)
@@ -195,7 +194,7 @@ def as_scale(value: float) -> float:
 
 @kernel
 def moments(weights: Floats) -> tuple[float, int, float]:
-    """Σw², how many are not zero, and max |w|."""
+    """Σw², the number of weights other than zero, and max |w|."""
     energy, n_nonzero, largest = 0.0, 0, 0.0
     for w in weights:
         x = abs(np.float64(w))
@@ -208,9 +207,9 @@ def moments(weights: Floats) -> tuple[float, int, float]:
 
 @kernel
 def common_divisor(weights: Floats) -> float:
-    """The largest number that all are multiples of; 1 for zeros, 0 where it is too small to be a scale.
+    """The largest number that all are multiples of; 1 for zeros, 0 if it is too small to be a scale.
 
-    Euclid's algorithm: remainders of floats are exact. Of weights that are on no grid, a few suffice.
+    Euclid's algorithm: remainders of floats are exact. It ends after a few weights that are on no grid.
     """
     common, largest = 0.0, 0.0
     for w in weights:
@@ -223,15 +222,6 @@ def common_divisor(weights: Floats) -> float:
             if largest > common * MAX_MULTIPLES:
                 return 0.0
     return common if largest > 0 else 1.0
-
-
-@kernel
-def first_nonfinite(weights: Floats) -> int:
-    """The index of the first NaN or infinity, −1 if there is none."""
-    for i in range(weights.size):
-        if not np.isfinite(weights[i]):
-            return i
-    return -1
 
 
 @kernel

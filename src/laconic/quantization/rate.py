@@ -1,14 +1,13 @@
 """Rate–loss rounding: each weight goes to the integer that minimises bits + price × loss.
 
-The bits are those of the symbol model that codes the tensor: it is fitted to the nearest integers, and the
-weights are rounded again at its prices. The loss is a quadratic form of the rounding errors, row by row.
-Where it has the Gram matrix H of a layer's inputs, columns are rounded one after another, and those still to
-come make up for each error (GPTQ; Frantar et al. 2023): with U the upper Cholesky factor of H⁻¹, column j's
-error costs (w − ŵ)²/U_jj², and row j of U/U_jj says what the others change by. Zero is just the cheapest
-integer: pruning and quantising are one act.
+The bits are those of the symbol model that codes the tensor: it is fitted to the nearest integers, and the weights are
+rounded again at its prices. The loss is a quadratic form of the rounding errors, row by row. If it has the Gram matrix
+H of a layer's inputs, columns are rounded one after another, and later columns compensate for each error (GPTQ; Frantar
+et al. 2023): with U the upper Cholesky factor of H⁻¹, column j's error costs (w − ŵ)²/U_jj², and row j of U/U_jj says
+how the others change. Zero is just the cheapest integer: pruning and quantising are one act.
 
-The scale follows from the price. On a fine grid a weight costs −log2 Δ bits and h·Δ²/12 of loss, h being the
-loss's curvature: the sum with price λ is least at Δ² = 6 / (ln 2 · λ·h), with the mean of h over a tensor.
+The scale follows from the price. On a fine grid a weight costs −log2 Δ bits and h·Δ²/12 of loss, h being the loss's
+curvature: the sum with price λ is least at Δ² = 6 / (ln 2 · λ·h), with the mean of h over a tensor.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from laconic.coding.fit import fit
 from laconic.coding.layout import Layout
-from laconic.coding.prices import symbol_bits
-from laconic.coding.static_model import StaticModel
+from laconic.coding.static_model import ALL_COLUMNS_ALIKE, StaticModel
 from laconic.core.jit import F64, I32, U8, kernel
 from laconic.errors import MismatchError
 from laconic.model.evidence import BITS_PER_NAT, FISHER, GRAM, NO_EVIDENCE, SENSITIVITY, Evidence, damped
-from laconic.quantization.grid import MAX_Q, as_scale
+from laconic.quantization.grid import MAX_Q, Quantizer, Rounder, as_scale
 from laconic.quantization.rounded import PerTensorScale, Rounded
 
-OF_CHANNELS = 16  # each number of a bias or norm acts on a whole channel, and they are few
+OF_CHANNELS = 16  # a number of a bias or norm acts on a whole channel, and there are few
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Curvature:
     """A loss as a quadratic form: Σ over rows of scale · (w − ŵ) H (w − ŵ)ᵀ.
 
     Attributes:
-        scale: units of loss; a number, or one for each row, (out,).
-        gram: H for each group of rows, (groups, d, d), positive definite; None where it is diagonal.
+        scale: a factor of the loss; a number, or one for each row, (out,).
+        gram: H for each group of rows, (groups, d, d), positive definite; None if it is diagonal.
         diagonal: H's diagonals, in the weight's shape; None for ones.
     """
 
@@ -63,11 +62,11 @@ def squared_error(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -
 def data_bits(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Curvature:
     """½ (w − ŵ) F (w − ŵ)ᵀ in bits of all the data's targets: at a price of 1 this is two-part MDL.
 
-    The Fisher matrix F is its diagonal, if that was observed (OBD); otherwise, of a layer, the Gram matrix of
-    its inputs times the squared gradient of each output (K-FAC; Martens & Grosse 2015).
+    The Fisher matrix F is its diagonal, if that was observed (OBD); else, for a layer, the Gram matrix of its inputs
+    times the squared gradient of each output (K-FAC; Martens & Grosse 2015).
 
     Raises:
-        MismatchError: neither FISHER nor GRAM and SENSITIVITY were observed of the tensor.
+        MismatchError: neither FISHER nor GRAM and SENSITIVITY of the tensor were observed.
     """
     del weight
     bits = evidence.n * BITS_PER_NAT / 2
@@ -82,8 +81,8 @@ def data_bits(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Cu
 def layer_error(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Curvature:
     """‖(W − Ŵ)X‖² / ‖WX‖²: a layer's squared error, relative to its output, on the examples that were observed.
 
-    Of tensors without a Gram matrix, such as embeddings, it is ‖w − ŵ‖² / ‖w‖²; of those of one dimension
-    `OF_CHANNELS` times as much.
+    For tensors without a Gram matrix, such as embeddings, it is ‖w − ŵ‖² / ‖w‖², and `OF_CHANNELS` times as much for
+    those of one dimension.
     """
     if name not in evidence.found.get(GRAM, {}):
         scale = OF_CHANNELS if weight.ndim < 2 else 1
@@ -94,14 +93,14 @@ def layer_error(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> 
 
 
 @dataclass(frozen=True)
-class RateLoss:
+class RateLoss(Quantizer):
     """A quantiser that spends a bit only where it saves more loss than its price.
 
     Attributes:
-        price: bits that a unit of loss is worth. The dearer the loss, the longer the file. With `layer_error`
-            and a price λ, a layer of n weights is left with a relative error of about √(0.7·n/λ).
+        price: bits that a unit of loss is worth. Higher values give longer files and lower loss. With `layer_error` and
+            a price λ, a layer of n weights is left with a relative error of about √(0.7·n/λ).
         loss: `squared_error`, `data_bits`, `layer_error`, or a function like them.
-        evidence: what the loss looks up; see `laconic.model.observe`.
+        evidence: the statistics that the loss needs; see `laconic.model.observe`.
     """
 
     price: float
@@ -112,24 +111,18 @@ class RateLoss:
         if not 0 < self.price < math.inf:
             raise ValueError(f"price: expected above 0 and finite, got {self.price}")
 
-    def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, Rounding]:
-        """What rounds each tensor."""
-        return {name: Rounding(name, self) for name in tensors}
+    @override
+    def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, _Rounding]:
+        return {name: _Rounding(name, self) for name in tensors}
 
 
 @dataclass(frozen=True)
-class Rounding:
-    """A `RateLoss` for one tensor."""
-
+class _Rounding(Rounder):
     name: str
     quantizer: RateLoss
 
+    @override
     def rounded(self, tensor: Tensor) -> Rounded | None:
-        """Integers at one scale; None where there is no grid for the tensor.
-
-        Raises:
-            MismatchError: the loss's curvature has another shape than the tensor.
-        """
         weight = tensor.detach().cpu()
         if not float(weight.abs().max()) > 0:
             return Rounded(np.zeros(weight.numel(), np.int32), PerTensorScale(1.0))
@@ -146,9 +139,9 @@ class Rounding:
 
 
 def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> tuple[F64, F64 | None, F64]:
-    """The rows (groups, rows, d), U (groups, d, d) if there is one, and each weight's costs in bits.
+    """The rows (groups, rows, d), U (groups, d, d) if there is one, and the bits a unit of each squared error costs.
 
-    They are of its squared error, once the weights after it have made up for it.
+    Costs are those that remain once later weights have compensated. MismatchError if shapes differ.
     """
     n_rows = len(weight) if weight.ndim > 1 else 1
     scale = price * torch.as_tensor(curvature.scale, dtype=torch.float64).cpu().reshape(-1, 1)
@@ -174,25 +167,20 @@ def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> 
 def _round(rows: F64, factors: F64 | None, costs: F64, scale: float, model: StaticModel | None) -> I32:
     """Integers like `rows`: the nearest, or at the model's prices."""
     groups, n_rows, _ = rows.shape
-    if model is None:
-        prices, lo, row_class, drop = np.zeros((1, 1)), 0, np.zeros(groups * n_rows, np.uint8), NO_DROP
-    else:
-        prices = symbol_bits(model)
-        lo, row_class, drop = model.lo, model.row_class, model.column_drop
+    classes, lo, prices, drop = np.zeros((groups, n_rows), np.uint8), 0, np.zeros((1, 1)), ALL_COLUMNS_ALIKE
+    if model:
+        classes, lo, prices = model.row_class.reshape(groups, n_rows), model.lo, model.symbol_bits()
+        drop = model.column_drop
     q = np.empty(rows.shape, np.int32)
-    for group in range(groups):
-        classes = row_class[group * n_rows : (group + 1) * n_rows]
-        factor = NO_FACTOR if factors is None else factors[group]
-        _round_rows(rows[group].copy(), factor, costs[group], scale, (prices, lo, classes, drop), q[group])
+    for g in range(groups):
+        factor = np.zeros((0, 0)) if factors is None else factors[g]
+        _round_rows(rows[g].copy(), factor, costs[g], scale, (prices, lo, classes[g], drop), q[g])
     return q
-
-
-NO_FACTOR, NO_DROP = np.zeros((0, 0)), np.zeros(0, np.uint8)
 
 
 @kernel
 def _round_rows(rows: F64, factor: F64, costs: F64, scale: float, model: tuple[F64, int, U8, U8], q: I32) -> None:
-    """Fill `q`; the rows are used up. The model: prices (classes, symbols), first integer, classes, drops."""
+    """Fill `q`; the rows are overwritten. The model: prices (classes, symbols), first integer, classes, drops."""
     prices, lo, row_class, drop = model
     width = prices.shape[1] - 1
     for row in range(rows.shape[0]):

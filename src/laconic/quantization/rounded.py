@@ -1,7 +1,7 @@
 """Rounded tensors: integers, and a dequantizer that says which number each of them stands for.
 
-There are three: one scale for the whole tensor, a scale for each row, and values of which the integers are
-indices. How they are written to a file is told by `laconic.codec.rounded_chunks`.
+There are three: one scale for the whole tensor, a scale for each row, and values whose indices the integers are.
+`laconic.codec.rounded_chunks` writes them to files.
 """
 
 from __future__ import annotations
@@ -22,12 +22,7 @@ MAX_VALUES = 1 << 16  # of a codebook
 
 
 class OutOfRangeError(ValueError):
-    """An integer stands for no number of the tensor's type.
-
-    Attributes:
-        expected: what was expected.
-        found: what was found.
-    """
+    """An integer stands for no number of the tensor's type."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"expected {expected}, found {found}")
@@ -39,21 +34,12 @@ class Dequantizer(ABC):
 
     @abstractmethod
     def dequantize(self, q: I32, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """The tensor that the flat integers `q` stand for.
-
-        Raises:
-            OutOfRangeError: an integer stands for no number of `dtype`.
-        """
+        """The tensor that the flat integers `q` stand for; OutOfRangeError if one stands for no number of `dtype`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """A tensor's integers, and which numbers they stand for.
-
-    Attributes:
-        q: an integer for each element, a flat array.
-        dequantizer: `PerTensorScale`, `PerRowScale` or `CodebookValues`.
-    """
+    """A tensor's integers, flat, and which numbers they stand for."""
 
     q: I32
     dequantizer: Dequantizer
@@ -72,11 +58,7 @@ class PerTensorScale(Dequantizer):
 
 @dataclass(frozen=True, eq=False)
 class PerRowScale(Dequantizer):
-    """Each integer times the scale of its row, a positive bfloat16.
-
-    Attributes:
-        scales: (rows,), for the tensor's first dimension; one for a tensor of fewer than two dimensions.
-    """
+    """Each integer times the scale of its row, a positive bfloat16; a tensor of one dimension has one row."""
 
     scales: F64
 
@@ -87,12 +69,7 @@ class PerRowScale(Dequantizer):
 
 @dataclass(frozen=True, eq=False)
 class CodebookValues(Dequantizer):
-    """Each integer, plus `origin`, is the index of a value.
-
-    Attributes:
-        values: (n,), finite and ascending, of the tensor's type.
-        origin: the index of the value that the integer 0 stands for.
-    """
+    """Each integer, plus `origin`, is the index of one of the `values`, finite and ascending, of the tensor's type."""
 
     values: Tensor
     origin: int

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from laconic.coding.layout import Layout
-from laconic.coding.prices import prices
+from laconic.coding.stream import prices
 from laconic.core.randomness import generator
 from laconic.model.selectors import quantized
 from laconic.pruning.pruner import Parameters

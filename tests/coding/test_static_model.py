@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from laconic.coding.bitio import Cursor
 from laconic.coding.fit import fit
 from laconic.coding.layout import Layout
-from laconic.coding.tables import Formula, Levels, frequencies
+from laconic.coding.static_model import Formula, Levels, frequencies
 from laconic.errors import FormatError
 
 
