@@ -51,7 +51,7 @@ def files_of(result):
 
 
 def figures_of(result):
-    return replace(result, seconds=0.0, folder=None)
+    return replace(result, seconds=0.0, folder=Path())
 
 
 RUNS = {
