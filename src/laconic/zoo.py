@@ -1,9 +1,8 @@
 """The small networks of demos, benchmarks and the papers they are measured against.
 
-LeNet-300-100 and LeNet-5: LeCun et al. (1998), the latter as Caffe's example has it and pruning
-papers since Han et al. (2015) count it. ResNets for CIFAR-10: He et al. (2016), section 4.2, with
-option-A shortcuts, which have no parameters; names are those of the widely used
-``pytorch_resnet_cifar10`` checkpoints.
+LeNet-300-100 and LeNet-5: LeCun et al. (1998), the latter as Caffe's example has it and pruning papers since Han et al.
+(2015) count it. ResNets for CIFAR-10: He et al. (2016), section 4.2, with option-A shortcuts, which have no parameters;
+names are those of the widely used ``pytorch_resnet_cifar10`` checkpoints.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Noise for each example: the outputs of layers with Gaussian weights, drawn without drawing the weights.
 
-Of independent weights N(μ, σ²), a layer that is linear in them puts out Gaussians of mean layer(x; μ) and
-variance layer(x²; σ²). Sampling those gives each example noise of its own, at a second pass through the layer,
-and gradients of a far smaller variance (the local reparameterisation of Kingma, Salimans & Welling 2015).
-At several positions (convolutions), noise is drawn as if they shared no weights.
+With independent weights N(μ, σ²), a layer that is linear in them puts out Gaussians of mean layer(x; μ) and variance
+layer(x²; σ²). Sampling those gives each example its own noise, for a second pass through the layer, and gradients of
+far smaller variance (the local reparameterisation of Kingma, Salimans & Welling 2015). At several positions
+(convolutions), noise is drawn as if they shared no weights.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ Hook: TypeAlias = Callable[[nn.Module, Any, Tensor], Tensor | None]
 
 
 class _Draws:
-    """The noise of the step that comes; another on every rank, because the examples are."""
+    """Noise for the next step. Each rank draws its own, since each sees different examples."""
 
     def __init__(self, attached: Attached, seed: int) -> None:
         self._attached, self._seed = attached, seed
         self._at: tuple[int, torch.device] | None = None
 
     def like(self, outputs: Tensor) -> Tensor:
-        """As many numbers N(0, 1) as there are outputs."""
         at = (self._attached.step, outputs.device)
         if self._at != at:
             self._at, self._generator = at, generator(self._seed + rank(), *at)
@@ -46,10 +45,10 @@ def listen(model: nn.Module, names: Mapping[int, str], attached: Attached, seed:
     """Hooks on every layer of `model` that has random weights; they draw its outputs until removed.
 
     Args:
-        model: its parameters hold μ.
-        names: of the random parameters, by identity; log σ² lies under them among the rule's trained values.
+        model: the network, whose parameters hold μ.
+        names: identity of each random parameter → its name, under which the rule's trained values hold log σ².
         attached: the rule at work, whose step decides the noise.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Raises:
         UnsupportedError: a random parameter belongs to no linear or convolutional layer.
@@ -62,10 +61,8 @@ def listen(model: nn.Module, names: Mapping[int, str], attached: Attached, seed:
         if not isinstance(layer, nn.Linear | Convolution):
             for handle in handles:
                 handle.remove()
-            raise UnsupportedError(
-                f"{next(iter(own.values()))}: local noise needs a linear or convolutional layer, "
-                f"found {type(layer).__name__}"
-            )
+            name, found = next(iter(own.values())), type(layer).__name__
+            raise UnsupportedError(f"{name}: local noise needs a linear or convolutional layer, found {found}")
         handles.append(layer.register_forward_hook(_noise(layer, own, attached, draws)))
     return handles
 
@@ -84,7 +81,7 @@ def _noise(layer: nn.Module, own: Mapping[str, str], attached: Attached, draws: 
 
 
 def _squared(layer: nn.Module, squares: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """What the layer makes of squared inputs with variances for weights; those that are exact have none."""
+    """The layer's outputs for squared inputs, with variances as weights; None for an exact parameter."""
     if weight is None:
         assert isinstance(layer.weight, Tensor)
         weight = torch.zeros_like(layer.weight)

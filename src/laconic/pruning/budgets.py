@@ -1,7 +1,7 @@
 """Budgets: who wins a contest.
 
-Some say how much stays (`Density`, `Count`, `Total`), some share it out among layers (`Erk`, `Rates`), and one
-asks no such question: at a `Price`, density is an output.
+Some say how much stays (`Density`, `Count`, `Total`), some share it out among layers (`Erk`, `Rates`). At a `Price` the
+density is an output.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Budget(ABC):
     """Who wins.
 
     Attributes:
-        each: what a weight costs: the same for all, or by tensor (nothing for those not named).
+        each: cost of a weight: the same for all, or by tensor (nothing for those not named).
     """
 
     each: float | Mapping[str, float] = 1.0
@@ -41,7 +41,7 @@ class Fraction(Budget):
     """A budget that says which fraction stays.
 
     Attributes:
-        fraction: of the members, or of their cost, in [0, 1].
+        fraction: fraction of the members, or of their cost, in [0, 1].
     """
 
     fraction: float
@@ -59,11 +59,10 @@ class Density(Fraction):
     """The same fraction stays in every contest.
 
     Attributes:
-        fraction: of what the competing weights cost, in [0, 1]. Where members cost the same, the number
-            removed is rounded, half to even, as in `torch.nn.utils.prune`; else as many stay as the fraction
-            allows.
-        each: what a weight costs: 1 by default, so that weights are counted; or, by tensor,
-            `laconic.surgery.count_macs`, which makes it a fraction of the multiply–adds.
+        fraction: fraction of the competing weights' cost that stays, in [0, 1]. Where members cost the same, the number
+            removed is rounded, half to even, as in `torch.nn.utils.prune`; otherwise it is rounded up.
+        each: cost of a weight: 1 by default, so that weights are counted. `laconic.surgery.count_macs` makes it a
+            fraction of the multiply–adds.
     """
 
     fraction: float = 1.0
@@ -84,7 +83,7 @@ class Count(Budget):
     """The same number of members stays in every contest: with ``NM(4)``, ``Count(2)`` is 2:4 sparsity.
 
     Attributes:
-        n: members that stay, not weights.
+        n: number of members, not weights, that stay.
     """
 
     n: int
@@ -103,8 +102,8 @@ class Total(Budget):
     """All that stays costs no more than a limit; in each contest the same fraction of the cost stays.
 
     Attributes:
-        limit: in the unit of `each`.
-        each: what a weight costs, for all or by tensor: 1 to count weights; bits a weight for a total of bits;
+        limit: largest total cost, in the unit of `each`.
+        each: cost of a weight, for all or by tensor: 1 to count weights, bits of a weight for a total of bits,
             `laconic.surgery.count_macs` for a total of multiply–adds.
     """
 
@@ -135,8 +134,8 @@ class Total(Budget):
 class Price(Budget):
     """A member goes when it saves more than `bits_saved` bits for each bit that the data lose.
 
-    For criteria in bits. At a price of 1 it is the two-part minimum description length of the observed
-    examples; of N examples where n were observed, the price is N/n.
+    Requires a criterion in bits. A price of 1 gives the two-part minimum description length of the observed examples.
+    For N examples of which n were observed, the price is N/n.
 
     Attributes:
         bits_saved: the price λ: bits of file that a bit of the data is worth.
@@ -158,13 +157,13 @@ class Price(Budget):
 
 @dataclass(frozen=True)
 class Erk(Fraction):
-    """A fraction stays in all; of each tensor in proportion to Σ dimensions / Π dimensions, 1 at most.
+    """A fraction stays in all; in each tensor in proportion to Σ dimensions / Π dimensions, 1 at most.
 
-    Erdős–Rényi kernel (Mocanu et al. 2018; Evci et al. 2020): small layers are pruned less than large ones.
-    For contests within tensors.
+    Erdős–Rényi kernel (Mocanu et al. 2018; Evci et al. 2020): small layers are pruned less than large ones. Requires
+    contests within tensors.
 
     Attributes:
-        fraction: of the members of all tensors, in [0, 1]; rounded as in `Density`.
+        fraction: fraction of the members of all tensors, in [0, 1]; rounded as in `Density`.
     """
 
     fraction: float = 1.0
@@ -172,14 +171,12 @@ class Erk(Fraction):
     @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
         sizes = [contest.n * contest.n_rows for contest in contests]
-        shapes = [_shape(contest) for contest in contests]
-        raw = [sum(shape) / max(shape.numel(), 1) for shape in shapes]
+        raw = [sum(shape) / max(shape.numel(), 1) for shape in map(_shape, contests)]
         densities = _capped(self.fraction * sum(sizes), sizes, raw)
         if all(contest.n_rows == 1 for contest in contests):
             counts = _rounded(self.fraction, sizes, densities)
             return [contest.top(k) for contest, k in zip(contests, counts, strict=True)]
-        pairs = zip(contests, densities, strict=True)
-        return [kept for contest, density in pairs for kept in Density(density).keep([contest])]
+        return [Density(density).keep([c])[0] for c, density in zip(contests, densities, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -187,9 +184,9 @@ class Rates(Budget):
     """A fraction for each tensor, by selector.
 
     Attributes:
-        densities: fractions that stay, by selector (a name of a parameter or module, or ``re:…``); the first
-            that matches counts.
-        otherwise: the fraction of tensors that none matches.
+        densities: fractions that stay, by selector (a name of a parameter or module, or ``re:…``); the first that
+            matches counts.
+        otherwise: fraction of tensors that no selector matches.
     """
 
     densities: Mapping[str, float]
@@ -205,17 +202,17 @@ class Rates(Budget):
         for selector in self.densities:
             if not any(matches(selector, name) for name in names):
                 raise MismatchError(f"rates: expected a tensor that matches {selector!r}, found none")
-        return [kept for contest in contests for kept in Density(self._rate(contest)).keep([contest])]
+        return [Density(self._density(contest)).keep([contest])[0] for contest in contests]
 
-    def _rate(self, contest: Contest) -> float:
-        found = {name: self._density(name) for name in contest.tables}
-        if len(set(found.values())) > 1:
-            raise MismatchError(f"rates: expected each tensor to compete by itself, found {', '.join(found)} together")
-        return next(iter(found.values()))
-
-    def _density(self, name: str) -> float:
-        hits = (density for selector, density in self.densities.items() if matches(selector, name))
-        return next(hits, self.otherwise)
+    def _density(self, contest: Contest) -> float:
+        found = {
+            next((density for selector, density in self.densities.items() if matches(selector, name)), self.otherwise)
+            for name in contest.tables
+        }
+        if len(found) > 1:
+            names = ", ".join(contest.tables)
+            raise MismatchError(f"rates: expected each tensor to compete by itself, found {names} together")
+        return found.pop()
 
 
 def _check_fraction(value: float, of: str) -> None:
@@ -229,13 +226,12 @@ def _n_kept(n: int, density: float) -> int:
 
 def _shape(contest: Contest) -> torch.Size:
     if len(contest.tables) != 1 or len(contest.shapes) != 1:
-        names = ", ".join(contest.tables)
-        raise MismatchError(f"ERK: expected contests each within one tensor, found one of {names}")
+        raise MismatchError(f"ERK: expected contests each within one tensor, found one of {', '.join(contest.tables)}")
     return next(iter(contest.shapes.values()))
 
 
 def _capped(wanted: float, sizes: Sequence[int], raw: Sequence[float]) -> list[float]:
-    """Densities ε·raw, but 1 at most, of which `wanted` members stay."""
+    """Densities min(ε·raw, 1) at which `wanted` members stay."""
     dense: set[int] = set()
     while True:
         left = wanted - sum(sizes[i] for i in dense)

@@ -1,7 +1,6 @@
 """Scopes: who competes with whom.
 
-A scope lays the members of each tensor out as a table, one contest a row, or says that all tensors form one
-contest.
+A scope lays the members of each tensor out as a table, one contest a row, or says that all tensors form one contest.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Scope(ABC):
 
     Attributes:
         together: whether all tensors form one contest.
-        length: how many consecutive inputs must at least be looked at together.
+        length: least number of consecutive inputs that must be looked at together.
     """
 
     together: ClassVar[bool] = False
@@ -42,10 +41,8 @@ class Scope(ABC):
 
 
 @dataclass(frozen=True)
-class Global(Scope):
-    """All members of all tensors compete together: global pruning."""
-
-    together: ClassVar[bool] = True
+class PerTensor(Scope):
+    """Members compete within their tensor: layer-wise pruning."""
 
     @override
     def table(self, lost: torch.Tensor, name: str) -> Table:
@@ -53,12 +50,10 @@ class Global(Scope):
 
 
 @dataclass(frozen=True)
-class PerTensor(Scope):
-    """Members compete within their tensor: layer-wise pruning."""
+class Global(PerTensor):
+    """All members of all tensors compete together: global pruning."""
 
-    @override
-    def table(self, lost: torch.Tensor, name: str) -> Table:
-        return lost.reshape(1, -1)
+    together: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -95,5 +90,4 @@ class NM(Scope):
 
     @override
     def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
-        moved = torch.Size([shape[0], *shape[2:], shape[1]])
-        return table.reshape(moved).movedim(-1, 1)
+        return table.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)

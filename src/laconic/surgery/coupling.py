@@ -1,9 +1,8 @@
 """Couplings: what must be cut together, as pure data.
 
-Removing a filter removes its bias, its normalisation, and the column of every layer that reads it; a residual
-sum makes all its summands lose the same channels (Fang et al. 2023, DepGraph). A *group* is a set of such
-members, and says in which tensors, along which axes and at which positions each of them lies. `channels`,
-`heads` and `blocks` find groups.
+Removing a filter removes its bias, its normalisation, and the column of every layer that reads it; a residual sum makes
+all its summands lose the same channels (Fang et al. 2023, DepGraph). A *group* is a set of such members. It states in
+which tensors, along which axes and at which positions each member lies.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Part:
     """Where a group's members lie in one tensor.
 
     Attributes:
-        tensor: the name in the model's state_dict of a parameter or buffer; of a tied one, its first.
+        tensor: the (first) name of a parameter or buffer in the model's state_dict.
         axis: the axis along which members lie.
         index: the positions along the axis that belong to each member.
     """
@@ -39,13 +38,12 @@ class Group:
     """What lives and dies together: member i is row i of every part's index.
 
     Attributes:
-        name: of the first module that produces the members, of the attention, or of the residual block.
+        name: name of the first module that produces the members, of the attention, or of the residual block.
         parts: where the members lie.
-        settings: (module, attribute, per member): integers that count members and are not told by a tensor's
-            shape. An attribute's new value is the number of members kept × `per member`.
+        settings: (module, attribute, per member): integers that count members and do not follow from a tensor's shape.
+            An attribute's new value is the number of members kept × `per member`.
         bypassed: the residual block that is replaced when its single member goes; empty for other groups.
-        n_returned: how that block returns: `RETURNS_TENSOR`, or the length of a tuple whose first element is the
-            tensor.
+        n_returned: what that block returns: `RETURNS_TENSOR`, or the length of a tuple that begins with the tensor.
     """
 
     name: str
@@ -56,7 +54,7 @@ class Group:
 
     @property
     def n(self) -> int:
-        """How many members there are."""
+        """Number of members."""
         return len(self.parts[0].index)
 
 
@@ -65,7 +63,7 @@ class Coupling:
     """The groups of a model, each tried out, and what cannot be cut.
 
     Attributes:
-        groups: their members may go in any combination that leaves one of each group (a block may go itself).
+        groups: groups whose members may go in any combination that leaves one of each group (a block may go itself).
         refused: name → why its members cannot be cut.
     """
 

@@ -1,19 +1,20 @@
 """Attention heads, found by structure: projections of queries, keys and values, and the layer after.
 
-A member is one key/value head with all the query heads that read it (grouped-query attention, Ainslie et al.
-2023; one query head each in plain attention): rows of the three projections, and columns of the output
-projection.
+A member is one key/value head with all the query heads that read it (grouped-query attention, Ainslie et al. 2023; one
+query head each in plain attention): rows of the three projections, and columns of the output projection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from laconic.errors import UnsupportedError
 from laconic.model.modules import first_names
 from laconic.surgery.coupling import Coupling, Group, Part
 from laconic.surgery.sandbox import sandboxed
@@ -28,10 +29,10 @@ COUNTS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "heads")
 def find_heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     """Find the attention heads of `model` that can be cut.
 
-    An attention is a module with linear children of one name but for query/key/value or q/k/v, a number of
-    heads or their width among its attributes, and an output projection: the next linear layer to run that has
-    as many inputs. Every group has been tried on a copy; the model itself is not run. `nn.MultiheadAttention`
-    is refused: its own forward takes the heads' width from the model's, so that none can go.
+    An attention is a module with linear children whose names differ only in query/key/value or q/k/v, a number of heads
+    or their width among its attributes, and an output projection: the next linear layer to run that has as many inputs.
+    Every group was tried on a copy; the model itself is not run. `nn.MultiheadAttention` is refused: its forward
+    derives the heads' width from the model's.
 
     Args:
         model: any module.
@@ -47,18 +48,25 @@ def find_heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
             for name, module in copied.named_modules()
             if isinstance(module, nn.MultiheadAttention)
         }
-        refused |= dict.fromkeys(_unknown(copied, refused), UNKNOWN)
+        known = {attention.name for attention in attentions(copied)} | refused.keys()
+        for name, module in copied.named_modules():  # other modules that have layers and heads
+            sized = any(type(vars(module).get(attribute)) is int for attribute in (*COUNTS, *WIDTHS))
+            if sized and name not in known and any(p.ndim > 1 for p in module.parameters()):
+                refused[name] = UNKNOWN
         found: list[Group] = []
         order = _order(copied, matching)
         for attention in attentions(copied):
-            group = _group(attention, copied, order)
-            if isinstance(group, Group):
-                found.append(group)
-            else:
-                refused[attention.name] = group
+            try:
+                found.append(_group(attention, copied, order))
+            except UnsupportedError as error:
+                refused[attention.name] = str(error)
         groups, failed = sift(copied, matching, found)
         # Some attributes as large as the projection mean its heads together, others the model's width.
-        narrow = [_counts_only(group) for group in found if group.name in failed]
+        narrow = [
+            replace(group, settings=tuple(setting for setting in group.settings if "head" in setting[1]))
+            for group in found
+            if group.name in failed
+        ]
         groups, failed = sift(copied, matching, narrow, groups)
     return Coupling(tuple(groups), refused | failed)
 
@@ -84,56 +92,43 @@ def attentions(model: nn.Module) -> Iterator[Attention]:
                     yield Attention(name, module, (q, k, v))
 
 
-def _unknown(model: nn.Module, known: Collection[str]) -> Iterator[str]:
-    """Modules that have layers and heads, but not the projections of `attentions`."""
-    told = {attention.name for attention in attentions(model)} | set(known)
-    for name, module in model.named_modules():
-        sized = any(type(vars(module).get(attribute)) is int for attribute in (*COUNTS, *WIDTHS))
-        if sized and name not in told and any(p.ndim > 1 for p in module.parameters()):
-            yield name
-
-
 def _order(model: nn.Module, inputs: Any) -> list[nn.Linear]:
     """The linear layers in the order in which they run."""
-    order: list[nn.Linear] = []
-
-    def note(module: nn.Module, *_: object) -> None:
-        order.append(module)  # pyright: ignore[reportArgumentType]
-
-    handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Linear)]
-    try:
+    order: list[Any] = []
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                hooks.enter_context(module.register_forward_hook(lambda layer, *_: order.append(layer)))
         outputs(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return order
 
 
-def _group(attention: Attention, model: nn.Module, order: list[nn.Linear]) -> Group | str:
-    """The heads of an attention, or why they cannot be told."""
+def _group(attention: Attention, model: nn.Module, order: list[nn.Linear]) -> Group:
+    """The heads of an attention; UnsupportedError where they cannot be told."""
     query, key, value = attention.projections
     width = _head_width(attention)
     if not width or query.out_features % width or key.out_features % width:
-        return "expected heads of equal width, found no attribute that tells it"
+        raise UnsupportedError("expected heads of equal width, found no attribute that tells it")
     n = key.out_features // width
     queries_each, rest = divmod(query.out_features // width, n)
     if n < 2 or rest or value.out_features % n:
-        return f"expected several heads, a whole number of queries for each, found {n} and {queries_each}"
+        found = f"{n} and {queries_each}"
+        raise UnsupportedError(f"expected several heads, a whole number of queries for each, found {found}")
     value_width = value.out_features // n
     last = max((i for i, module in enumerate(order) if module in attention.projections), default=len(order))
     joined = queries_each * value_width * n
     output = next((module for module in order[last + 1 :] if module.in_features == joined), None)
     if output is None:
-        return f"expected an output projection of {joined} inputs to run after it, found none"
+        raise UnsupportedError(f"expected an output projection of {joined} inputs to run after it, found none")
     names = first_names(model)
     widths = ((query, width * queries_each), (key, width), (value, value_width))
+    places = [(tensor, 0, each) for module, each in widths for tensor in (module.weight, module.bias)]
+    places.append((output.weight, 1, queries_each * value_width))
     parts = [
-        _part(names[id(tensor)], 0, n, each)
-        for module, each in widths
-        for tensor in (module.weight, module.bias)
+        Part(names[id(tensor)], axis, torch.arange(n * each).reshape(n, each))
+        for tensor, axis, each in places
         if tensor is not None
     ]
-    parts.append(_part(names[id(output.weight)], 1, n, queries_each * value_width))
     return Group(attention.name, tuple(parts), _settings(attention, n, queries_each))
 
 
@@ -161,11 +156,3 @@ def _settings(attention: Attention, n: int, queries_each: int) -> tuple[tuple[st
             elif "head" in name and value in (n, n * queries_each):
                 found.append((attention.name, name, value // n))
     return tuple(found)
-
-
-def _counts_only(group: Group) -> Group:
-    return replace(group, settings=tuple(setting for setting in group.settings if "head" in setting[1]))
-
-
-def _part(name: str, axis: int, n: int, width: int) -> Part:
-    return Part(name, axis, torch.arange(n * width).reshape(n, width))

@@ -1,9 +1,8 @@
 """Multiply–adds: how often one forward uses each weight.
 
-A convolution uses every weight once for each position of its output (of its input, if transposed), a linear
-layer once for each vector that it is applied to, an embedding looks its rows up. So Σ macs[name] · numel is
-the model's multiply–adds; what two activations multiply (attention's products) and what adds (biases, norms)
-is not counted.
+A convolution uses every weight once for each position of its output (of its input, if transposed), a linear layer once
+for each vector that it is applied to; an embedding only looks up rows. So Σ macs[name] · numel is the model's
+multiply–adds. Products of two activations (attention) and additions (biases, norms) are not counted.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from laconic.surgery.verify import devices
 def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     """Multiply–adds of one example in one forward, for each *element* of each tensor that compresses.
 
-    Measured by running the model once, in evaluation mode, which is restored, as is the random state. A tied
-    tensor adds up its uses; a layer that does not run has 0.
+    Runs the model once, in evaluation mode; mode and random state are restored. A tied tensor adds up its uses; a layer
+    that does not run has 0.
 
     Args:
         model: any module.
-        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name; the first
-            tensor's first dimension counts examples.
+        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name; the first tensor's first
+            dimension counts examples.
 
     Returns:
         Name → multiply–adds of an element, for the names of `laconic.model.compressible`.
@@ -42,8 +41,7 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     """
     inner = unwrap(model)
     names, uses = first_names(inner), Counter[str]()
-    n = n_examples(inputs)
-    if not n:
+    if not (n := n_examples(inputs)):
         raise UnsupportedError(
             "macs: expected a tensor among the inputs, whose first dimension counts examples, found none"
         )
@@ -54,7 +52,7 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
 
     with ExitStack() as stack:
         for module in inner.modules():
-            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+            stack.enter_context(module.register_forward_hook(note, with_kwargs=True))
         stack.enter_context(eval_mode(inner))
         stack.enter_context(torch.random.fork_rng(devices=devices(inner)))
         call(inner, inputs)

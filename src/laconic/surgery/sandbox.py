@@ -1,4 +1,4 @@
-"""What a trace runs under: a limit in time, the random state given back, and any failure under a name.
+"""Tracing under a time limit; the random state is restored, and any failure becomes an UnsupportedError.
 
 A model's forward is anybody's code, and tracing it may never end.
 """
@@ -23,16 +23,15 @@ from laconic.surgery.verify import devices, outputs, renew_, scratch
 
 
 class _TimeUp(BaseException):
-    """Raised in the midst of a trace; not an Exception, so that no forward catches it."""
+    """Raised inside a trace; not an Exception, so that no forward catches it."""
 
 
 @contextmanager
 def sandboxed(model: nn.Module, inputs: Any, seconds: float) -> Iterator[tuple[nn.Module, Any]]:
-    """A copy of `model` to trace and try, and inputs of its type.
+    """A copy of `model` to trace and try, with random trainable weights, and inputs of its type; `model` is not run.
 
-    The copy has weights of its own, all of them trainable; `model` itself is never run. On the main thread
-    the limit interrupts anything; on another, or where the system has no timer signals, it takes effect at
-    the next step of Python code.
+    On the main thread the limit interrupts anything; on another, or where the system has no timer signals, it takes
+    effect at the next step of Python code.
 
     Raises:
         UnsupportedError: the time is up, or anything inside fails.
@@ -40,7 +39,9 @@ def sandboxed(model: nn.Module, inputs: Any, seconds: float) -> Iterator[tuple[n
     inner = unwrap(model)
     kind = type(inner).__name__
     try:
-        with _limit(seconds), torch.random.fork_rng(devices=devices(inner)), torch.enable_grad():
+        on_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+        limit = _signalled(seconds) if on_main else _watched(seconds)
+        with limit, torch.random.fork_rng(devices=devices(inner)), torch.enable_grad():
             check_cuttable(inner)
             torch.default_generator.manual_seed(0)  # of the CPU alone: other devices are not forked
             copied, matching = scratch(inner, inputs)
@@ -56,16 +57,6 @@ def sandboxed(model: nn.Module, inputs: Any, seconds: float) -> Iterator[tuple[n
         raise
     except Exception as error:
         raise UnsupportedError(f"{kind}: tracing failed: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def _limit(seconds: float) -> Iterator[None]:
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        with _signalled(seconds):
-            yield
-    else:
-        with _watched(seconds):
-            yield
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """Trying a cut before it is believed: the smaller model must compute what the masked one does.
 
-Whatever a trace says about a group, on scratch copies some of its members are set to zero in one and cut in
-the other; the outputs must agree. That alone decides, so a wrong trace costs a refusal, never a wrong model.
+On scratch copies, some members of a group are set to zero in one copy and cut in the other; the outputs must agree.
+Only this decides, so a wrong trace costs a refusal, never a wrong model.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -29,22 +29,24 @@ def floats(found: Any) -> Iterator[Tensor]:
     if isinstance(found, Tensor):
         if found.is_floating_point():
             yield found
-    elif isinstance(found, Mapping):
-        yield from floats(list(found.values()))
-    elif isinstance(found, tuple | list):
-        for inner in found:
-            yield from floats(inner)
-    elif is_dataclass(found):
-        yield from floats([getattr(found, field.name) for field in fields(found)])
+        return
+    if is_dataclass(found) and not isinstance(found, Mapping):
+        found = [getattr(found, field.name) for field in fields(found)]
+    inner = found.values() if isinstance(found, Mapping) else found if isinstance(found, tuple | list) else ()
+    for part in list(inner):
+        yield from floats(part)
 
 
 def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
-    """A copy of a model to spoil, in evaluation mode, in float64 where it runs so, and inputs to match."""
-    kind = type(model).__name__
+    """A copy of a model to modify, in evaluation mode, in float64 if its forward supports that, and inputs to match."""
+
+    def double(tensor: Tensor) -> Tensor:
+        return tensor.detach().double() if tensor.is_floating_point() else tensor
+
     try:
-        wide = copy.deepcopy(model).eval().double(), map_tensors(_double, inputs)
+        wide = copy.deepcopy(model).eval().double(), map_tensors(double, inputs)
     except Exception as error:
-        raise UnsupportedError(f"{kind}: cannot be copied: {error}") from error
+        raise UnsupportedError(f"{type(model).__name__}: cannot be copied: {error}") from error
     try:
         outputs(*wide)
     except Exception:  # float32 somewhere in the forward; or the model fails, which its caller will see
@@ -53,7 +55,7 @@ def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
 
 
 def variant(model: nn.Module, new: Mapping[int, Tensor]) -> nn.Module:
-    """A copy of `model` that shares its tensors, but for those whose identity is in `new`."""
+    """A copy of `model` that shares its tensors, except those whose identity is in `new`."""
     tensors = (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(tensor): new.get(id(tensor), tensor) for tensor in tensors})
 
@@ -62,8 +64,8 @@ def variant(model: nn.Module, new: Mapping[int, Tensor]) -> nn.Module:
 def renew_(model: nn.Module) -> None:
     """Draw weights, biases and statistics anew, so that each matters and differs from its neighbours.
 
-    What is coupled does not depend on values. But among the ones and zeros of fresh networks, or behind
-    weights that hardly act, a cut at the wrong place would go unnoticed.
+    Coupling does not depend on values. But among the ones and zeros of fresh networks, or behind weights that hardly
+    act, a cut at the wrong place would go unnoticed.
     """
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.ndim > 1 and parameter.numel():
@@ -91,10 +93,20 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     return found
 
 
+@torch.no_grad()
 def disagreement(model: nn.Module, inputs: Any, plan: Plan) -> str:
-    """Why the model cut by `plan` is not the masked one on `inputs`; empty if it is. `model` stays."""
-    expected = outputs(_masked(model, plan), inputs)
-    smaller = variant(model, {})
+    """Why the model cut by `plan` differs from the masked one on `inputs`; empty if it does not. `model` stays."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    new: dict[int, Tensor] = {}
+    for name in plan.kept.keys() & parameters.keys():
+        zeroed = parameters[name].detach().clone()
+        for axis, kept in plan.kept[name].items():
+            gone = torch.ones(zeroed.shape[axis], dtype=torch.bool).index_fill_(0, kept, False)
+            zeroed.index_fill_(axis, gone.nonzero().squeeze(1).to(zeroed.device), 0)
+        new[id(parameters[name])] = nn.Parameter(zeroed, requires_grad=False)
+    for block in plan.bypassed:
+        new |= zeros(model.get_submodule(block))
+    expected, smaller = outputs(variant(model, new), inputs), variant(model, {})
     try:
         cut_(smaller, plan).pop_all()
         found = outputs(smaller, inputs)
@@ -109,8 +121,7 @@ def disagreement(model: nn.Module, inputs: Any, plan: Plan) -> str:
 def difference(expected: Sequence[Tensor], found: Sequence[Tensor], whose: str) -> str:
     """By how much outputs differ from those that are `expected`, if by more than rounding; else empty."""
     for a, b in zip(expected, found, strict=True):
-        scale = float(a.abs().max()) if a.numel() else 0.0
-        error = float((a - b).abs().max()) if a.numel() else 0.0
+        scale, error = (float(t.abs().max()) if t.numel() else 0.0 for t in (a, a - b))
         if not error <= TOLERANCE * scale:
             return f"its outputs differ by {error:.1e} from {whose}, of at most {scale:.1e}"
     return ""
@@ -119,11 +130,19 @@ def difference(expected: Sequence[Tensor], found: Sequence[Tensor], whose: str) 
 def sift(
     model: nn.Module, inputs: Any, groups: Sequence[Group], accepted: Sequence[Group] = ()
 ) -> tuple[list[Group], dict[str, str]]:
-    """Which of `groups` can be cut, beside those accepted before; and of the others, why not.
+    """Which of `groups` can be cut, beside those accepted before; and why each of the others cannot.
 
-    All are tried at once; where that fails, each half by itself.
+    All are tried at once, with half the members of each cut, chosen at random; where that fails, each half by itself.
     """
-    reason = disagreement(model, inputs, _some([*accepted, *groups], model)) if groups else ""
+    reason = ""
+    if groups:
+        chance = torch.Generator().manual_seed(0)
+        members: list[tuple[Group, Tensor]] = []
+        for group in (*accepted, *groups):
+            stay = torch.ones(group.n, dtype=torch.bool)
+            stay[torch.randperm(group.n, generator=chance)[: max(1, group.n // 2)]] = False
+            members.append((group, stay))
+        reason = disagreement(model, inputs, Plan.keeping(members, model))
     if not reason:
         return [*accepted, *groups], {}
     if len(groups) == 1:
@@ -134,40 +153,9 @@ def sift(
     return both, refused | also
 
 
-def _some(groups: Iterable[Group], model: nn.Module) -> Plan:
-    """A plan that drops half the members of each group, chosen at random; of a block, the block."""
-    chance = torch.Generator().manual_seed(0)
-    members: list[tuple[Group, Tensor]] = []
-    for group in groups:
-        stay = torch.ones(group.n, dtype=torch.bool)
-        stay[torch.randperm(group.n, generator=chance)[: max(1, group.n // 2)]] = False
-        members.append((group, stay))
-    return Plan.keeping(members, model)
-
-
-@torch.no_grad()
-def _masked(model: nn.Module, plan: Plan) -> nn.Module:
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    new: dict[int, Tensor] = {}
-    for name in plan.kept.keys() & parameters.keys():
-        zeroed = parameters[name].detach().clone()
-        for axis, kept in plan.kept[name].items():
-            gone = torch.ones(zeroed.shape[axis], dtype=torch.bool)
-            gone[kept] = False
-            zeroed.index_fill_(axis, gone.nonzero().squeeze(1).to(zeroed.device), 0)
-        new[id(parameters[name])] = nn.Parameter(zeroed, requires_grad=False)
-    for block in plan.bypassed:
-        new |= zeros(model.get_submodule(block))
-    return variant(model, new)
-
-
 def zeros(block: nn.Module) -> dict[int, Tensor]:
     """Identity of each parameter of `block` → zeros in its place."""
     return {id(p): nn.Parameter(torch.zeros_like(p), requires_grad=False) for p in block.parameters()}
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.detach().double() if tensor.is_floating_point() else tensor
 
 
 def devices(model: nn.Module) -> list[torch.device]:

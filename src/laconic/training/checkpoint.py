@@ -73,8 +73,7 @@ def _restore(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def random_state() -> dict[str, Any]:
     """The state of PyTorch's generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
