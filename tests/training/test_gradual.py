@@ -9,7 +9,7 @@ import laconic
 from laconic import attach
 from laconic.model import Evidence
 from laconic.pruning import Pruner
-from laconic.surgery.coupling import Coupling, Group, Part
+from laconic.surgery.plan import Coupling, Group, Part
 from laconic.training import Gradual, Schedule
 from laconic.training.gradual import WhatIsLeft
 from laconic.training.schedules import linear, one_shot

@@ -3,21 +3,30 @@
 Every weight has a posterior N(μ, σ²), and all share a mixture of Gaussians as the prior they are coded under. A weight
 costs Ĝ (see `laconic.mdl.gaussians`): it is cheap if it tolerates noise, or lies where the prior expects it. μ, log σ²
 and the prior are trained together, so the prior moves to where the weights are and the weights to where the prior is.
+
+With independent weights, a layer that is linear in them puts out Gaussians of mean layer(x; μ) and variance
+layer(x²; σ²). Sampling those gives each example its own noise, for a second pass through the layer, and gradients of
+far smaller variance (the local reparameterisation of Kingma, Salimans & Welling 2015). At several positions
+(convolutions), noise is drawn as if they shared no weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from laconic.core.distributed import mean_of_ranks
+from laconic.core.distributed import mean_of_ranks, rank
+from laconic.core.randomness import generator
+from laconic.errors import UnsupportedError
 from laconic.mdl.gaussians import Gaussian, Mixture
-from laconic.mdl.local_noise import listen
 from laconic.model.modules import unwrap
 from laconic.pruning import scopes
 from laconic.training.rules import Attached, State, StepContext
@@ -26,6 +35,9 @@ from laconic.training.stochastic import Named, StochasticWeights, perturbed
 FIVE_GAUSSIANS = Mixture.evenly_spaced(5, 0.24)  # the paper's
 SHARED = scopes.Global()
 PARTS = ("means", "log_variances", "logits")
+MIN_VARIANCE = 1e-20  # where inputs are 0 the root's slope would be infinite
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Hook: TypeAlias = Callable[[nn.Module, Any, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class NoisyWeights(StochasticWeights):
     `priors`.
 
     One sample serves a whole batch, in pairs of opposite signs. With `local`, layers' outputs are drawn instead of
-    weights, with noise for each example (see `laconic.mdl.local_noise`), by hooks on the layers.
+    weights, with noise for each example, by hooks on the layers.
 
     Attributes:
         n_examples: length of the training set.
@@ -93,7 +105,19 @@ class NoisyWeights(StochasticWeights):
         if not self.local:
             return []
         names = {id(parameter): name for name, parameter in self.chosen(attached.model).items()}
-        return listen(unwrap(attached.model), names, attached, self.seed)
+        layers: list[tuple[nn.Module, dict[str, str]]] = []
+        for layer in unwrap(attached.model).modules():
+            own = {part: names[id(p)] for part, p in layer.named_parameters(recurse=False) if id(p) in names}
+            if own and not isinstance(layer, nn.Linear | Convolution):
+                name, found = next(iter(own.values())), type(layer).__name__
+                raise UnsupportedError(f"{name}: local noise needs a linear or convolutional layer, found {found}")
+            layers += [(layer, own)] if own else []
+
+        @lru_cache(maxsize=1)
+        def draw(step: int, device: torch.device) -> torch.Generator:
+            return generator(self.seed + rank(), step, device)  # each rank has its own, as it has its own examples
+
+        return [layer.register_forward_hook(_noise(layer, own, attached, draw)) for layer, own in layers]
 
     @override
     def before(self, state: State, now: StepContext) -> State:
@@ -110,3 +134,31 @@ class NoisyWeights(StochasticWeights):
         owners = [""] if self.scope.together else list(means)
         made = {owner: Mixture(*(trained[f"{owner}:{part}"] for part in PARTS)) for owner in owners}
         return {name: made.get(name) or made[""] for name in means}
+
+
+def _noise(
+    layer: nn.Module, own: Mapping[str, str], attached: Attached, draw: Callable[[int, torch.device], torch.Generator]
+) -> Hook:
+    """A hook that adds noise to the outputs of a layer, given the names of its random parameters."""
+
+    def hook(called: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor | None:
+        if attached.is_deterministic or called is not layer:  # a copy of the model is a plain network
+            return None
+        trained = attached.state["trained"]
+        variances = {part: torch.exp(trained[name]) for part, name in own.items()}
+        variance = _squared(called, args[0] ** 2, variances.get("weight"), variances.get("bias"))
+        random = draw(attached.step, outputs.device)
+        noise = torch.randn(outputs.shape, generator=random, device=outputs.device).to(outputs)
+        return outputs + variance.clamp_min(MIN_VARIANCE).sqrt() * noise
+
+    asked: Any = torch.compiler.disable(hook)  # also in a compiled model, at every call
+    return asked
+
+
+def _squared(layer: nn.Module, squares: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """The layer's outputs for squared inputs, with variances as weights; None for an exact parameter."""
+    assert isinstance(layer, nn.Linear | Convolution)
+    weight = torch.zeros_like(layer.weight) if weight is None else weight
+    if isinstance(layer, nn.Linear):
+        return F.linear(squares, weight, bias)
+    return layer._conv_forward(squares, weight, bias)

@@ -235,7 +235,12 @@ def prequential(
             for place, learner in enumerate(learners):
                 own_seed = int(np.random.SeedSequence((seed, number, place)).generate_state(1)[0])
                 path = None if folder is None else Path(folder) / f"{learner.name}-{seed}-{start}.safetensors"
-                model = _trained(learner, sent, own_seed, path)
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                torch.manual_seed(own_seed)
+                model = learner.model()
+                training = replace(learner.training(len(sent)), seed=own_seed)
+                train(model, learner.batches(sent), training, checkpoint=path)
                 found.append(_log_probabilities(learner.name, model, block, n_classes))
             predicted = torch.stack(found)
         if number > 1:
@@ -257,16 +262,6 @@ def _check(learners: Sequence[Learner], data: Split, ends: Sequence[int], n_clas
     low, high = int(data.targets.min()), int(data.targets.max())
     if low < 0 or high >= n_classes:
         raise ValueError(f"labels: expected 0 to {n_classes - 1}, found {low} to {high}")
-
-
-def _trained(learner: Learner, sent: Split, seed: int, path: Path | None) -> nn.Module:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    model = learner.model()
-    training = replace(learner.training(len(sent)), seed=seed)
-    train(model, learner.batches(sent), training, checkpoint=path)
-    return model
 
 
 @torch.no_grad()
@@ -312,9 +307,9 @@ def probe(
     ends: Sequence[int] | None = None,
     seed: int = 0,
 ) -> PrequentialCode:
-    """The online code of labels from representations: how easily these give them up (Voita & Titov 2020).
+    """The online code of labels from representations: how easily a probe finds them (Voita & Titov 2020).
 
-    Accuracy tells whether a probe finds the labels in the end; the bits also tell how much it took. The probe is
+    Accuracy measures whether a probe finds the labels in the end; the bits also measure the effort. The probe is
     trained with Adam, at a rate that falls from 0.01 to 0, for at least 100 steps of 64 examples and 10 epochs.
     Features are first scaled to mean 0 and deviation 1 over all examples, which the receiver has.
 

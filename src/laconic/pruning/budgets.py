@@ -10,9 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-import torch
 from typing_extensions import override
 
 from laconic.errors import MismatchError
@@ -20,7 +18,6 @@ from laconic.model.selectors import matches
 from laconic.pruning.contest import Contest, Kept, last
 
 BITS_OF_FLOAT32 = 32.0
-F = TypeVar("F", bound="Fraction")
 
 
 class Budget(ABC):
@@ -38,15 +35,11 @@ class Budget(ABC):
 
 
 class Fraction(Budget):
-    """A budget that says which fraction stays.
-
-    Attributes:
-        fraction: fraction of the members, or of their cost, in [0, 1].
-    """
+    """A budget that states which fraction of the members, or of their cost, stays: a number in [0, 1]."""
 
     fraction: float
 
-    def at(self: F, fraction: float) -> F:
+    def at(self, fraction: float) -> Fraction:
         """The same budget at another fraction."""
         return replace(self, fraction=fraction)  # pyright: ignore[reportArgumentType] – a dataclass
 
@@ -80,11 +73,7 @@ class Density(Fraction):
 
 @dataclass(frozen=True)
 class Count(Budget):
-    """The same number of members stays in every contest: with ``NM(4)``, ``Count(2)`` is 2:4 sparsity.
-
-    Attributes:
-        n: number of members, not weights, that stay.
-    """
+    """The same number of members, not weights, stays in every contest: with ``NM(4)``, ``Count(2)`` is 2:4 sparsity."""
 
     n: int
 
@@ -123,11 +112,10 @@ class Total(Budget):
         def kept(step: int) -> list[Kept]:
             return [contest.within(step / steps * contest.cost) for contest in contests]
 
-        def fits(step: int) -> bool:
-            costs = (contest.cost_of(k) for contest, k in zip(contests, kept(step), strict=True))
-            return sum(costs) <= self.limit * (1 + 1e-9)
+        def cost(step: int) -> float:
+            return sum(contest.cost_of(k) for contest, k in zip(contests, kept(step), strict=True))
 
-        return kept(last(fits, steps))
+        return kept(last(lambda step: cost(step) <= self.limit * (1 + 1e-9), steps))
 
 
 @dataclass(frozen=True)
@@ -160,18 +148,19 @@ class Erk(Fraction):
     """A fraction stays in all; in each tensor in proportion to Σ dimensions / Π dimensions, 1 at most.
 
     Erdős–Rényi kernel (Mocanu et al. 2018; Evci et al. 2020): small layers are pruned less than large ones. Requires
-    contests within tensors.
-
-    Attributes:
-        fraction: fraction of the members of all tensors, in [0, 1]; rounded as in `Density`.
+    contests within tensors. The fraction of all tensors' members, in [0, 1], is rounded as in `Density`.
     """
 
     fraction: float = 1.0
 
     @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        for contest in contests:
+            if len(contest.tables) != 1 or len(contest.shapes) != 1:
+                names = ", ".join(contest.tables)
+                raise MismatchError(f"ERK: expected contests each within one tensor, found one of {names}")
         sizes = [contest.n * contest.n_rows for contest in contests]
-        raw = [sum(shape) / max(shape.numel(), 1) for shape in map(_shape, contests)]
+        raw = [sum(shape) / max(shape.numel(), 1) for contest in contests for shape in contest.shapes.values()]
         densities = _capped(self.fraction * sum(sizes), sizes, raw)
         if all(contest.n_rows == 1 for contest in contests):
             counts = _rounded(self.fraction, sizes, densities)
@@ -222,12 +211,6 @@ def _check_fraction(value: float, of: str) -> None:
 
 def _n_kept(n: int, density: float) -> int:
     return n - round((1 - density) * n)
-
-
-def _shape(contest: Contest) -> torch.Size:
-    if len(contest.tables) != 1 or len(contest.shapes) != 1:
-        raise MismatchError(f"ERK: expected contests each within one tensor, found one of {', '.join(contest.tables)}")
-    return next(iter(contest.shapes.values()))
 
 
 def _capped(wanted: float, sizes: Sequence[int], raw: Sequence[float]) -> list[float]:

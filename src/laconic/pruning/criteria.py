@@ -55,9 +55,7 @@ CRITERIA: dict[str, Criterion] = {}  # by name: those that need no options
 
 
 def criterion(*needs: Statistic, in_bits: bool = False) -> Callable[[Score], Criterion]:
-    """Register a criterion under its function's name.
-
-    Recipes, the command line, the conformance suite and the reference find it in `CRITERIA`.
+    """Register a criterion under its function's name in `CRITERIA`, where recipes, command line and tests find it.
 
     Args:
         needs: the statistics that it looks up.
@@ -88,11 +86,7 @@ def squared_magnitude(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dic
 
 
 def random(seed: int = 0) -> Criterion:
-    """Uniform random scores: the control that every comparison needs.
-
-    Args:
-        seed: the same seed gives the same scores to the same tensors.
-    """
+    """Uniform random scores, a control for comparisons: the same seed gives the same scores to the same tensors."""
 
     def uniform(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)

@@ -31,10 +31,6 @@ class Pruner(Selection):
     """A selection, a solver for the weights that stay, and the choice of tensors.
 
     Attributes:
-        criterion: scores from weights and evidence.
-        unit: what lives and dies together.
-        scope: who competes with whom.
-        budget: who wins; `at` chooses how much.
         solver: what happens to the weights that stay.
         parameters: which tensors of a model compete; ``partial(compressible, exclude=["conv1"])`` spares some.
     """

@@ -67,12 +67,9 @@ class PerRow(Scope):
 
 @dataclass(frozen=True)
 class NM(Scope):
-    """Members compete within `length` consecutive inputs (axis 1): N:M sparsity, with the budget `Count(n)`.
+    """Members compete within `length` ≥ 1 consecutive inputs (axis 1): N:M sparsity, with the budget `Count(n)`.
 
     In a convolution, these are input channels at the same place of the kernel.
-
-    Attributes:
-        length: M, at least 1.
     """
 
     length: int = field()  # required: without field() the base's value would be the default

@@ -26,7 +26,7 @@ from laconic.pruning.budgets import Rates
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.pruning.scopes import PerTensor
 from laconic.pruning.units import Coupled
-from laconic.surgery.coupling import Coupling
+from laconic.surgery.plan import Coupling
 
 
 @dataclass(frozen=True)

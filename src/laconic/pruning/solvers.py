@@ -31,7 +31,7 @@ class Solver(ABC):
     """Chooses what goes, and lets what stays make up for it.
 
     Attributes:
-        needs: the statistics that it looks up, beside the criterion's.
+        needs: the statistics that it looks up, in addition to the criterion's.
     """
 
     needs: ClassVar[frozenset[Statistic]] = frozenset()
@@ -61,9 +61,7 @@ class LeastSquares(Solver):
     """Remove what the criterion picks; refit each row's other weights to reproduce the layer's output.
 
     With S the positions that stay in a row w: ŵ_S = [H_SS]⁻¹ H_S· w. Tensors without a Gram matrix are only cut.
-
-    Attributes:
-        damping: fraction of H's mean diagonal added to it.
+    `damping` is the fraction of H's mean diagonal added to it.
     """
 
     damping: float = 0.01

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from laconic.errors import MismatchError
-from laconic.surgery.coupling import Coupling, Group
+from laconic.surgery.plan import Coupling, Group
 
 
 class Unit(ABC):
@@ -128,11 +128,7 @@ class Block(Unit):
 
 @dataclass(frozen=True)
 class Coupled(Unit):
-    """Channels, attention heads or whole residual blocks: what a model's graph holds together.
-
-    Attributes:
-        coupling: from `find_channels`, `find_heads` or `find_residual_blocks` of `laconic.surgery`.
-    """
+    """What a model's graph couples: `find_channels`, `find_heads` or `find_residual_blocks` of `laconic.surgery`."""
 
     coupling: Coupling
 

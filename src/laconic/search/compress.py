@@ -113,8 +113,8 @@ def compress(  # noqa: PLR0913 – a public call
         model: a trained network; it is not changed.
         data: batches (inputs, targets), iterated many times: a list or a loader. Without fine-tuning, targets are read
             only by `Shortest` and by the default of `evaluate`.
-        path: the file to write. Until it is there, attempts are kept beside it in a folder named ``path.attempts``:
-            after an interruption the same call continues.
+        path: the file to write. Until it is complete, the folder ``path.attempts`` keeps the attempts: after an
+            interruption the same call continues.
         target: `MaxDrop`, `MaxBytes` or `Shortest`; by default a drop of at most 0.01.
         evaluate: a network's score, the higher the better; by default its accuracy on `data`.
         finetune: how to train under the code, at each price that is tried; its loss may be a `Distillation` from the
@@ -161,7 +161,7 @@ class _Job:
 
     @cached_property
     def _key(self) -> str:
-        """What attempts depend on, as far as it can be told."""
+        """What attempts depend on, as far as it is known."""
         how = f"trained {self.finetune.epochs} epochs, seed {self.finetune.seed}" if self.finetune else "rounded"
         bits = "with data bits" if isinstance(self.target, Shortest) else "without"
         return f"{state_digest(self.model.state_dict())}, {how}, {bits}"

@@ -132,11 +132,7 @@ class Shortest(Target):
 
 @dataclass(frozen=True)
 class MaxDrop(Target):
-    """The shortest file whose network loses at most so much of the original's score.
-
-    Attributes:
-        drop: largest loss, in units of the score: 0.01 is a hundredth of accuracy.
-    """
+    """The shortest file whose network loses at most `drop` of the original's score: 0.01 is a hundredth of accuracy."""
 
     drop: float
 

@@ -40,8 +40,8 @@ FIRST_SCALE = 0.1  # for tensors of zeros
 class CodeLengthRule(StochasticWeights):
     """Train weights, and the scales of their grids, to the shortest description of weights and data.
 
-    It minimises file bits + price · data bits. After training the parameters lie on grids, which ``save(model, path,
-    None)`` finds and codes: no bit of them changes.
+    It minimises file bits + price · data bits. After training the parameters lie on grids, which
+    ``save(model, path, None)`` finds and codes: no bit of them changes.
 
     Attributes:
         price: bits of file that a bit of data is worth, above 0: 1 for a two-part code of the training set. A number,

@@ -24,9 +24,9 @@ from laconic.surgery.verify import difference, outputs, scratch
 def fuse_batch_norms(model: nn.Module, inputs: Any) -> nn.Module:
     """A copy of `model` in which batch norms are part of the linear or convolutional layers they follow.
 
-    In evaluation mode it computes the same; in training it goes on with the statistics it has. An `nn.Identity` takes
-    the place of a norm, and its layer has a bias: a file of the copy is read into such a copy. A norm stays if it
-    follows something else, if its layer's output is read elsewhere too, or if it is called more than once.
+    In evaluation mode it computes the same; in training it keeps the statistics it has. An `nn.Identity` takes the
+    place of a norm, and its layer has a bias: a file of the copy is read into such a copy. A norm stays if it follows
+    something else, if its layer's output is read elsewhere too, or if it is called more than once.
 
     Args:
         model: any module; wrappers of `torch.compile` and data parallelism are removed.

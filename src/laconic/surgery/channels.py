@@ -16,11 +16,9 @@ from torch import Tensor, nn
 
 from laconic.errors import UnsupportedError
 from laconic.model.modules import call, first_names
-from laconic.surgery.coupling import Coupling, Group, Part
 from laconic.surgery.heads import attentions
-from laconic.surgery.plan import inside
-from laconic.surgery.sandbox import sandboxed
-from laconic.surgery.verify import floats, sift
+from laconic.surgery.plan import Coupling, Group, Part, inside
+from laconic.surgery.verify import floats, sandboxed, sift
 
 PRODUCERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
 BY_CHANNEL = (nn.modules.batchnorm._NormBase, nn.PReLU)
@@ -63,7 +61,7 @@ class _Trace:
 
     Attributes:
         seen: names of the producers that belong to a group or a refusal.
-        outermost: names of the groups that reach the model's outputs, as far as the graph tells.
+        outermost: names of the groups that reach the model's outputs, according to the graph.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
@@ -83,10 +81,10 @@ class _Trace:
             self.modules[id(m)]: f"{type(m).__name__} packs its weights: its channels are not told apart"
             for m in opaque
         }
-        for attention in attentions(model):
-            self.opaque.update(attention.projections)
-            reason = f"it projects for {attention.name}, which loses whole heads: see `heads`"
-            self.refused |= {self.modules[id(projection)]: reason for projection in attention.projections}
+        for attention, _, projections in attentions(model):
+            self.opaque.update(projections)
+            reason = f"it projects for {attention}, which loses whole heads: see `heads`"
+            self.refused |= {self.modules[id(projection)]: reason for projection in projections}
         self._index = torch_pruning._helpers._HybridIndex
         self.graph = torch_pruning.DependencyGraph().build_dependency(
             model,

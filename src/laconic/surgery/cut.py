@@ -16,18 +16,13 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.surgery.coupling import RETURNS_TENSOR
-from laconic.surgery.plan import Plan
+from laconic.surgery.plan import RETURNS_TENSOR, Plan
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class Bypass(nn.Module):
-    """Takes the place of a residual block, and returns its first argument as the block did.
-
-    Args:
-        n_returned: 0 for a tensor; otherwise the length of a tuple that begins with it, all else being None.
-    """
+    """Takes the place of a residual block, and returns its first argument as the block did: see `Group.n_returned`."""
 
     def __init__(self, n_returned: int = RETURNS_TENSOR) -> None:
         super().__init__()
@@ -44,7 +39,7 @@ class Bypass(nn.Module):
 
 
 def refuse_distributed(model: nn.Module) -> None:
-    """UnsupportedError for a wrapper that would go on exchanging gradients of parameters that are gone."""
+    """UnsupportedError for a wrapper that would still exchange gradients of removed parameters."""
     if type(model).__name__ == "DistributedDataParallel":
         raise UnsupportedError("DistributedDataParallel: expected the module inside; cut it, then wrap it again")
 

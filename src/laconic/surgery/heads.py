@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,9 +16,8 @@ from torch import nn
 
 from laconic.errors import UnsupportedError
 from laconic.model.modules import first_names
-from laconic.surgery.coupling import Coupling, Group, Part
-from laconic.surgery.sandbox import sandboxed
-from laconic.surgery.verify import outputs, sift
+from laconic.surgery.plan import Coupling, Group, Part
+from laconic.surgery.verify import outputs, sandboxed, sift
 
 SPELLINGS = (("query", "key", "value"), ("q", "k", "v"))
 WIDTHS = ("head_dim", "attention_head_size", "dim_head", "head_size", "d_head", "key_value_proj_dim", "d_kv")
@@ -48,18 +47,19 @@ def find_heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
             for name, module in copied.named_modules()
             if isinstance(module, nn.MultiheadAttention)
         }
-        known = {attention.name for attention in attentions(copied)} | refused.keys()
+        known = {name for name, _, _ in attentions(copied)} | refused.keys()
         for name, module in copied.named_modules():  # other modules that have layers and heads
             sized = any(type(vars(module).get(attribute)) is int for attribute in (*COUNTS, *WIDTHS))
             if sized and name not in known and any(p.ndim > 1 for p in module.parameters()):
                 refused[name] = UNKNOWN
         found: list[Group] = []
         order = _order(copied, matching)
-        for attention in attentions(copied):
+        names = first_names(copied)
+        for name, module, projections in attentions(copied):
             try:
-                found.append(_group(attention, copied, order))
+                found.append(_group(name, vars(module), projections, order, names))
             except UnsupportedError as error:
-                refused[attention.name] = str(error)
+                refused[name] = str(error)
         groups, failed = sift(copied, matching, found)
         # Some attributes as large as the projection mean its heads together, others the model's width.
         narrow = [
@@ -71,25 +71,15 @@ def find_heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     return Coupling(tuple(groups), refused | failed)
 
 
-@dataclass(frozen=True)
-class Attention:
-    """A module that attends, and its projections of queries, keys and values."""
-
-    name: str
-    module: nn.Module
-    projections: tuple[nn.Linear, nn.Linear, nn.Linear]
-
-
-def attentions(model: nn.Module) -> Iterator[Attention]:
-    """The modules of `model` with three linear children named alike but for query, key and value."""
+def attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[nn.Linear]]]:
+    """Name, module and projections of modules with three linear children named alike except query, key and value."""
     for name, module in model.named_modules():
         linears = {n: child for n, child in module.named_children() if isinstance(child, nn.Linear)}
         for query, key, value in SPELLINGS:
             for child in linears:
                 names = [child, child.replace(query, key, 1), child.replace(query, value, 1)]
                 if query in child and len(set(names)) == 3 and linears.keys() >= set(names):
-                    q, k, v = (linears[n] for n in names)
-                    yield Attention(name, module, (q, k, v))
+                    yield name, module, [linears[n] for n in names]
 
 
 def _order(model: nn.Module, inputs: Any) -> list[nn.Linear]:
@@ -103,10 +93,15 @@ def _order(model: nn.Module, inputs: Any) -> list[nn.Linear]:
     return order
 
 
-def _group(attention: Attention, model: nn.Module, order: list[nn.Linear]) -> Group:
-    """The heads of an attention; UnsupportedError where they cannot be told."""
-    query, key, value = attention.projections
-    width = _head_width(attention)
+def _group(
+    name: str, own: dict[str, Any], projections: list[nn.Linear], order: list[nn.Linear], names: dict[int, str]
+) -> Group:
+    """The heads of an attention with attributes `own`; UnsupportedError where they cannot be found."""
+    query, key, value = projections
+    widths = [own[attribute] for attribute in WIDTHS if type(own.get(attribute)) is int]
+    counts = [own.get(attribute, getattr(own.get("config"), attribute, None)) for attribute in COUNTS]
+    widths += [query.out_features // count for count in counts if type(count) is int and count > 0]
+    width = widths[0] if widths else 0
     if not width or query.out_features % width or key.out_features % width:
         raise UnsupportedError("expected heads of equal width, found no attribute that tells it")
     n = key.out_features // width
@@ -115,44 +110,24 @@ def _group(attention: Attention, model: nn.Module, order: list[nn.Linear]) -> Gr
         found = f"{n} and {queries_each}"
         raise UnsupportedError(f"expected several heads, a whole number of queries for each, found {found}")
     value_width = value.out_features // n
-    last = max((i for i, module in enumerate(order) if module in attention.projections), default=len(order))
+    last = max((i for i, module in enumerate(order) if module in projections), default=len(order))
     joined = queries_each * value_width * n
     output = next((module for module in order[last + 1 :] if module.in_features == joined), None)
     if output is None:
         raise UnsupportedError(f"expected an output projection of {joined} inputs to run after it, found none")
-    names = first_names(model)
-    widths = ((query, width * queries_each), (key, width), (value, value_width))
-    places = [(tensor, 0, each) for module, each in widths for tensor in (module.weight, module.bias)]
+    sizes = ((query, width * queries_each), (key, width), (value, value_width))
+    places = [(tensor, 0, each) for module, each in sizes for tensor in (module.weight, module.bias)]
     places.append((output.weight, 1, queries_each * value_width))
     parts = [
         Part(names[id(tensor)], axis, torch.arange(n * each).reshape(n, each))
         for tensor, axis, each in places
         if tensor is not None
     ]
-    return Group(attention.name, tuple(parts), _settings(attention, n, queries_each))
-
-
-def _head_width(attention: Attention) -> int:
-    own = vars(attention.module)
-    for name in WIDTHS:
-        if type(own.get(name)) is int:
-            return own[name]
-    config = own.get("config")
-    for name in COUNTS:
-        count = own.get(name, getattr(config, name, None))
-        if type(count) is int and count > 0:
-            return attention.projections[0].out_features // count
-    return 0
-
-
-def _settings(attention: Attention, n: int, queries_each: int) -> tuple[tuple[str, str, int], ...]:
-    """The module's integers that count heads, and those that are as large as the projected queries."""
-    joined = attention.projections[0].out_features
-    found: list[tuple[str, str, int]] = []
-    for name, value in vars(attention.module).items():
-        if type(value) is int and name not in WIDTHS:
-            if value == joined:
-                found.append((attention.name, name, joined // n))
-            elif "head" in name and value in (n, n * queries_each):
-                found.append((attention.name, name, value // n))
-    return tuple(found)
+    settings = tuple(  # integers that count heads, and those that are as large as the projected queries
+        (name, attribute, number // n)
+        for attribute, number in own.items()
+        if type(number) is int
+        and attribute not in WIDTHS
+        and (number == query.out_features or ("head" in attribute and number in (n, n * queries_each)))
+    )
+    return Group(name, tuple(parts), settings)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from laconic.errors import UnsupportedError
 from laconic.model.modules import call, eval_mode, first_names, n_examples, unwrap
@@ -47,8 +47,16 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
         )
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        for tensor, n in _used(module, (*args, *kwargs.values()), output):
-            uses[names[id(tensor)]] += n
+        match module:
+            case nn.Linear():
+                uses[names[id(module.weight)]] += math.prod(output.shape[:-1])
+            case nn.modules.conv._ConvNd():
+                n_space = len(module.kernel_size)
+                counted = next(iter((*args, *kwargs.values()))) if module.transposed else output
+                examples = counted.shape[0] if counted.ndim == n_space + 2 else 1
+                uses[names[id(module.weight)]] += examples * math.prod(counted.shape[-n_space:])
+            case nn.MultiheadAttention():  # its output projection is a layer that never runs itself
+                uses[names[id(module.out_proj.weight)]] += math.prod(output[0].shape[:-1])
 
     with ExitStack() as stack:
         for module in inner.modules():
@@ -57,17 +65,3 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
         stack.enter_context(torch.random.fork_rng(devices=devices(inner)))
         call(inner, inputs)
     return {name: uses[name] / n for name in compressible(inner)}
-
-
-def _used(module: nn.Module, given: tuple[Any, ...], output: Any) -> list[tuple[Tensor, int]]:
-    """The weights that a module's forward multiplies by, and how often each element."""
-    if isinstance(module, nn.Linear):
-        return [(module.weight, math.prod(output.shape[:-1]))]
-    if isinstance(module, nn.modules.conv._ConvNd):
-        n_space = len(module.kernel_size)
-        counted = given[0] if module.transposed else output
-        examples = counted.shape[0] if counted.ndim == n_space + 2 else 1
-        return [(module.weight, examples * math.prod(counted.shape[-n_space:]))]
-    if isinstance(module, nn.MultiheadAttention):  # its output projection is a layer that never runs itself
-        return [(module.out_proj.weight, math.prod(output[0].shape[:-1]))]
-    return []

@@ -1,6 +1,10 @@
-"""Plans: which positions of which axes stay, as pure data.
+"""Couplings, what must be cut together, and plans, which positions of which axes stay: both pure data.
 
-A plan is made once, from a coupling and a mask. `shrink`, `shrink_` or a file's `load` replay it on any copy of the
+Removing a filter removes its bias, its normalisation, and the column of every layer that reads it; a residual sum makes
+all its summands lose the same channels (Fang et al. 2023, DepGraph). A *group* is a set of such members. It states in
+which tensors, along which axes and at which positions each member lies.
+
+A *plan* is made once, from a coupling and a mask. `shrink`, `shrink_` or a file's `load` replay it on any copy of the
 dense model, without a trace, torch-pruning or pickle.
 """
 
@@ -10,12 +14,66 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.model.modules import unwrap
-from laconic.surgery.coupling import Coupling, Group, Part
+
+RETURNS_TENSOR = 0  # how a block returns: a tensor, not a tuple
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Where a group's members lie in one tensor.
+
+    Attributes:
+        tensor: the (first) name of a parameter or buffer in the model's state_dict.
+        axis: the axis along which members lie.
+        index: the positions along the axis that belong to each member.
+    """
+
+    tensor: str
+    axis: int
+    index: Int64[Tensor, "members width"]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """What lives and dies together: member i is row i of every part's index.
+
+    Attributes:
+        name: name of the first module that produces the members, of the attention, or of the residual block.
+        parts: where the members lie.
+        settings: (module, attribute, per member): integers that count members and do not follow from a tensor's shape.
+            An attribute's new value is the number of members kept × `per member`.
+        bypassed: the residual block that is replaced when its single member goes; empty for other groups.
+        n_returned: what that block returns: `RETURNS_TENSOR`, or the length of a tuple that begins with the tensor.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    settings: tuple[tuple[str, str, int], ...] = ()
+    bypassed: str = ""
+    n_returned: int = RETURNS_TENSOR
+
+    @property
+    def n(self) -> int:
+        """Number of members."""
+        return len(self.parts[0].index)
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """The groups of a model, each tried out, and what cannot be cut.
+
+    Attributes:
+        groups: groups whose members may go in any combination that leaves one of each group (a block may go itself).
+        refused: name → why its members cannot be cut.
+    """
+
+    groups: tuple[Group, ...]
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,19 +212,15 @@ def _check_part(part: Part, state: Mapping[str, Tensor]) -> None:
 
 
 def inside(name: str, modules: Iterable[str]) -> bool:
-    """Whether `name` is one of the modules, or lies in one."""
+    """Whether `name` is one of the modules, or inside one."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def dead_channels(coupling: Coupling, model: nn.Module) -> Plan:
     """The plan that cuts the channels, neurons or heads that no weight reads; one member of each group stays.
 
-    The weights of all layers that take such a member are zero. Cutting it leaves the network's outputs as they are, to
-    the last bit except for the order of sums.
-
-    Args:
-        coupling: the model's groups, from `find_channels` or `find_heads`.
-        model: the model, with its zeros in place.
+    All layers that take such a member have zero weights for it in `model`. Cutting it changes the network's outputs by
+    no more than the order of sums does. `coupling` comes from `find_channels` or `find_heads`.
     """
     state = unwrap(model).state_dict()
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from laconic.model.modules import first_names
-from laconic.surgery.coupling import RETURNS_TENSOR, Coupling, Group, Part
-from laconic.surgery.sandbox import sandboxed
-from laconic.surgery.verify import outputs, sift, variant, zeros
+from laconic.surgery.plan import RETURNS_TENSOR, Coupling, Group, Part
+from laconic.surgery.verify import outputs, sandboxed, sift, variant, zeros
 
 RESIDUE = 1e-6  # largest |output − input| of an identity, of the largest input
 _Run: TypeAlias = tuple[Tensor, Tensor, int]  # first argument, leading output, length of the tuple that it leads
@@ -95,16 +94,15 @@ def _identities(model: nn.Module, inputs: Any, left: list[str]) -> list[str]:
     while left:
         new = {i: zero for name in left for i, zero in zeros(model.get_submodule(name)).items()}
         runs = _watch(variant(model, new), left, inputs)
-        passed = [name for name in left if name in runs and _is_identity(*runs[name][:2])]
+        passed: list[str] = []
+        for name, (first, leading, _) in runs.items():
+            peak = float(first.abs().max()) if first.numel() else 0.0
+            if peak > 0 and float((first - leading).abs().max()) <= RESIDUE * peak:
+                passed.append(name)
         if passed == left:
             break
         left = passed
     return left
-
-
-def _is_identity(first: Tensor, leading: Tensor) -> bool:
-    peak = float(first.abs().max()) if first.numel() else 0.0
-    return peak > 0 and float((first - leading).abs().max()) <= RESIDUE * peak
 
 
 def _group(model: nn.Module, name: str, n_returned: int) -> Group:

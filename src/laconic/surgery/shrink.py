@@ -33,7 +33,7 @@ def shrink(model: nn.Module, plan: Plan, inputs: Any = None) -> nn.Module:
 
 
 def shrink_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None, inputs: Any = None) -> None:
-    """Cut `model` in place, and with it the state of its optimizer, so that training goes on.
+    """Cut `model` in place, and the state of its optimizer, so that training can continue.
 
     Parameters become new objects: an optimizer that is not passed keeps the old ones. Tensors of the optimizer's state
     that are shaped like their parameter are cut like it.
@@ -47,7 +47,7 @@ def shrink_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None, in
     Raises:
         MismatchError: names, shapes or attributes of the plan are not the model's.
         UnsupportedError: the two differ on `inputs`, the optimizer's state cannot be cut, or the model is wrapped in
-            DistributedDataParallel, which must wrap the smaller model anew.
+            DistributedDataParallel, which must wrap the smaller model again.
 
     After an error, model and optimizer are untouched.
     """

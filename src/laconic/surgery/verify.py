@@ -2,23 +2,30 @@
 
 On scratch copies, some members of a group are set to zero in one copy and cut in the other; the outputs must agree.
 Only this decides, so a wrong trace costs a refusal, never a wrong model.
+
+A model's forward is anybody's code, and tracing it may never end. So traces run in a sandbox: under a time limit, with
+the random state restored, and any failure becomes an UnsupportedError.
 """
 
 from __future__ import annotations
 
 import copy
+import ctypes
+import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from laconic.errors import UnsupportedError
-from laconic.model.modules import call, map_tensors
-from laconic.surgery.coupling import Group
+from laconic.errors import LaconicError, UnsupportedError
+from laconic.model.modules import call, map_tensors, unwrap
 from laconic.surgery.cut import cut_
-from laconic.surgery.plan import Plan
+from laconic.surgery.plan import Group, Plan
 
 TOLERANCE = 1e-5  # of the largest output
 JITTER = 0.1  # standard deviation of what is added to vectors, around 0 or 1 as a rule
@@ -62,7 +69,7 @@ def variant(model: nn.Module, new: Mapping[int, Tensor]) -> nn.Module:
 
 @torch.no_grad()
 def renew_(model: nn.Module) -> None:
-    """Draw weights, biases and statistics anew, so that each matters and differs from its neighbours.
+    """Randomise weights, biases and statistics, so that each matters and differs from its neighbours.
 
     Coupling does not depend on values. But among the ones and zeros of fresh networks, or behind weights that hardly
     act, a cut at the wrong place would go unnoticed.
@@ -130,9 +137,9 @@ def difference(expected: Sequence[Tensor], found: Sequence[Tensor], whose: str) 
 def sift(
     model: nn.Module, inputs: Any, groups: Sequence[Group], accepted: Sequence[Group] = ()
 ) -> tuple[list[Group], dict[str, str]]:
-    """Which of `groups` can be cut, beside those accepted before; and why each of the others cannot.
+    """Which of `groups` can be cut together with those `accepted` before, and why each of the others cannot.
 
-    All are tried at once, with half the members of each cut, chosen at random; where that fails, each half by itself.
+    All are tried together, with half the members of each cut, chosen at random; where that fails, each half alone.
     """
     reason = ""
     if groups:
@@ -159,5 +166,93 @@ def zeros(block: nn.Module) -> dict[int, Tensor]:
 
 
 def devices(model: nn.Module) -> list[torch.device]:
-    """The devices with random states of their own that `model` lies on."""
+    """The model's devices that have their own random states."""
     return list({t.device for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"})
+
+
+class _TimeUp(BaseException):
+    """Raised inside a trace; not an Exception, so that no forward catches it."""
+
+
+@contextmanager
+def sandboxed(model: nn.Module, inputs: Any, seconds: float) -> Iterator[tuple[nn.Module, Any]]:
+    """A copy of `model` to trace and try, with random trainable weights, and inputs of its type; `model` is not run.
+
+    On the main thread the limit interrupts anything; on another, or where the system has no timer signals, it takes
+    effect at the next step of Python code.
+
+    Raises:
+        UnsupportedError: the time is up, or anything inside fails.
+    """
+    inner = unwrap(model)
+    kind = type(inner).__name__
+    try:
+        on_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+        limit = _signalled(seconds) if on_main else _watched(seconds)
+        with limit, torch.random.fork_rng(devices=devices(inner)), torch.enable_grad():
+            _check_cuttable(inner)
+            torch.default_generator.manual_seed(0)  # of the CPU alone: other devices are not forked
+            copied, matching = scratch(inner, inputs)
+            for parameter in copied.parameters():
+                parameter.requires_grad_(parameter.is_floating_point())
+            renew_(copied)
+            if not all(bool(t.isfinite().all()) for t in outputs(copied, matching)):
+                raise UnsupportedError(f"{kind}: expected finite outputs on the example, found NaN or infinity")
+            yield copied, matching
+    except _TimeUp:
+        raise UnsupportedError(f"{kind}: tracing did not end within {seconds:g} seconds") from None
+    except (LaconicError, ImportError):
+        raise
+    except Exception as error:
+        raise UnsupportedError(f"{kind}: tracing failed: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _signalled(seconds: float) -> Iterator[None]:
+    """Raise `_TimeUp` by a timer's signal; a timer that ran before runs on afterwards."""
+
+    def ring(*_: object) -> None:
+        raise _TimeUp
+
+    begin = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, ring)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - begin)), interval)
+
+
+@contextmanager
+def _watched(seconds: float) -> Iterator[None]:
+    """Raise `_TimeUp` in this thread from another."""
+    thread, over, lock = threading.get_ident(), False, threading.Lock()
+
+    def ring() -> None:
+        with lock:  # never after the block's end
+            if not over:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TimeUp))
+
+    timer = threading.Timer(seconds, ring)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            over = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)  # one that is on its way
+
+
+def _check_cuttable(model: nn.Module) -> None:
+    """UnsupportedError where a model has lazy or parametrised tensors."""
+    for name, module in model.named_modules():
+        if hasattr(module, "parametrizations"):
+            raise UnsupportedError(f"{name}: expected plain parameters, found parametrisations; remove them first")
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise UnsupportedError(f"{name}: not initialised yet; run the model once first")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -69,15 +68,3 @@ def _restore(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tensors[value[KEY]]
         return {key: _restore(item, tensors) for key, item in value["pairs"]}
     return value
-
-
-def random_state() -> dict[str, Any]:
-    """The state of PyTorch's generators."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Restore what `random_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])

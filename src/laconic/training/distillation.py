@@ -81,8 +81,14 @@ class Distillation:
             def loss(inputs: Tensor, outputs: Tensor) -> Tensor:
                 with torch.no_grad():
                     targets = self.teacher.to(inputs.device)(inputs)
-                errors = [_relative_error(name, seen.pop(name), shown.pop(name)) for name in hinted]
-                return self(outputs, targets) + self.hint_weight * sum(errors)
+                error = 0
+                for name in hinted:
+                    s, t = seen.pop(name), shown.pop(name)
+                    if s.shape != t.shape:
+                        shapes = f"the student's output is {tuple(s.shape)}, the teacher's {tuple(t.shape)}"
+                        raise MismatchError(f"{name}: {shapes}")
+                    error += F.mse_loss(s, t) / t.square().mean()
+                return self(outputs, targets) + self.hint_weight * error
 
             yield loss
 
@@ -109,10 +115,3 @@ def _outputs(model: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tens
         if names:
             notice_hooks()
         yield found
-
-
-def _relative_error(name: str, student: Tensor, teacher: Tensor) -> Tensor:
-    if student.shape != teacher.shape:
-        shapes = f"the student's output is {tuple(student.shape)}, the teacher's {tuple(teacher.shape)}"
-        raise MismatchError(f"{name}: {shapes}")
-    return F.mse_loss(student, teacher) / teacher.square().mean()

@@ -42,11 +42,7 @@ class Growth(ABC):
 
 @dataclass(frozen=True)
 class AtRandom(Growth):
-    """Anywhere, with the same chance (SET).
-
-    Attributes:
-        seed: decides the scores, together with the step.
-    """
+    """Anywhere, with the same chance (SET); seed and step decide."""
 
     seed: int = 0
 

@@ -1,8 +1,8 @@
 """L0 regularisation by hard-concrete gates (Louizos, Welling & Kingma 2018).
 
-Every weight, or member of a unit, has a gate z, so that w = θz. With u ~ U(0, 1): s = σ((log u − log(1 − u) + log
-α)/β), z = clip(s(ζ − γ) + γ, 0, 1), whose mass at zero is trained through P(z ≠ 0) = σ(log α − β log(−γ/ζ)). At test
-time z = clip(σ(log α)(ζ − γ) + γ, 0, 1), with exact zeros.
+Every weight, or member of a unit, has a gate z, so that w = θz. With u ~ U(0, 1):
+s = σ((log u − log(1 − u) + log α)/β), z = clip(s(ζ − γ) + γ, 0, 1), whose mass at zero is trained through
+P(z ≠ 0) = σ(log α − β log(−γ/ζ)). At test time z = clip(σ(log α)(ζ − γ) + γ, 0, 1), with exact zeros.
 """
 
 from __future__ import annotations

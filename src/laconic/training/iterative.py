@@ -1,8 +1,8 @@
 """Iterative pruning: prune a little, fine-tune, and again (Han et al. 2015).
 
 With `rewind`, the weights that stay go back to early values before each training: lottery tickets (Frankle & Carbin
-2019). The callback `Snapshot` saves the weights of an early step k (Frankle et al. 2020). Two controls tell what a
-ticket owes to its weights and to its mask: the same mask on fresh weights (`reinitialize_`), and a mask with as many
+2019). The callback `Snapshot` saves the weights of an early step k (Frankle et al. 2020). Two controls separate the
+effects of a ticket's weights and mask: the same mask on fresh weights (`reinitialize_`), and a mask that keeps as many
 weights in each layer at other places (`shuffled`).
 """
 
@@ -127,7 +127,7 @@ def shuffled(mask: Mask, seed: int = 0) -> Mask:
 
 
 def reinitialize_(model: nn.Module, seed: int = 0) -> None:
-    """Draw all of a model's weights anew, by its layers' own `reset_parameters`, in place.
+    """Redraw all of a model's weights in place, by its layers' own `reset_parameters`.
 
     Buffers that layers reset, such as running means, are reset as well. The global random state is restored.
 

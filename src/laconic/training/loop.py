@@ -1,4 +1,4 @@
-"""One plain training loop, on whatever devices Accelerate finds.
+"""One plain training loop, on the devices that Accelerate finds.
 
 Each epoch is seeded by (seed, epoch), so its batches come in the same order whenever it runs. A run that is interrupted
 inside an epoch continues from its checkpoint with the same batches, and on a CPU ends with the same weights, bit for
@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from laconic.model.selectors import sparsity
-from laconic.training.checkpoint import load_state, random_state, save_state, set_random_state
+from laconic.training.checkpoint import load_state, save_state
 from laconic.training.distillation import Distillation
 from laconic.training.rules import Attached, Rule, attach
 
@@ -69,7 +69,7 @@ class Training:
 
 @dataclass
 class Progress:
-    """Where training stands; callbacks read it after every step.
+    """The progress of a training; callbacks read it after every step.
 
     Attributes:
         epoch: the current epoch, from 0.
@@ -207,7 +207,9 @@ class _Run:
         for _ in itertools.islice(left, self.progress.batch):
             pass
         if self._random:
-            set_random_state(self._random)
+            torch.set_rng_state(self._random["cpu"])
+            if self._random["cuda"]:
+                torch.cuda.set_rng_state_all(self._random["cuda"])
             self._random = None
         return left
 
@@ -215,6 +217,7 @@ class _Run:
         if path is None or not accelerator.is_main_process:
             return
         progress = self.progress
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -222,7 +225,7 @@ class _Run:
             "rules": [attached.state_dict() for attached in self.attached],
             "progress": [progress.epoch, progress.batch, progress.step, progress.history],
             "sums": progress._sums,
-            "random": random_state() if progress.batch else None,
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda} if progress.batch else None,
         }
         save_state(path, state)
 
@@ -285,7 +288,7 @@ class ProgressBar:
         self._task = self._bar.add_task(label, total=None, loss=0.0, accuracy=0.0, sparsity=0.0)
 
     def __call__(self, progress: Progress) -> None:
-        """Show where training stands."""
+        """Show the progress."""
         if self._bar.disable:
             return
         fields = {}

@@ -45,9 +45,9 @@ class StepContext:
 class Rule(ABC):
     """What happens before the first step, around each, and after the last.
 
-    A rule's fields are its choices. Its state, which changes, is groups of named tensors, such as ``{"mask":
-    {"fc1.weight": …}}``. A checkpoint holds the state. Other randomness must come from a generator seeded by the step,
-    which also makes it equal on every rank. Autograd records no function that does not enable it.
+    A rule's fields are its choices. Its state, which changes, is groups of named tensors, such as
+    ``{"mask": {"fc1.weight": …}}``. A checkpoint holds the state. Other randomness must come from a generator seeded by
+    the step, which also makes it equal on every rank. Autograd records no function that does not enable it.
     """
 
     @property

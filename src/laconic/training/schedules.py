@@ -16,7 +16,7 @@ Value: TypeAlias = float | Callable[[int], float]
 
 
 def one_shot(initial: float, final: float, t: float) -> float:
-    """All at once."""
+    """The final value from the first step on."""
     del initial, t
     return final
 
@@ -27,7 +27,7 @@ def linear(initial: float, final: float, t: float) -> float:
 
 
 def cubic(initial: float, final: float, t: float) -> float:
-    """Fast first, then ever slower: s_f + (s_i − s_f)(1 − t)³ (Zhu & Gupta 2017)."""
+    """Fast first, then slower and slower: s_f + (s_i − s_f)(1 − t)³ (Zhu & Gupta 2017)."""
     return final + (initial - final) * (1 - t) ** 3
 
 

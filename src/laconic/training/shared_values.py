@@ -26,10 +26,8 @@ class SharedValues(Rule):
 
     Round the weights first: ``save(model, path, Codebook(16))``, then ``load(path, into=model)``. After training,
     saving with the same codebook keeps them exactly. A gradient is a sum over a group of weights: plain gradient
-    descent needs a lower rate than without the rule, Adam does not.
-
-    Attributes:
-        parameters: which parameters share values; by default those that `save` quantises.
+    descent needs a lower rate than without the rule, Adam does not. The rule acts on `parameters` of the model, by
+    default those that `save` quantises.
     """
 
     parameters: Parameters = quantized

@@ -4,7 +4,7 @@ The parameters hold a sample w = f(θ, φ, ε), at which any forward and any los
 optimizer's step θ returns to the parameters, and the chain rule gives the gradients of θ and φ, with the cost R added:
 ∂L/∂w·∂f/∂θ + ∂R/∂θ and ∂L/∂w·∂f/∂φ + ∂R/∂φ. The user's optimizer moves both; then a new sample is drawn. So forward and
 state_dict keys stay those of the plain network. One sample serves a whole batch; where that is too noisy,
-`laconic.mdl.local_noise` draws layers' outputs instead.
+`laconic.mdl.NoisyWeights` can draw layers' outputs instead.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ class StochasticWeights(Rule):
         trained = {name: nn.Parameter(value) for name, value in self.start(means).items()}
         options = {} if self.lr is None else {"lr": self.lr}
         now.optimizer.add_param_group({"params": list(trained.values()), "weight_decay": 0.0, **options})
-        state = {"means": means, "trained": trained}
-        self._set(now.model, self.sample(state, now.step))
-        return state
+        return StochasticWeights.update(self, {"means": means, "trained": trained}, now)
 
     @override
     def before(self, state: State, now: StepContext) -> State:

@@ -1,8 +1,8 @@
 """Sparse variational dropout (Molchanov, Ashukha & Vetrov 2017): noise finds the weights that do not matter.
 
-Every weight has a posterior N(θ, σ²) under a log-uniform prior. With α = σ²/θ² the divergence is, to three digits, KL ≈
-½ log(1 + α⁻¹) − k₁σ(k₂ + k₃ log α) + k₁, which falls as α grows: a weight that tolerates the noise gets more, and above
-log α = 3 it is noise, and removed. θ and log σ² are trained (the additive parametrisation).
+Every weight has a posterior N(θ, σ²) under a log-uniform prior. With α = σ²/θ² the divergence is, to three digits,
+KL ≈ ½ log(1 + α⁻¹) − k₁σ(k₂ + k₃ log α) + k₁, which falls as α grows: a weight that tolerates the noise gets more, and
+above log α = 3 it is noise, and removed. θ and log σ² are trained (the additive parametrisation).
 """
 
 from __future__ import annotations
