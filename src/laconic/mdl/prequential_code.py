@@ -20,8 +20,8 @@ It is the Bayesian mixture of all sequences of learners with this prior over swi
 
     log2 K  +  2 log2(b + 1) + log2 K for each boundary b where the sequence switches  +  1
 
-bits longer than the best sequence's code. The last bit is for all boundaries where it does not switch, since Π (1 −
-a_b) > ½. Weights depend only on labels already sent, so the receiver has them too.
+bits longer than the best sequence's code. The last bit is for all boundaries where it does not switch, since
+Π (1 − a_b) > ½. Weights depend only on labels already sent, so the receiver has them too.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def _check(learners: Sequence[Learner], data: Split, ends: Sequence[int], n_clas
         raise ValueError(f"learners: expected at least one, each of its own name, found {names}")
     if not ends or any(end <= start for start, end in pairwise((0, *ends))) or ends[-1] > len(data):
         raise ValueError(f"ends: expected ascending numbers of 1 to {len(data)} labels, found {list(ends)}")
-    low, high = int(data.targets.min()), int(data.targets.max())
+    low, high = map(int, data.targets.aminmax())
     if low < 0 or high >= n_classes:
         raise ValueError(f"labels: expected 0 to {n_classes - 1}, found {low} to {high}")
 

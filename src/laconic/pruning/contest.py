@@ -57,11 +57,7 @@ class Contest:
         return self.cost_of([torch.ones_like(table, dtype=torch.bool) for table in self.tables.values()])
 
     def top(self, k: int) -> Kept:
-        """The `k` members with the most to lose; ties go to the lower index.
-
-        Raises:
-            MismatchError: there are fewer than `k`.
-        """
+        """The `k` members with the most to lose, ties to the lower index; MismatchError if there are fewer."""
         tables = list(self.tables.values())
         if not 0 <= k <= self.n:
             raise MismatchError(f"{next(iter(self.tables))}: expected {k} or more to compete, found {self.n}")

@@ -63,12 +63,13 @@ def criterion(*needs: Statistic, in_bits: bool = False) -> Callable[[Score], Cri
     """
 
     def register(score: Score) -> Criterion:
-        return CRITERIA.setdefault(score.__name__, _declare(score, frozenset(needs), in_bits))
+        return CRITERIA.setdefault(score.__name__, declare(score, frozenset(needs), in_bits))
 
     return register
 
 
-def _declare(score: Score, needs: frozenset[Statistic], in_bits: bool) -> Criterion:
+def declare(score: Score, needs: frozenset[Statistic], in_bits: bool) -> Criterion:
+    """A criterion that is not registered: `score` with its attributes set."""
     score.needs, score.in_bits = needs, in_bits  # pyright: ignore[reportFunctionMemberAccess]
     return score  # pyright: ignore[reportReturnType]
 
@@ -92,7 +93,7 @@ def random(seed: int = 0) -> Criterion:
         generator = torch.Generator().manual_seed(seed)
         return {n: torch.rand(w.shape, generator=generator).to(w.device) for n, w in weights.items()}
 
-    return _declare(uniform, frozenset(), False)
+    return declare(uniform, frozenset(), False)
 
 
 @criterion(GRADIENT, in_bits=True)

@@ -29,11 +29,7 @@ class Scope(ABC):
 
     @abstractmethod
     def table(self, lost: torch.Tensor, name: str) -> Table:
-        """The members of a tensor, a contest in each row.
-
-        Raises:
-            MismatchError: the tensor cannot be divided so.
-        """
+        """The members of a tensor, a contest in each row; MismatchError if it cannot be divided so."""
 
     def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
         """The inverse of `table`, in the tensor's shape."""

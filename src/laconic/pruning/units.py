@@ -29,11 +29,7 @@ class Unit(ABC):
     """
 
     def reach(self, chosen: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-        """The tensors that members have weights in, given those chosen to compete.
-
-        Raises:
-            MismatchError: there is none.
-        """
+        """The tensors that members have weights in, given those chosen to compete; MismatchError if there are none."""
         return chosen
 
     def spare(self, lost: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -96,11 +96,8 @@ def _fold(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
 def reestimate_batch_norm_(model: nn.Module, batches: Iterable[tuple[Any, Any]]) -> None:
     """Replace the running statistics of `model`'s batch norms by averages over `batches`, in place.
 
-    All other layers run in evaluation mode. A model without batch norms is left as it is.
-
-    Args:
-        model: any module; inputs are moved to its device.
-        batches: pairs (inputs, targets), read once; targets are ignored.
+    All other layers run in evaluation mode. Inputs are moved to the model's device; targets are ignored. A model
+    without batch norms is left as it is.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = {norm: norm.momentum for norm in norms}

@@ -33,13 +33,7 @@ def find_heads(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     Every group was tried on a copy; the model itself is not run. `nn.MultiheadAttention` is refused: its forward
     derives the heads' width from the model's.
 
-    Args:
-        model: any module.
-        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name.
-        seconds: limit for the trials.
-
-    Raises:
-        UnsupportedError: the time is up, or the model's forward fails.
+    Arguments and errors are those of `find_channels`.
     """
     with sandboxed(model, inputs, seconds) as (copied, matching):
         refused = {

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError, UnsupportedError
@@ -108,8 +108,19 @@ class Plan:
             UnsupportedError: no member of a group would stay.
             MismatchError: a mask's shape is not its tensor's.
         """
-        groups = coupling.groups if isinstance(coupling, Coupling) else tuple(coupling)
-        return cls.keeping([(group, staying(group, mask)) for group in groups], model)
+        members: list[tuple[Group, Tensor]] = []
+        for group in coupling.groups if isinstance(coupling, Coupling) else coupling:
+            covered = [part for part in group.parts if part.tensor in mask]
+            stay = torch.full((group.n,), not covered)
+            for part in covered:
+                kept, needed = mask[part.tensor], int(part.index.max()) + 1
+                if part.axis >= kept.ndim or needed > kept.shape[part.axis]:
+                    found = f"mask is {tuple(kept.shape)}, group {group.name} reaches {needed} along axis {part.axis}"
+                    raise MismatchError(f"{part.tensor}: {found}")
+                alive = kept.detach().cpu().movedim(part.axis, 0).reshape(kept.shape[part.axis], -1).any(1)
+                stay |= alive[part.index].any(1)
+            members.append((group, stay))
+        return cls.keeping(members, model)
 
     @classmethod
     def keeping(cls, members: Sequence[tuple[Group, Tensor]], model: nn.Module) -> Plan:
@@ -187,20 +198,6 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"Plan({len(self.kept)} tensors cut, {len(self.bypassed)} blocks bypassed)"
-
-
-def staying(group: Group, mask: Mapping[str, Tensor]) -> Bool[Tensor, " members"]:
-    """Which members of a group keep a weight under `mask`; all, where it does not cover them."""
-    covered = [part for part in group.parts if part.tensor in mask]
-    stay = torch.full((group.n,), not covered)
-    for part in covered:
-        kept, needed = mask[part.tensor], int(part.index.max()) + 1
-        if part.axis >= kept.ndim or needed > kept.shape[part.axis]:
-            found = f"mask is {tuple(kept.shape)}, group {group.name} reaches {needed} along axis {part.axis}"
-            raise MismatchError(f"{part.tensor}: {found}")
-        alive = kept.detach().cpu().movedim(part.axis, 0).reshape(kept.shape[part.axis], -1).any(1)
-        stay |= alive[part.index].any(1)
-    return stay
 
 
 def _check_part(part: Part, state: Mapping[str, Tensor]) -> None:

@@ -29,13 +29,7 @@ def find_residual_blocks(model: nn.Module, inputs: Any, seconds: float = 60) -> 
     identity on the example with its tensors at zero; of nested ones, the innermost. Each is a group of a single member
     that was tried on a copy; the model itself is not run.
 
-    Args:
-        model: any module.
-        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name.
-        seconds: limit for the trials.
-
-    Raises:
-        UnsupportedError: the time is up, or the model's forward fails.
+    Arguments and errors are those of `find_channels`.
     """
     with sandboxed(model, inputs, seconds) as (copied, matching):
         shaped = _shaped_alike(copied, matching)

@@ -33,23 +33,15 @@ def shrink(model: nn.Module, plan: Plan, inputs: Any = None) -> nn.Module:
 
 
 def shrink_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None, inputs: Any = None) -> None:
-    """Cut `model` in place, and the state of its optimizer, so that training can continue.
+    """Cut `model` in place, and the state of its optimizer, so that training can continue; arguments as for `shrink`.
 
     Parameters become new objects: an optimizer that is not passed keeps the old ones. Tensors of the optimizer's state
-    that are shaped like their parameter are cut like it.
-
-    Args:
-        model: the dense model.
-        plan: what stays.
-        optimizer: one that holds the model's parameters.
-        inputs: example arguments, to check first that the smaller model computes what the masked one does.
+    that are shaped like their parameter are cut like it. After an error, model and optimizer are untouched.
 
     Raises:
         MismatchError: names, shapes or attributes of the plan are not the model's.
         UnsupportedError: the two differ on `inputs`, the optimizer's state cannot be cut, or the model is wrapped in
             DistributedDataParallel, which must wrap the smaller model again.
-
-    After an error, model and optimizer are untouched.
     """
     refuse_distributed(model)
     inner = unwrap(model)

@@ -88,11 +88,7 @@ def renew_(model: nn.Module) -> None:
 
 @torch.no_grad()
 def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
-    """The floating outputs of one forward.
-
-    Raises:
-        UnsupportedError: there are none.
-    """
+    """The floating outputs of one forward; UnsupportedError if there are none."""
     with torch.random.fork_rng(devices=devices(model)):  # so each forward draws the same
         found = list(floats(call(model, inputs)))
     if not found:

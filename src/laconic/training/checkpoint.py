@@ -19,11 +19,7 @@ KEY = "__tensor__"
 
 
 def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
-    """Write nested mappings, lists, tensors and plain values, atomically.
-
-    Raises:
-        TypeError: a value is none of these.
-    """
+    """Write nested mappings, lists, tensors and plain values, atomically; TypeError for any other value."""
     tensors: dict[str, Tensor] = {}
     plain = json.dumps(_flatten(state, tensors))
     with atomic(path) as file:
@@ -31,11 +27,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what `save_state` wrote.
-
-    Raises:
-        FormatError: the file is no such checkpoint.
-    """
+    """Read what `save_state` wrote; FormatError if the file is not such a checkpoint."""
     try:
         with safetensors.safe_open(Path(path), framework="pt") as file:
             plain = json.loads(file.metadata()["state"])

@@ -12,7 +12,7 @@ from typing_extensions import override
 from laconic.errors import UnsupportedError
 from laconic.model.evidence import GRADIENT, MOVEMENT, NO_EVIDENCE, Evidence
 from laconic.model.modules import unwrap
-from laconic.pruning.criteria import Criterion
+from laconic.pruning.criteria import Criterion, declare
 from laconic.pruning.mask import Mask, apply_
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.training.drop_and_grow import gradient
@@ -100,21 +100,19 @@ class Gradual(Rule):
 def prune_what_is_left_(model: nn.Module, pruner: Pruner, evidence: Evidence, left: Mask | None) -> Mask:
     """As `Pruner.prune_`; weights that `left` has removed come last in every contest."""
     if left is not None:
-        pruner = replace(pruner, criterion=WhatIsLeft(pruner.criterion, left))
+        pruner = replace(pruner, criterion=what_is_left(pruner.criterion, left))
     return pruner.prune_(model, evidence)
 
 
-class WhatIsLeft:
+def what_is_left(criterion: Criterion, left: Mask) -> Criterion:
     """A criterion that scores removed weights just below all others, so that means over some of them make sense."""
 
-    def __init__(self, criterion: Criterion, left: Mask) -> None:
-        self.criterion, self.left = criterion, left
-        self.needs, self.in_bits = criterion.needs, criterion.in_bits
-
-    def __call__(self, weights: Mapping[str, Tensor], evidence: Evidence = NO_EVIDENCE, /) -> dict[str, Tensor]:
-        """Scores of the weights' shapes, by name."""
-        lost = self.criterion(weights, evidence)
+    def scores(weights: Mapping[str, Tensor], evidence: Evidence = NO_EVIDENCE, /) -> dict[str, Tensor]:
+        lost = criterion(weights, evidence)
         lowest = min([0.0, *(float(score.min()) for score in lost.values() if score.numel())])
         below = lowest - max(RELATIVE_GAP * abs(lowest), MIN_GAP)
-        gone = {name: ~self.left.get(name, torch.tensor(True)) for name in lost}
+        gone = {name: ~left.get(name, torch.tensor(True)) for name in lost}
         return {name: score.masked_fill(gone[name].to(score.device), below) for name, score in lost.items()}
+
+    scores.__name__ = getattr(criterion, "__name__", "scores")  # for messages
+    return declare(scores, criterion.needs, criterion.in_bits)

@@ -88,14 +88,8 @@ def prune_iteratively_(  # noqa: PLR0913 – a public call
 class Snapshot:
     """A callback of `train` that writes the model's state after step `step` to a file.
 
-    A run that resumes beyond that step reads it from the file.
-
-    Args:
-        path: the file to write.
-        step: when to write it, from 1; for the weights before the first step, copy `state_dict()`.
-
-    Raises:
-        ValueError: `step` is below 1.
+    A run that resumes beyond that step reads it from the file. Steps count from 1 (ValueError below). For the weights
+    before the first step, copy `state_dict()`.
     """
 
     def __init__(self, path: str | os.PathLike[str], step: int) -> None:
@@ -110,12 +104,7 @@ class Snapshot:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The state that was written.
-
-        Raises:
-            FormatError: the file is damaged.
-            FileNotFoundError: the step has not been reached.
-        """
+        """The state that was written; FileNotFoundError before the step, FormatError if the file is damaged."""
         return load_state(self.path)
 
 
