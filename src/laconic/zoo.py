@@ -1,45 +1,34 @@
 """The small networks of demos, benchmarks and the papers they are measured against.
 
-LeNet-300-100 and LeNet-5: LeCun et al. (1998), the latter as Caffe's example has it and pruning
-papers since Han et al. (2015) count it. ResNets for CIFAR-10: He et al. (2016), section 4.2, with
-option-A shortcuts, which have no parameters; names are those of the widely used
-``pytorch_resnet_cifar10`` checkpoints.
+LeNet-300-100 and LeNet-5: LeCun et al. (1998), the latter as in Caffe's example, which pruning papers since Han et al.
+(2015) count. ResNets for CIFAR-10: He et al. (2016), section 4.2, with option-A shortcuts, which have no parameters;
+names are those of the widely used ``pytorch_resnet_cifar10`` checkpoints.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from itertools import pairwise
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 def mlp(*sizes: int) -> nn.Sequential:
-    """Fully connected layers fc1, fc2, … of the given sizes, ReLU between; any input is flattened.
-
-    Args:
-        sizes: units of the input, of each hidden layer and of the output.
-    """
+    """Fully connected layers fc1, fc2, … with ReLU between; `sizes` are units of input, hidden layers and output."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    n_layers = len(sizes) - 1
     for i, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
-        layers[f"fc{i}"] = nn.Linear(n_in, n_out)
-        if i < n_layers:
-            layers[f"relu{i}"] = nn.ReLU()
+        layers |= {f"fc{i}": nn.Linear(n_in, n_out)} | ({f"relu{i}": nn.ReLU()} if i < len(sizes) - 1 else {})
     return nn.Sequential(layers)
 
 
 def blobs_net() -> nn.Sequential:
     """A 20-50-3 network for `laconic.datasets.blobs`: weights 0.1·N(0, 1), biases zero."""
     model = mlp(20, 50, 3)
-    for name, parameter in model.named_parameters():
-        if name.endswith("weight"):
-            nn.init.normal_(parameter, std=0.1)
-        else:
-            nn.init.zeros_(parameter)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else nn.init.zeros_(parameter)
     return model
 
 
@@ -84,7 +73,7 @@ def lenet5(n_first: int = 20, n_second: int = 50, n_hidden: int = 500) -> nn.Seq
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions of 3 by 3 beside a shortcut that subsamples and pads with zero channels."""
+    """Two convolutions of 3 by 3, and a shortcut that subsamples and pads with zero channels."""
 
     def __init__(self, n_in: int, n_out: int, stride: int):
         super().__init__()
@@ -94,25 +83,20 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(n_out)
 
+    @override
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
-        """Images in, images out."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return F.relu(out + self._shortcut(x))
-
-    def _shortcut(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
-        if self.stride == 1 and not self.n_new:
-            return x
-        before = self.n_new // 2
-        strided = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(strided, (0, 0, 0, 0, before, self.n_new - before))
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.stride > 1 or self.n_new:
+            before = self.n_new // 2
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.n_new - before))
+        return F.relu(out + x)
 
 
 class ResNet(nn.Module):
     """He et al.'s ResNet for images of 32 by 32: three stages of 16, 32 and 64 channels.
 
     Args:
-        depth: layers with weights, 6n + 2 for n blocks a stage.
+        depth: number of layers with weights, 6n + 2 for n blocks a stage.
         n_classes: units of the output.
 
     Raises:
@@ -126,25 +110,20 @@ class ResNet(nn.Module):
             raise ValueError(f"depth: expected 6n + 2, n at least 1, found {depth}")
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(*_blocks(16, 16, 1, n_blocks))
-        self.layer2 = nn.Sequential(*_blocks(16, 32, 2, n_blocks))
-        self.layer3 = nn.Sequential(*_blocks(32, 64, 2, n_blocks))
+        self.layer1, self.layer2, self.layer3 = (
+            nn.Sequential(BasicBlock(n_in, n_out, stride), *(BasicBlock(n_out, n_out, 1) for _ in range(n_blocks - 1)))
+            for n_in, n_out, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
+        )
         self.linear = nn.Linear(64, n_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
 
+    @override
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-        """Normalised images in, logits out."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(out.mean((2, 3)))
-
-
-def _blocks(n_in: int, n_out: int, stride: int, n_blocks: int) -> Iterator[BasicBlock]:
-    yield BasicBlock(n_in, n_out, stride)
-    for _ in range(n_blocks - 1):
-        yield BasicBlock(n_out, n_out, 1)
 
 
 def resnet20() -> ResNet:

@@ -7,7 +7,7 @@ from torch import nn
 import laconic
 from laconic.core.text import short
 from laconic.report import compare_tensors
-from laconic.surgery.coupling import Coupling, Group
+from laconic.surgery.plan import Coupling, Group
 from tests.support.nets import Net, part
 
 INPUTS = torch.randn(2, 16, 4, 4)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from laconic.model.evidence import GRADIENT, MOVEMENT, Evidence, Statistic, observe
-from laconic.surgery.coupling import Coupling, Group, Part
+from laconic.surgery.plan import Coupling, Group, Part
 
 
 class Net(nn.Module):

@@ -249,8 +249,7 @@ def test_inputs_by_position_and_by_name():
 
 def test_a_wrong_coupling_does_not_pass_the_trial():
     """The trial decides: here by a group that pairs the wrong channels, in a network of equal numbers."""
-    from laconic.surgery.sandbox import sandboxed
-    from laconic.surgery.verify import sift
+    from laconic.surgery.verify import sandboxed, sift
 
     model = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
     for parameter in model.parameters():

@@ -9,9 +9,9 @@ import laconic
 from laconic import attach
 from laconic.model import Evidence
 from laconic.pruning import Pruner
-from laconic.surgery.coupling import Coupling, Group, Part
+from laconic.surgery.plan import Coupling, Group, Part
 from laconic.training import Gradual, Schedule
-from laconic.training.gradual import WhatIsLeft
+from laconic.training.gradual import what_is_left
 from laconic.training.schedules import linear, one_shot
 
 
@@ -100,7 +100,7 @@ def test_what_is_gone_comes_last_also_among_negative_scores(unit):
     members = unit.pool(weights)
     kept = {name: torch.arange(m.numel()).view(m.shape) % 2 == 0 for name, m in members.items()}
     left = laconic.pruning.Mask(unit.spread(kept, weights))
-    lost = unit.pool(WhatIsLeft(negative, left)(weights, Evidence()))
+    lost = unit.pool(what_is_left(negative, left)(weights, Evidence()))
     worst = min(float(lost[name][kept[name]].min()) for name in lost)
     assert all((lost[name][~kept[name]] < worst).all() for name in lost)
 

@@ -1,11 +1,16 @@
 import itertools
+import os
+import signal
 
 import pytest
 import torch
 from torch import nn
 
 import laconic
-from laconic.training import Schedule
+from laconic import Training, train
+from laconic.datasets import blobs
+from laconic.pruning import Mask
+from laconic.training import Hold, Schedule, Snapshot, reinitialize_, shuffled
 from laconic.training.schedules import geometric
 
 
@@ -42,3 +47,136 @@ def test_solvers_repair_each_round():
     kept = last.mask["weight"]
     assert not model.weight[~kept].any()
     assert (model.weight != before)[kept].all(), "what stays makes up for what went"
+
+
+def net():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(20, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 3))
+
+
+def trained(model, callbacks=(), rules=(), checkpoint=None):
+    train(model, blobs().train.batches(100, shuffle=True), Training(2), rules, callbacks, checkpoint)
+    return model
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_snapshot_is_the_state_after_its_step(tmp_path):
+    expected = {}
+
+    def copy(progress):
+        if progress.step == 5:
+            expected.update({name: t.clone() for name, t in progress.model.state_dict().items()})
+
+    snapshot = Snapshot(tmp_path / "s", 5)
+    with pytest.raises(FileNotFoundError):
+        snapshot.state  # noqa: B018
+    trained(net(), [copy, snapshot])
+    assert same(snapshot.state, expected)
+    with pytest.raises(ValueError, match="from 1"):
+        Snapshot(tmp_path / "s", 0)
+
+
+@pytest.mark.parametrize("step", [3, 12])
+def test_a_snapshot_survives_an_interruption(step, tmp_path):
+    def interrupt(progress):
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole, resumed = (Snapshot(tmp_path / name, 5) for name in "ab")
+    trained(net(), [whole])
+    with pytest.raises(KeyboardInterrupt):
+        trained(net(), [resumed, interrupt], checkpoint=tmp_path / "c")
+    trained(net(), [resumed], checkpoint=tmp_path / "c")
+    assert same(whole.state, resumed.state)
+
+
+def test_rounds_rewind_what_stays(tmp_path):
+    snapshot = Snapshot(tmp_path / "s", 5)
+    model = trained(net(), [snapshot])
+    early, begun, before = snapshot.state, [], {"model": None}
+
+    def fine_tune(model, mask):
+        begun.append(mask)
+        for name, value in model.state_dict().items():
+            expected = early[name] * mask[name] if name in mask else early[name]
+            assert torch.equal(value, expected), name
+        trained(model, rules=[Hold(mask)])
+        before["model"] = {name: t.detach().abs() for name, t in laconic.model.compressible(model).items()}
+
+    final = {name: t.detach().abs().clone() for name, t in laconic.model.compressible(model).items()}
+    rounds = list(laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, rewind=early))
+    assert [done.mask.sparsity for done in rounds] == pytest.approx([done.sparsity for done in rounds], abs=1e-3)
+    kept = torch.cat([final[n][k] for n, k in begun[0].items()])
+    gone = torch.cat([final[n][~k] for n, k in begun[0].items()])
+    assert kept.min() >= gone.max(), "the trained weights decide, not the early ones"
+
+
+def test_finished_rounds_are_not_repeated(tmp_path):
+    def run(fail_in=None):
+        model, tuned = trained(net()), []
+
+        def fine_tune(model, mask):
+            tuned.append(mask.n_kept)
+            if len(tuned) == fail_in:
+                raise KeyboardInterrupt
+            trained(model, rules=[Hold(mask)])
+
+        rounds = list(laconic.training.prune_iteratively_(model, Schedule(0.6, 3, geometric), fine_tune, folder=folder))
+        return model.state_dict(), rounds, len(tuned)
+
+    folder = tmp_path / "whole"
+    expected, whole, _ = run()
+    folder = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        run(fail_in=3)
+    found, rounds, n_tuned = run()
+    assert n_tuned == 1
+    assert same(expected, found)
+    assert all(same(a.mask, b.mask) for a, b in zip(whole, rounds, strict=True))
+    assert run()[2] == 0
+
+
+def test_evidence_is_gathered_anew_in_each_round():
+    model, seen = net(), []
+
+    def observe(model):
+        seen.append(laconic.model.compressible(model)["0.weight"].count_nonzero().item())
+        return laconic.model.observe(model, blobs().train.batches(100), laconic.pruning.criteria.taylor.needs)
+
+    pruner = laconic.pruning.Pruner(laconic.pruning.criteria.taylor, scope=laconic.pruning.scopes.PerTensor())
+    list(laconic.training.prune_iteratively_(model, Schedule(0.5, 2), lambda *_: None, pruner, observe=observe))
+    assert seen == [600, 600 - round(0.4375 * 600)]
+
+
+def test_shuffling_keeps_each_tensors_count():
+    mask = Mask({"a": torch.rand(50, 20) < 0.1, "b": torch.rand(7) < 0.5, "none": torch.zeros(0, 4).bool()})
+    other = shuffled(mask, 1)
+    for name in mask:
+        assert other[name].shape == mask[name].shape
+        assert int(other[name].sum()) == int(mask[name].sum())
+    assert not torch.equal(other["a"], mask["a"])
+    assert same(other, shuffled(mask, 1))
+    assert not same(other, shuffled(mask, 2))
+
+
+def test_fresh_weights_are_those_of_the_layers_and_the_seed():
+    model, other = net(), trained(net())
+    state = torch.get_rng_state()
+    reinitialize_(model, 4)
+    reinitialize_(other, 4)
+    assert torch.equal(state, torch.get_rng_state())
+    assert same(model.state_dict(), other.state_dict()), "running means too"
+    torch.manual_seed(4)
+    assert torch.equal(model[0].weight, nn.Linear(20, 30).weight)
+
+
+def test_parameters_that_no_layer_initialises_are_refused():
+    model = nn.Sequential(nn.Linear(3, 3))
+    model.register_parameter("scale", nn.Parameter(torch.ones(1)))
+    before = model[0].weight.clone()
+    with pytest.raises(laconic.errors.UnsupportedError, match="Sequential has parameters and no reset_parameters"):
+        reinitialize_(model)
+    assert torch.equal(before, model[0].weight)

@@ -33,8 +33,7 @@ from laconic.report.measurement import dense_float32_bits, fewest_bits, measure,
 from laconic.report.pages.page import Page, write_page
 from laconic.report.tensor_table import compare_tensors
 from laconic.training.iterative import prune_iteratively_
-from laconic.training.loop import Training, train
-from laconic.training.progress_bar import ProgressBar
+from laconic.training.loop import ProgressBar, Training, train
 from laconic.training.rules import Hold
 from laconic.training.schedules import Schedule, geometric
 

@@ -1,8 +1,8 @@
-"""Bits back: what a network of noisy weights is expected to cost. All of it is an estimate, none a size.
+"""Bits back: the expected cost of a network of noisy weights. All numbers are estimates, not sizes of files.
 
-A sender who picks each weight at random from its posterior may choose the random bits, and hide other
-data in them, which the receiver gets back: so a weight costs only Ĝ (see `laconic.mdl.gaussians`). The data
-are coded by the network that was drawn, so their bits are a mean over draws.
+A sender who picks each weight at random from its posterior may choose the random bits, and hide other data in them,
+which the receiver gets back: so a weight costs only Ĝ (see `laconic.mdl.gaussians`). The data are coded by the network
+that was drawn, so their bits are a mean over draws.
 
 Source: Hinton & van Camp (1993).
 """
@@ -31,17 +31,17 @@ def bits_back(
     data_bits: float = 0.0,
     n_examples: int = 0,
 ) -> Ledger:
-    """The expected description length of `model` with weights as noisy as `posterior` says.
+    """The expected description length of `model` with weights drawn from `posterior`.
 
-    The rows of a tensor are Σ Ĝ, those of a prior ½ log₂ n bits a parameter; what is not random is charged as
-    it is stored. No row is measured: no file has this length.
+    A tensor's row holds Σ Ĝ, a prior's row ½ log₂ n bits per parameter; what is not random is charged as it is stored.
+    No row is measured: no file has this length.
 
     Args:
-        model: its state says what is not random.
-        posterior: the weights' Gaussians by name, such as `NoisyWeights.posterior` gives.
-        priors: the prior of each, by the same names; one that several share is sent once.
-        data_bits: of the targets, such as `expected_data_bits` or `residual_bits` give.
-        n_examples: how many those are.
+        model: the network; its state holds what is not random.
+        posterior: the weights' Gaussians by name, from `NoisyWeights.posterior`.
+        priors: the prior of each, by the same names; a shared one is sent once.
+        data_bits: bits of the targets, from `expected_data_bits` or `residual_bits`.
+        n_examples: number of targets.
 
     Raises:
         MismatchError: a posterior belongs to no tensor, or has no prior.
@@ -55,17 +55,15 @@ def bits_back(
         LedgerRow(name, BITS_BACK, float(priors[name].nats(found).sum()) / math.log(2), measured=False)
         for name, found in posterior.items()
     ]
-    sent = {id(priors[name]): priors[name] for name in posterior}
-    for key, prior in sent.items():
-        users = [name for name in posterior if id(priors[name]) == key]
+    for prior in {id(priors[name]): priors[name] for name in posterior}.values():
+        users = [name for name in posterior if priors[name] is prior]
         bits = prior.bits(sum(posterior[name].mean.numel() for name in users))
         rows.append(LedgerRow(users[0] if len(users) == 1 else "", "prior", bits, measured=False))
     seen = {id(state[name]) for name in posterior}
     for name, tensor in state.items():
         if id(tensor) not in seen:  # a tied one once
             seen.add(id(tensor))
-            bits = 8.0 * tensor.dtype.itemsize * tensor.numel()
-            rows.append(LedgerRow(name, "as stored", bits, measured=False))
+            rows.append(LedgerRow(name, "as stored", 8.0 * tensor.dtype.itemsize * tensor.numel(), measured=False))
     if n_examples:
         rows.append(LedgerRow("", "targets given the network", data_bits, measured=False, of_data=True))
     return Ledger(tuple(rows), n_examples=n_examples)
@@ -83,12 +81,12 @@ def expected_data_bits(
     """The mean over draws of the weights of Σ −log2 p(target | input); the model stays as it is.
 
     Args:
-        model: on its own device; inputs are moved there.
+        model: the network; inputs are moved to its device.
         posterior: the Gaussians of its weights, by name.
         batches: pairs (inputs, targets), read once for each draw.
         nats: as for `evaluate`.
-        n_draws: networks drawn.
-        seed: of the draws.
+        n_draws: number of networks drawn.
+        seed: seed of the draws.
     """
     draw = torch.Generator().manual_seed(seed)
     parameters = dict(unwrap(model).named_parameters())
@@ -106,14 +104,14 @@ def expected_data_bits(
 
 
 def residual_bits(squared_error: float, n_targets: int, width: float) -> float:
-    """What real targets take, stated to within `width`, as residuals under a Gaussian of the best deviation.
+    """Bits of real targets, stated to within `width`, as residuals under a Gaussian of the best deviation.
 
-    N/2·log₂(2πe·Σ⟨(d − y)²⟩/N) − N·log₂ t, and ½ log₂ N for the deviation. The density must be about level
-    over a width, so `width` is to be well below the residuals' deviation.
+    N/2·log₂(2πe·Σ⟨(d − y)²⟩/N) − N·log₂ t, and ½ log₂ N for the deviation. The density must be nearly constant over a
+    width, so `width` must be well below the residuals' deviation.
 
     Args:
         squared_error: the (expected) squared error over all targets.
-        n_targets: how many numbers that is.
+        n_targets: N, the number of targets.
         width: t, to which targets are stated, in their units.
     """
     each = 0.5 * math.log2(2 * math.pi * math.e * squared_error / n_targets) - math.log2(width)

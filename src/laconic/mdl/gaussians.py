@@ -1,15 +1,14 @@
-"""Weights that are known only so far: their Gaussians, and the prior they are coded under.
+"""Weights of limited precision: their Gaussians, and the prior they are coded under.
 
-A weight with the posterior Q = N(μ_q, σ_q²) costs, once the bits that chose the sample are refunded ("bits
-back"), its divergence from the prior P = N(μ_p, σ_p²):
+A weight with the posterior Q = N(μ_q, σ_q²) costs, once the bits that chose the sample are refunded ("bits back"), its
+divergence from the prior P = N(μ_p, σ_p²):
 
     G(P, Q) = log(σ_p/σ_q) + [σ_q² − σ_p² + (μ_p − μ_q)²] / 2σ_p²
 
-Under a mixture Σ π_i P_i the sender picks a component with probability r_i ∝ π_i e^(−G_i), codes it under π
-and the sample under P_i, and is refunded both choices: Ĝ = −log Σ π_i e^(−G_i).
+Under a mixture Σ π_i P_i the sender picks a component with probability r_i ∝ π_i e^(−G_i), codes it under π and the
+sample under P_i, and is refunded both choices: Ĝ = −log Σ π_i e^(−G_i).
 
-Source: Hinton & van Camp (1993), "Keeping neural networks simple by minimizing the description length of the
-weights".
+Source: Hinton & van Camp (1993), "Keeping neural networks simple by minimizing the description length of the weights".
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Gaussian:
 
     Attributes:
         mean: μ, of any shape.
-        variance: σ², of the same shape; 0 for what is exact.
+        variance: σ², of the same shape; 0 for exact numbers.
     """
 
     mean: Tensor
@@ -43,13 +42,12 @@ class Gaussian:
 
     def log_density(self, values: Tensor) -> Tensor:
         """The log density at each of `values`, in nats."""
-        off = (values - self.mean) ** 2 / self.variance
-        return -0.5 * (off + torch.log(2 * math.pi * self.variance))
+        return -0.5 * ((values - self.mean) ** 2 / self.variance + torch.log(2 * math.pi * self.variance))
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """An adaptive coding prior Σ π_i N(m_i, s_i²), of which everything may be trained.
+    """An adaptive coding prior Σ π_i N(m_i, s_i²), all of whose parameters may be trained.
 
     Attributes:
         means: m, (components,).
@@ -63,16 +61,13 @@ class Mixture:
 
     @classmethod
     def evenly_spaced(cls, n_components: int, reach: float) -> Mixture:
-        """Components of equal shares, evenly spaced from −`reach` to `reach` and two deviations apart.
-
-        A single component lies at 0 and has the deviation `reach`.
-        """
+        """Components of equal shares from −`reach` to `reach`, two deviations apart; one alone is N(0, `reach`²)."""
         means = torch.linspace(-reach, reach, n_components) if n_components > 1 else torch.zeros(1)
         deviation = reach / (n_components - 1) if n_components > 1 else reach
         return cls(means, torch.full_like(means, 2 * math.log(deviation)), torch.zeros_like(means))
 
     def nats(self, weights: Gaussian) -> Tensor:
-        """Ĝ: what each weight is expected to cost, in nats; of the weights' shape, 0 or more."""
+        """Ĝ: the expected cost of each weight, in nats; of the weights' shape, 0 or more."""
         across = (-1, *[1] * weights.mean.ndim)
         means, log_variances = self.means.view(across), self.log_variances.view(across)
         log_ratio = weights.variance.clamp_min(MIN_VARIANCE).log() - log_variances  # of σ_q² to σ_p²
@@ -88,9 +83,8 @@ class Mixture:
         return torch.logsumexp(shares + parts.log_density(values), 0).exp()
 
     def bits(self, n_weights: int) -> float:
-        """An estimate of what it takes to send the prior: ½ log₂ n bits a parameter (Rissanen 1983).
+        """An estimate of the prior's bits: ½ log₂ n for each of its 3k − 1 parameters (Rissanen 1983).
 
-        That is the precision to which `n_weights` determine a parameter. There are 3k − 1: the proportions
-        add up to 1.
+        That is the precision to which `n_weights` determine a parameter; the proportions add up to 1.
         """
         return 0.5 * math.log2(max(n_weights, 1)) * (3 * len(self.means) - 1)

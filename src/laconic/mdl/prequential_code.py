@@ -1,18 +1,17 @@
 """Prequential codes: labels sent block by block, each given those before (Dawid 1984).
 
-Sender and receiver have the inputs, agree on how networks are made and trained, and send no weights. The
-first block is coded uniformly; at each boundary networks are trained from scratch on the labels sent so far,
-and the next block is coded with their predictions,
+Sender and receiver have the inputs, agree on how networks are made and trained, and send no weights. The first block is
+coded uniformly; at each boundary networks are trained from scratch on the labels sent so far, and the next block is
+coded with their predictions,
 
     Σ −log2 p(label | input, labels of earlier blocks)   (Blier & Ollivier 2018).
 
-So the labels alone teach the networks: the code has no bits for a model, and its total is comparable with
-the total of a file and the labels given it. Of representations' labels it is the online code of Voita &
-Titov (2020), `probe`.
+So the code has no bits for a model, and its total is comparable with the total of a file and the labels given it. For
+labels of representations it is the online code of Voita & Titov (2020), `probe`.
 
-Several learners are mixed. Before label t learner k has the weight w_k, and labels have the probabilities
-Σ_k w_k p_k. A label turns w_k into w_k p_k / Σ_j w_j p_j (Bayes); the b-th boundary between blocks coded by
-learners, where each is trained anew, shares the part a_b = (b + 1)⁻² of all weight among all K of them:
+Several learners are mixed. Before label t learner k has the weight w_k, and labels have the probabilities Σ_k w_k p_k.
+A label turns w_k into w_k p_k / Σ_j w_j p_j (Bayes); the b-th boundary between blocks coded by learners, where each is
+trained anew, shares the part a_b = (b + 1)⁻² of all weight among all K of them:
 
     w_k ← (1 − a_b) w_k + a_b / K   (fixed share: Herbster & Warmuth 1998; decreasing rates as in the switch
                                      distribution: van Erven, Grünwald & de Rooij 2012).
@@ -21,8 +20,8 @@ It is the Bayesian mixture of all sequences of learners with this prior over swi
 
     log2 K  +  2 log2(b + 1) + log2 K for each boundary b where the sequence switches  +  1
 
-bits longer than the best sequence's code, whatever that is: the last for all boundaries where it does not,
-since Π (1 − a_b) > ½. Weights depend only on labels already sent, so the receiver has them too.
+bits longer than the best sequence's code. The last bit is for all boundaries where it does not switch, since
+Π (1 − a_b) > ½. Weights depend only on labels already sent, so the receiver has them too.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +47,16 @@ from laconic.datasets.standard import Split
 from laconic.description.evaluate import DataCode
 from laconic.description.ledger import Ledger, LedgerRow
 from laconic.errors import NonFiniteError
+from laconic.model.modules import device_of
 from laconic.training.loop import Batches, Training, train
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 UNIFORM = "uniform"  # the reference's label
-_CASES_AT_ONCE = 1000  # bounds the memory of predictions
+_EXAMPLES_AT_ONCE = 1000  # bounds the memory of predictions
+_PROBE_BATCH = 64
+_TIMESTEPS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.25, 12.5, 25, 50, 100)  # per cent of all examples
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,11 @@ class Learner:
     """How to learn labels from those sent so far.
 
     Attributes:
-        name: in tables and files; of each learner its own.
-        model: a function that makes a fresh network, whose outputs in evaluation mode are logits (examples,
-            classes). It is called under a seed.
+        name: unique name, in tables and files.
+        model: a function that makes a fresh network, whose outputs in evaluation mode are logits (examples, classes).
+            It is called under a seed.
         training: a function from the number of examples sent to how to train on them; its seed is replaced.
-        batches: a function from the examples sent to batches, iterated once an epoch: their size and order, and
-            augmentation.
+        batches: a function from the examples sent to batches, iterated once an epoch.
     """
 
     name: str
@@ -81,9 +82,9 @@ class SentBlock:
     """Labels sent together.
 
     Attributes:
-        end: how many labels are sent with it and the blocks before.
-        code: its code. An accuracy is that of the most probable classes; of equals, the first.
-        by_learner: what it would be with each learner alone, by name.
+        end: number of labels sent with it and the blocks before.
+        code: its code. The accuracy is that of the most probable classes; ties go to the first.
+        by_learner: its code with each learner alone, by name.
     """
 
     end: int
@@ -96,8 +97,8 @@ class PrequentialCode:
     """Labels sent block by block, each given those before.
 
     Attributes:
-        blocks: in order; the first is coded uniformly.
-        n_classes: of the labels.
+        blocks: blocks in order; the first is coded uniformly.
+        n_classes: number of classes of the labels.
     """
 
     blocks: tuple[SentBlock, ...]
@@ -105,7 +106,7 @@ class PrequentialCode:
 
     @property
     def n_examples(self) -> int:
-        """How many labels are sent."""
+        """Number of labels sent."""
         return self.blocks[-1].end
 
     @property
@@ -115,7 +116,7 @@ class PrequentialCode:
 
     @property
     def learner_bits(self) -> dict[str, float]:
-        """What the total would be with each learner alone, by name."""
+        """The total with each learner alone, by name."""
         return {name: sum(block.by_learner[name].bits for block in self.blocks) for name in self.blocks[0].by_learner}
 
     @property
@@ -125,24 +126,19 @@ class PrequentialCode:
 
     @property
     def compression(self) -> float:
-        """The uniform code's bits over these."""
+        """Bits of the uniform code divided by the total."""
         return self.uniform_bits / self.total_bits
 
     @property
     def ledger(self) -> Ledger:
-        """The same account as other descriptions': no bits for a model, all for the data."""
+        """A ledger without bits for a model: all bits are for the data."""
         row = LedgerRow("", "targets, each block given those before", self.total_bits, measured=False, of_data=True)
         return Ledger((row,), {UNIFORM: self.uniform_bits}, self.n_examples)
 
     def to_dict(self) -> dict[str, Any]:
         """The code as plain values, for JSON."""
-        return {
-            "n_examples": self.n_examples,
-            "n_classes": self.n_classes,
-            "total_bits": self.total_bits,
-            "uniform_bits": self.uniform_bits,
-            "compression": self.compression,
-            "learner_bits": self.learner_bits,
+        names = ("n_examples", "n_classes", "total_bits", "uniform_bits", "compression", "learner_bits")
+        return {name: getattr(self, name) for name in names} | {
             "blocks": [
                 {
                     "end": block.end,
@@ -153,7 +149,7 @@ class PrequentialCode:
                     "learner_accuracy": {name: code.accuracy for name, code in block.by_learner.items()},
                 }
                 for block in self.blocks
-            ],
+            ]
         }
 
     def __str__(self) -> str:
@@ -186,20 +182,11 @@ def doubling(n: int, first: int = 8) -> tuple[int, ...]:
     """
     if n < 1 or first < 1:
         raise ValueError(f"doubling: expected positive numbers, found n = {n}, first = {first}")
-    ends = [first]
-    while ends[-1] < n:
-        ends.append(2 * ends[-1])
-    return (*ends[:-1], n)
-
-
-# Per cent of all examples.
-_TIMESTEPS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.25, 12.5, 25, 50, 100)
+    return (*takewhile(lambda end: end < n, (first << i for i in count())), n)
 
 
 def timesteps(n: int) -> tuple[int, ...]:
-    """Blocks' ends at 0.1, 0.2, 0.4, … 25, 50 and 100 % of n examples, those of Voita & Titov (2020).
-
-    Of ends that coincide where examples are few, one stays.
+    """Blocks' ends at 0.1, 0.2, 0.4, … 25, 50 and 100 % of n examples, those of Voita & Titov (2020), each once.
 
     Raises:
         ValueError: n is not positive.
@@ -219,20 +206,20 @@ def prequential(
 ) -> PrequentialCode:
     """Code the labels of `data` block by block, each given those before.
 
-    Learners see, of inputs as of labels, only what is sent; a block's inputs they see when they predict it.
+    Learners are trained only on inputs and labels that were sent; they see a block's inputs when they predict it.
 
     Args:
         learners: one, or several that are mixed.
         data: targets are labels, integers from 0; they are sent in this order.
-        ends: how many labels are sent after each block, ascending; those after the last are not sent.
-        n_classes: every label is below it.
-        seed: with the block and the learner's place, of a network's weights and its training.
-        folder: keeps a checkpoint of each training, so that the same call goes on where it was interrupted.
-            It is of one choice of learners and data: after changing either, delete it.
+        ends: number of labels sent after each block, ascending; those after the last are not sent.
+        n_classes: number of classes.
+        seed: decides networks' weights and training, together with the block and the learner's place.
+        folder: keeps a checkpoint of each training, so that the same call continues after an interruption. Delete it
+            after changing learners or data.
 
     Raises:
-        ValueError: no learner, or two of one name; ends that do not ascend or lie outside the data; a label
-            that is no class; outputs that are not one logit a class.
+        ValueError: no learner, or two of one name; ends that do not ascend or lie outside the data; a label that is not
+            a class; outputs that are not one logit per class.
         NonFiniteError: a logit is NaN or infinite.
     """
     _check(learners, data, ends, n_classes)
@@ -248,11 +235,18 @@ def prequential(
             for place, learner in enumerate(learners):
                 own_seed = int(np.random.SeedSequence((seed, number, place)).generate_state(1)[0])
                 path = None if folder is None else Path(folder) / f"{learner.name}-{seed}-{start}.safetensors"
-                model = _trained(learner, sent, own_seed, path)
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                torch.manual_seed(own_seed)
+                model = learner.model()
+                training = replace(learner.training(len(sent)), seed=own_seed)
+                train(model, learner.batches(sent), training, checkpoint=path)
                 found.append(_log_probabilities(learner.name, model, block, n_classes))
             predicted = torch.stack(found)
         if number > 1:
-            log_weights = _shared(log_weights, number**-2)
+            part = number**-2  # of all weight, shared equally
+            share = torch.tensor(part / len(log_weights), dtype=torch.float64).log()
+            log_weights = torch.logaddexp(log_weights + math.log1p(-part), share)
         mixture, log_weights = _mixed(predicted, block.targets, log_weights)
         alone = {learner.name: _code(one, block.targets) for learner, one in zip(learners, predicted, strict=True)}
         blocks.append(SentBlock(end, _code(mixture, block.targets), alone))
@@ -265,31 +259,19 @@ def _check(learners: Sequence[Learner], data: Split, ends: Sequence[int], n_clas
         raise ValueError(f"learners: expected at least one, each of its own name, found {names}")
     if not ends or any(end <= start for start, end in pairwise((0, *ends))) or ends[-1] > len(data):
         raise ValueError(f"ends: expected ascending numbers of 1 to {len(data)} labels, found {list(ends)}")
-    low, high = int(data.targets.min()), int(data.targets.max())
+    low, high = map(int, data.targets.aminmax())
     if low < 0 or high >= n_classes:
         raise ValueError(f"labels: expected 0 to {n_classes - 1}, found {low} to {high}")
-
-
-def _trained(learner: Learner, sent: Split, seed: int, path: Path | None) -> nn.Module:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    model = learner.model()
-    training = replace(learner.training(len(sent)), seed=seed)
-    train(model, learner.batches(sent), training, checkpoint=path)
-    return model
 
 
 @torch.no_grad()
 def _log_probabilities(name: str, model: nn.Module, block: Split, n_classes: int) -> Float[Tensor, "examples classes"]:
     """Logarithms (base e) of the probabilities of every class."""
     model.eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    found = []
-    for inputs in block.inputs.split(_CASES_AT_ONCE):
+    device, found = device_of(model), []
+    for inputs in block.inputs.split(_EXAMPLES_AT_ONCE):
         logits = model(inputs.to(device))
-        if logits.shape != (len(inputs), n_classes):
-            expected = (len(inputs), n_classes)
+        if logits.shape != (expected := (len(inputs), n_classes)):
             raise ValueError(f"{name}: expected logits of shape {expected}, found {tuple(logits.shape)}")
         found.append(logits.double().log_softmax(1).cpu())
     log_probabilities = torch.cat(found)
@@ -298,18 +280,12 @@ def _log_probabilities(name: str, model: nn.Module, block: Split, n_classes: int
     return log_probabilities
 
 
-def _shared(log_weights: Float[Tensor, " learners"], part: float) -> Float[Tensor, " learners"]:
-    """Weights after `part` of all is shared equally."""
-    share = torch.tensor(part / len(log_weights), dtype=torch.float64).log()
-    return torch.logaddexp(log_weights + math.log1p(-part), share)
-
-
 def _mixed(
     log_probabilities: Float[Tensor, "learners examples classes"],
     labels: Int64[Tensor, " examples"],
     log_weights: Float[Tensor, " learners"],
 ) -> tuple[Float[Tensor, "examples classes"], Float[Tensor, " learners"]]:
-    """The mixture's predictions, of each example with weights by the labels before it; weights at last."""
+    """The mixture's predictions, each with weights by the labels before it, and the weights after all labels."""
     of_labels = log_probabilities[:, torch.arange(len(labels)), labels]
     after = log_weights[:, None] + of_labels.cumsum(1)
     before = torch.cat([log_weights[:, None], after[:, :-1]], 1)
@@ -331,19 +307,19 @@ def probe(
     ends: Sequence[int] | None = None,
     seed: int = 0,
 ) -> PrequentialCode:
-    """The online code of labels from representations: how easily these give them up (Voita & Titov 2020).
+    """The online code of labels from representations: how easily a probe finds them (Voita & Titov 2020).
 
-    Accuracy says whether a probe finds the labels in the end; the bits also say how much it took. The probe
-    is trained with Adam, at a rate that falls from 0.01 to 0, for at least 100 steps of 64 examples and 10
-    epochs. Features are first brought to mean 0 and deviation 1 over all examples, which the receiver has.
+    Accuracy measures whether a probe finds the labels in the end; the bits also measure the effort. The probe is
+    trained with Adam, at a rate that falls from 0.01 to 0, for at least 100 steps of 64 examples and 10 epochs.
+    Features are first scaled to mean 0 and deviation 1 over all examples, which the receiver has.
 
     Args:
-        features: of each example, from the layer that is probed.
+        features: outputs of the probed layer; examples should be in random order.
         labels: integers from 0.
-        n_classes: every label is below it.
+        n_classes: number of classes.
         hidden: units of the probe's hidden layers; by default it is linear.
-        ends: of the blocks; by default `timesteps` of all examples. Examples should be in random order.
-        seed: of the probes.
+        ends: ends of the blocks; by default `timesteps` of all examples.
+        seed: decides the probes' weights and training.
 
     Raises:
         ValueError: as `prequential` does.
@@ -358,9 +334,6 @@ def probe(
     )
     data = Split(scaled, labels)
     return prequential([learner], data, timesteps(len(data)) if ends is None else ends, n_classes, seed)
-
-
-_PROBE_BATCH = 64
 
 
 def _probe_training(n_examples: int) -> Training:

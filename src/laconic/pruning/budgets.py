@@ -1,7 +1,7 @@
 """Budgets: who wins a contest.
 
-Some say how much stays (`Density`, `Count`, `Total`), some share it out among layers (`Erk`, `Rates`), and one
-asks no such question: at a `Price`, density is an output.
+Some say how much stays (`Density`, `Count`, `Total`), some share it out among layers (`Erk`, `Rates`). At a `Price` the
+density is an output.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-import torch
 from typing_extensions import override
 
 from laconic.errors import MismatchError
@@ -20,14 +18,13 @@ from laconic.model.selectors import matches
 from laconic.pruning.contest import Contest, Kept, last
 
 BITS_OF_FLOAT32 = 32.0
-F = TypeVar("F", bound="Fraction")
 
 
 class Budget(ABC):
     """Who wins.
 
     Attributes:
-        each: what a weight costs: the same for all, or by tensor (nothing for those not named).
+        each: cost of a weight: the same for all, or by tensor (nothing for those not named).
     """
 
     each: float | Mapping[str, float] = 1.0
@@ -38,15 +35,11 @@ class Budget(ABC):
 
 
 class Fraction(Budget):
-    """A budget that says which fraction stays.
-
-    Attributes:
-        fraction: of the members, or of their cost, in [0, 1].
-    """
+    """A budget that states which fraction of the members, or of their cost, stays: a number in [0, 1]."""
 
     fraction: float
 
-    def at(self: F, fraction: float) -> F:
+    def at(self, fraction: float) -> Fraction:
         """The same budget at another fraction."""
         return replace(self, fraction=fraction)  # pyright: ignore[reportArgumentType] – a dataclass
 
@@ -59,11 +52,10 @@ class Density(Fraction):
     """The same fraction stays in every contest.
 
     Attributes:
-        fraction: of what the competing weights cost, in [0, 1]. Where members cost the same, the number
-            removed is rounded, half to even, as in `torch.nn.utils.prune`; else as many stay as the fraction
-            allows.
-        each: what a weight costs: 1 by default, so that weights are counted; or, by tensor,
-            `laconic.surgery.count_macs`, which makes it a fraction of the multiply–adds.
+        fraction: fraction of the competing weights' cost that stays, in [0, 1]. Where members cost the same, the number
+            removed is rounded, half to even, as in `torch.nn.utils.prune`; otherwise it is rounded up.
+        each: cost of a weight: 1 by default, so that weights are counted. `laconic.surgery.count_macs` makes it a
+            fraction of the multiply–adds.
     """
 
     fraction: float = 1.0
@@ -81,11 +73,7 @@ class Density(Fraction):
 
 @dataclass(frozen=True)
 class Count(Budget):
-    """The same number of members stays in every contest: with ``NM(4)``, ``Count(2)`` is 2:4 sparsity.
-
-    Attributes:
-        n: members that stay, not weights.
-    """
+    """The same number of members, not weights, stays in every contest: with ``NM(4)``, ``Count(2)`` is 2:4 sparsity."""
 
     n: int
 
@@ -103,8 +91,8 @@ class Total(Budget):
     """All that stays costs no more than a limit; in each contest the same fraction of the cost stays.
 
     Attributes:
-        limit: in the unit of `each`.
-        each: what a weight costs, for all or by tensor: 1 to count weights; bits a weight for a total of bits;
+        limit: largest total cost, in the unit of `each`.
+        each: cost of a weight, for all or by tensor: 1 to count weights, bits of a weight for a total of bits,
             `laconic.surgery.count_macs` for a total of multiply–adds.
     """
 
@@ -124,19 +112,18 @@ class Total(Budget):
         def kept(step: int) -> list[Kept]:
             return [contest.within(step / steps * contest.cost) for contest in contests]
 
-        def fits(step: int) -> bool:
-            costs = (contest.cost_of(k) for contest, k in zip(contests, kept(step), strict=True))
-            return sum(costs) <= self.limit * (1 + 1e-9)
+        def cost(step: int) -> float:
+            return sum(contest.cost_of(k) for contest, k in zip(contests, kept(step), strict=True))
 
-        return kept(last(fits, steps))
+        return kept(last(lambda step: cost(step) <= self.limit * (1 + 1e-9), steps))
 
 
 @dataclass(frozen=True)
 class Price(Budget):
     """A member goes when it saves more than `bits_saved` bits for each bit that the data lose.
 
-    For criteria in bits. At a price of 1 it is the two-part minimum description length of the observed
-    examples; of N examples where n were observed, the price is N/n.
+    Requires a criterion in bits. A price of 1 gives the two-part minimum description length of the observed examples.
+    For N examples of which n were observed, the price is N/n.
 
     Attributes:
         bits_saved: the price λ: bits of file that a bit of the data is worth.
@@ -158,28 +145,27 @@ class Price(Budget):
 
 @dataclass(frozen=True)
 class Erk(Fraction):
-    """A fraction stays in all; of each tensor in proportion to Σ dimensions / Π dimensions, 1 at most.
+    """A fraction stays in all; in each tensor in proportion to Σ dimensions / Π dimensions, 1 at most.
 
-    Erdős–Rényi kernel (Mocanu et al. 2018; Evci et al. 2020): small layers are pruned less than large ones.
-    For contests within tensors.
-
-    Attributes:
-        fraction: of the members of all tensors, in [0, 1]; rounded as in `Density`.
+    Erdős–Rényi kernel (Mocanu et al. 2018; Evci et al. 2020): small layers are pruned less than large ones. Requires
+    contests within tensors. The fraction of all tensors' members, in [0, 1], is rounded as in `Density`.
     """
 
     fraction: float = 1.0
 
     @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
+        for contest in contests:
+            if len(contest.tables) != 1 or len(contest.shapes) != 1:
+                names = ", ".join(contest.tables)
+                raise MismatchError(f"ERK: expected contests each within one tensor, found one of {names}")
         sizes = [contest.n * contest.n_rows for contest in contests]
-        shapes = [_shape(contest) for contest in contests]
-        raw = [sum(shape) / max(shape.numel(), 1) for shape in shapes]
+        raw = [sum(shape) / max(shape.numel(), 1) for contest in contests for shape in contest.shapes.values()]
         densities = _capped(self.fraction * sum(sizes), sizes, raw)
         if all(contest.n_rows == 1 for contest in contests):
             counts = _rounded(self.fraction, sizes, densities)
             return [contest.top(k) for contest, k in zip(contests, counts, strict=True)]
-        pairs = zip(contests, densities, strict=True)
-        return [kept for contest, density in pairs for kept in Density(density).keep([contest])]
+        return [Density(density).keep([c])[0] for c, density in zip(contests, densities, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -187,9 +173,9 @@ class Rates(Budget):
     """A fraction for each tensor, by selector.
 
     Attributes:
-        densities: fractions that stay, by selector (a name of a parameter or module, or ``re:…``); the first
-            that matches counts.
-        otherwise: the fraction of tensors that none matches.
+        densities: fractions that stay, by selector (a name of a parameter or module, or ``re:…``); the first that
+            matches counts.
+        otherwise: fraction of tensors that no selector matches.
     """
 
     densities: Mapping[str, float]
@@ -205,17 +191,17 @@ class Rates(Budget):
         for selector in self.densities:
             if not any(matches(selector, name) for name in names):
                 raise MismatchError(f"rates: expected a tensor that matches {selector!r}, found none")
-        return [kept for contest in contests for kept in Density(self._rate(contest)).keep([contest])]
+        return [Density(self._density(contest)).keep([contest])[0] for contest in contests]
 
-    def _rate(self, contest: Contest) -> float:
-        found = {name: self._density(name) for name in contest.tables}
-        if len(set(found.values())) > 1:
-            raise MismatchError(f"rates: expected each tensor to compete by itself, found {', '.join(found)} together")
-        return next(iter(found.values()))
-
-    def _density(self, name: str) -> float:
-        hits = (density for selector, density in self.densities.items() if matches(selector, name))
-        return next(hits, self.otherwise)
+    def _density(self, contest: Contest) -> float:
+        found = {
+            next((density for selector, density in self.densities.items() if matches(selector, name)), self.otherwise)
+            for name in contest.tables
+        }
+        if len(found) > 1:
+            names = ", ".join(contest.tables)
+            raise MismatchError(f"rates: expected each tensor to compete by itself, found {names} together")
+        return found.pop()
 
 
 def _check_fraction(value: float, of: str) -> None:
@@ -227,15 +213,8 @@ def _n_kept(n: int, density: float) -> int:
     return n - round((1 - density) * n)
 
 
-def _shape(contest: Contest) -> torch.Size:
-    if len(contest.tables) != 1 or len(contest.shapes) != 1:
-        names = ", ".join(contest.tables)
-        raise MismatchError(f"ERK: expected contests each within one tensor, found one of {names}")
-    return next(iter(contest.shapes.values()))
-
-
 def _capped(wanted: float, sizes: Sequence[int], raw: Sequence[float]) -> list[float]:
-    """Densities ε·raw, but 1 at most, of which `wanted` members stay."""
+    """Densities min(ε·raw, 1) at which `wanted` members stay."""
     dense: set[int] = set()
     while True:
         left = wanted - sum(sizes[i] for i in dense)

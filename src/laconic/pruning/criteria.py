@@ -1,9 +1,9 @@
 """Criteria: what is lost if a weight goes.
 
-A criterion is a function from named weights and evidence to named scores of the same shapes; the lowest go
-first. It declares the evidence it `needs`. Scores `in_bits` estimate by how many bits the code of the
-observed examples grows if the weight goes, and so can be weighed against the bits that it saves (`Price`); the
-others only rank. A criterion may be silent about weights that it has nothing to say of.
+A criterion is a function from named weights and evidence to named scores of the same shapes; the lowest go first. It
+declares the evidence it `needs`. Scores `in_bits` estimate by how many bits the code of the observed examples grows if
+the weight goes, so they can be weighed against the bits that it saves (`Price`). Other scores only rank. A criterion
+may leave weights without a score.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +34,6 @@ Weights: TypeAlias = Mapping[str, Tensor]
 
 
 @runtime_checkable
-@runtime_checkable
 class Criterion(Protocol):
     """A function from weights and evidence to scores.
 
@@ -55,9 +55,7 @@ CRITERIA: dict[str, Criterion] = {}  # by name: those that need no options
 
 
 def criterion(*needs: Statistic, in_bits: bool = False) -> Callable[[Score], Criterion]:
-    """Register a criterion under its function's name.
-
-    Recipes, the command line, the conformance suite and the reference find it in `CRITERIA`.
+    """Register a criterion under its function's name in `CRITERIA`, where recipes, command line and tests find it.
 
     Args:
         needs: the statistics that it looks up.
@@ -65,14 +63,13 @@ def criterion(*needs: Statistic, in_bits: bool = False) -> Callable[[Score], Cri
     """
 
     def register(score: Score) -> Criterion:
-        declared = _declare(score, frozenset(needs), in_bits)
-        CRITERIA[score.__name__] = declared
-        return declared
+        return CRITERIA.setdefault(score.__name__, declare(score, frozenset(needs), in_bits))
 
     return register
 
 
-def _declare(score: Score, needs: frozenset[Statistic], in_bits: bool) -> Criterion:
+def declare(score: Score, needs: frozenset[Statistic], in_bits: bool) -> Criterion:
+    """A criterion that is not registered: `score` with its attributes set."""
     score.needs, score.in_bits = needs, in_bits  # pyright: ignore[reportFunctionMemberAccess]
     return score  # pyright: ignore[reportReturnType]
 
@@ -90,17 +87,13 @@ def squared_magnitude(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dic
 
 
 def random(seed: int = 0) -> Criterion:
-    """Uniform random scores: the control that every comparison needs.
-
-    Args:
-        seed: of a generator of its own; the same seed gives the same scores to the same tensors.
-    """
+    """Uniform random scores, a control for comparisons: the same seed gives the same scores to the same tensors."""
 
     def uniform(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return {n: torch.rand(w.shape, generator=generator).to(w.device) for n, w in weights.items()}
 
-    return _declare(uniform, frozenset(), False)
+    return declare(uniform, frozenset(), False)
 
 
 @criterion(GRADIENT, in_bits=True)
@@ -134,75 +127,68 @@ def movement(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Te
 @criterion(NORM)
 def wanda(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`|w|·‖x‖₂`, with the norm of the weight's input over the data (Sun et al. 2024); made for the scope `PerRow`."""
-    return {n: w.detach().abs() * evidence.of(NORM, n) for n, w in _with_inputs(weights)}
+    return {n: w.detach().abs() * evidence.of(NORM, n) for n, w in weights.items() if w.ndim > 1}
 
 
 @criterion()
 def lamp(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`w² / Σ_{|v| ≥ |w|} v²` in each tensor; for a contest of the model (Lee et al. 2021, eq. 2)."""
-    return {name: _lamp(weight.detach()) for name, weight in weights.items()}
-
-
-def _lamp(weight: Tensor) -> Tensor:
-    squares = weight.flatten().double().square()
-    values, order = squares.sort()
-    not_smaller = values.flip(0).cumsum(0).flip(0)
-    # Of equal weights all count in each other's sum, so equal weights score alike.
-    first = torch.searchsorted(values, values)
-    score = torch.where(values > 0, values / not_smaller[first.clamp(max=len(values) - 1)], 0)
-    return torch.empty_like(score).scatter_(0, order, score).reshape(weight.shape).to(weight.dtype)
+    lost: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        values, order = weight.detach().flatten().double().square().sort()
+        not_smaller = values.flip(0).cumsum(0).flip(0)
+        # Equal weights all count in each other's sum, so equal weights score alike.
+        first = torch.searchsorted(values, values)
+        score = torch.where(values > 0, values / not_smaller[first.clamp(max=len(values) - 1)], 0)
+        lost[name] = torch.empty_like(score).scatter_(0, order, score).reshape(weight.shape).to(weight.dtype)
+    return lost
 
 
 @criterion(GRAM)
 def output_error(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """The layer's output error when the row's other weights make up for it, relative to the output.
 
-    The order is exact for each row (Hassibi & Stork 1993; Frantar & Alistarh 2022, alg. 1), so it is made for
-    a solver that does make up for what goes. Relative errors let all layers of a model compete.
+    The order is exact for each row (Hassibi & Stork 1993; Frantar & Alistarh 2022, alg. 1). Use it with a solver that
+    makes up for what goes. Relative errors let all layers of a model compete.
     """
-    errors = {name: _added(weight, evidence, name) for name, weight in _with_inputs(weights)}
-    return {name: (error / error.sum()) if error.any() else error for name, error in errors.items()}
+    return {n: (error / error.sum()) if error.any() else error for n, error in _added(weights, evidence)}
 
 
 @criterion(GRAM, SENSITIVITY, in_bits=True)
 def obs(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
     """`½ E[δ²] · w²/[H⁻¹]`: `output_error`, not relative but at what an error of that output costs the loss.
 
-    The Fisher matrix of a row is taken as its inputs' Gram matrix times its output's squared gradient
-    (Martens & Grosse 2015).
+    The Fisher matrix of a row is approximated by its inputs' Gram matrix times its output's squared gradient (Martens &
+    Grosse 2015).
     """
     scale = evidence.n * BITS_PER_NAT / 2
-    lost: dict[str, Tensor] = {}
-    for name, weight in _with_inputs(weights):
-        of_rows = evidence.of(SENSITIVITY, name).reshape(-1, *[1] * (weight.ndim - 1))
-        lost[name] = _added(weight, evidence, name) * of_rows * scale
-    return lost
+    return {
+        name: error * evidence.of(SENSITIVITY, name).reshape(-1, *[1] * (error.ndim - 1)) * scale
+        for name, error in _added(weights, evidence)
+    }
 
 
-def _with_inputs(weights: Weights) -> Iterator[tuple[str, Tensor]]:
-    """Weights that multiply inputs; biases and norms do not."""
-    return ((name, weight) for name, weight in weights.items() if weight.ndim > 1)
-
-
-def _added(weight: Tensor, evidence: Evidence, name: str) -> Tensor:
+def _added(weights: Weights, evidence: Evidence) -> Iterator[tuple[str, Tensor]]:
+    """Errors by `added_errors` of all weights that multiply inputs, which biases and norms do not."""
     from laconic.pruning.obs import added_errors
 
-    grams = damped(evidence.of(GRAM, name))
-    rows = weight.detach().cpu().double().reshape(len(grams), -1, grams.shape[-1])
-    inverses = torch.cholesky_inverse(torch.linalg.cholesky(grams.cpu()))
-    errors = [added_errors(r.numpy(), i.numpy()) for r, i in zip(rows, inverses, strict=True)]
-    stacked = torch.stack([torch.from_numpy(error) for error in errors])
-    return stacked.reshape(weight.shape).to(weight.device)
+    for name, weight in weights.items():
+        if weight.ndim > 1:
+            grams = damped(evidence.of(GRAM, name))
+            rows = weight.detach().cpu().double().reshape(len(grams), -1, grams.shape[-1])
+            inverses = torch.cholesky_inverse(torch.linalg.cholesky(grams.cpu()))
+            errors = [added_errors(r.numpy(), i.numpy()) for r, i in zip(rows, inverses, strict=True)]
+            yield name, torch.from_numpy(np.stack(errors)).reshape(weight.shape).to(weight.device)
 
 
 @criterion()
 def norm_scale(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]:
-    """`|γ|` of batch norms, which speaks for the channel it scales (network slimming; Liu et al. 2017).
+    """`|γ|` of batch norms, as the score of the channel it scales (network slimming; Liu et al. 2017).
 
-    Silent about all but one-dimensional weights: for units that hold them, such as channels.
+    Scores one-dimensional weights only: use it with units that hold them, such as channels.
 
     Raises:
-        MismatchError: there is none.
+        MismatchError: there is no such weight.
     """
     scales = {n: w.detach().abs() for n, w in weights.items() if w.ndim == 1 and n.endswith("weight")}
     if not scales:

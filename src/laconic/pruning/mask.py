@@ -14,9 +14,7 @@ from laconic.model.modules import unwrap
 
 
 class Mask(Mapping[str, Tensor]):
-    """Immutable named booleans: True where a weight stays.
-
-    A mapping from parameter names to boolean tensors of the parameters' shapes.
+    """Immutable mapping from parameter names to boolean tensors of the parameters' shapes: True where a weight stays.
 
     Raises:
         MismatchError: a value is not a boolean tensor.
@@ -24,8 +22,7 @@ class Mask(Mapping[str, Tensor]):
 
     def __init__(self, kept: Mapping[str, Tensor]) -> None:
         for name, tensor in kept.items():
-            if not isinstance(tensor, Tensor) or tensor.dtype != torch.bool:
-                found = getattr(tensor, "dtype", type(tensor).__name__)
+            if (found := getattr(tensor, "dtype", type(tensor).__name__)) != torch.bool:
                 raise MismatchError(f"{name}: expected a boolean tensor, found {found}")
         self._kept = {name: tensor.detach().clone() for name, tensor in kept.items()}
 
@@ -39,17 +36,16 @@ class Mask(Mapping[str, Tensor]):
         return len(self._kept)
 
     def __repr__(self) -> str:
-        tensors = "tensor" if len(self) == 1 else "tensors"
-        return f"Mask({self.n_kept:,} of {self.numel:,} kept, in {len(self)} {tensors})"
+        return f"Mask({self.n_kept:,} of {self.numel:,} kept, in {len(self)} tensor{'s' * (len(self) != 1)})"
 
     @property
     def n_kept(self) -> int:
-        """How many weights stay."""
+        """Number of weights that stay."""
         return sum(int(kept.count_nonzero()) for kept in self._kept.values())
 
     @property
     def numel(self) -> int:
-        """How many weights the mask speaks of."""
+        """Number of weights that the mask covers."""
         return sum(kept.numel() for kept in self._kept.values())
 
     @property
@@ -68,8 +64,8 @@ class Mask(Mapping[str, Tensor]):
             if name not in parameters:
                 raise MismatchError(f"{name}: the mask has it, the model does not")
             if kept.shape != parameters[name].shape:
-                shapes = f"mask is {tuple(kept.shape)}, tensor is {tuple(parameters[name].shape)}"
-                raise MismatchError(f"{name}: {shapes}")
+                shape = tuple(parameters[name].shape)
+                raise MismatchError(f"{name}: mask is {tuple(kept.shape)}, tensor is {shape}")
         return ((parameters[n], k.to(parameters[n].device)) for n, k in self._kept.items())
 
 
@@ -90,10 +86,10 @@ def apply_(model: nn.Module, mask: Mask) -> None:
 
 
 def broadcast_mask(mask: Mask) -> Mask:
-    """The mask of rank 0, on every rank; outside distributed runs, `mask` itself.
+    """The mask of rank 0, on every rank.
 
-    A mask decided from a rank's own data would let the ranks' weights drift apart. Every rank must call this,
-    with masks of the same names and shapes.
+    Masks decided from each rank's own data would let the ranks' weights drift apart. Every rank must call this, with
+    masks of the same names and shapes.
     """
     if distributed.n_ranks() == 1:
         return mask

@@ -1,10 +1,9 @@
 """The optimal brain surgeon's eliminations, row by row.
 
-A layer's output error is (w − ŵ)ᵀ H (w − ŵ) for each row w of its weight, with H the Gram matrix of its
-inputs. Removing weight q while the row's others make up for it as well as they can adds w_q² / [H⁻¹]_qq
-(Hassibi & Stork 1993), after which H⁻¹ loses q by one step of Gaussian elimination. Rows are independent
-(Frantar & Alistarh 2022, "Optimal Brain Compression", algorithm 1). A row of d weights takes d³/3
-multiply-adds.
+A layer's output error is (w − ŵ)ᵀ H (w − ŵ) for each row w of its weight, with H the Gram matrix of its inputs.
+Removing weight q while the row's others make up for it as well as they can adds w_q² / [H⁻¹]_qq (Hassibi & Stork 1993),
+after which H⁻¹ loses q by one step of Gaussian elimination. Rows are independent (Frantar & Alistarh 2022, "Optimal
+Brain Compression", algorithm 1). A row of d weights takes d³/3 multiply-adds.
 """
 
 from __future__ import annotations
@@ -25,13 +24,12 @@ def added_errors(rows: F64, inverse: F64) -> F64:
         inverse: H⁻¹, (d, d), symmetric positive definite.
 
     Returns:
-        (rows, d), in the unit of w² · H. Along the order of elimination errors do not fall: a weight that
-        became cheaper only because another went is not dearer to lose than that one.
+        (rows, d), in the unit of w² · H. Errors do not decrease along the order of elimination: a weight is charged at
+        least as much as every weight that went before it.
     """
     added = np.empty_like(rows)
     with ThreadPoolExecutor(max(min(len(rows), n_cores()), 1)) as threads:
-        for _ in threads.map(lambda i: _eliminate(rows[i].copy(), inverse.copy(), added[i]), range(len(rows))):
-            pass
+        list(threads.map(lambda i: _eliminate(rows[i].copy(), inverse.copy(), added[i]), range(len(rows))))
     return added
 
 

@@ -18,9 +18,9 @@ from laconic.pruning.budgets import Budget, Fraction, Price
 from laconic.pruning.criteria import Criterion, magnitude
 from laconic.pruning.mask import Mask, broadcast_mask
 from laconic.pruning.scopes import Scope
-from laconic.pruning.selection import ALL, EACH_WEIGHT, GLOBAL, Selection
+from laconic.pruning.selection import ALL, GLOBAL, Selection
 from laconic.pruning.solvers import Cut, Solver
-from laconic.pruning.units import Unit
+from laconic.pruning.units import EACH_WEIGHT, Unit
 
 Parameters: TypeAlias = Callable[[nn.Module], Mapping[str, Tensor]]
 CUT = Cut()
@@ -28,13 +28,9 @@ CUT = Cut()
 
 @dataclass(frozen=True)
 class Pruner(Selection):
-    """A selection, with what happens to the rest, and of which tensors.
+    """A selection, a solver for the weights that stay, and the choice of tensors.
 
     Attributes:
-        criterion: scores from weights and evidence.
-        unit: what lives and dies together.
-        scope: who competes with whom.
-        budget: who wins; `at` chooses how much.
         solver: what happens to the weights that stay.
         parameters: which tensors of a model compete; ``partial(compressible, exclude=["conv1"])`` spares some.
     """
@@ -44,7 +40,7 @@ class Pruner(Selection):
 
     @property
     def needs(self) -> frozenset[Statistic]:
-        """The statistics that criterion and solver look up: what to `observe`."""
+        """The statistics that criterion and solver look up, to pass to `observe`."""
         return self.criterion.needs | self.solver.needs
 
     def at(self, amount: float | Budget) -> Pruner:
@@ -63,7 +59,7 @@ class Pruner(Selection):
         return replace(self, budget=self.budget.at(1 - amount))
 
     def mask(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
-        """Which weights of `model` stay; the model is untouched."""
+        """The mask of `model`'s weights that stay; the model is untouched."""
         return self.solve(model, evidence)[1]
 
     @torch.no_grad()
@@ -80,10 +76,7 @@ class Pruner(Selection):
         return self.solver(weights, evidence, self)
 
     def prune_(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
-        """Put the weights that pruning leaves into `model`, and return the mask.
-
-        Of processes that train together, rank 0 decides for all.
-        """
+        """Put the weights that pruning leaves into `model`, and return the mask; rank 0 decides for all ranks."""
         weights, mask = self.solve(model, evidence)
         weights, mask = distributed.broadcast(weights), broadcast_mask(mask)
         parameters = dict(unwrap(model).named_parameters())
@@ -116,8 +109,8 @@ def prune_(  # noqa: PLR0913 – a public call
         scope: who competes with whom: `laconic.pruning.scopes`.
         unit: what lives and dies together: `laconic.pruning.units`.
         solver: what happens to the weights that stay: `laconic.pruning.solvers`.
-        data: batches (inputs, targets) from which the evidence that criterion and solver need is gathered, or
-            an `Evidence` that `laconic.model.observe` returned.
+        data: batches (inputs, targets) from which the evidence that criterion and solver need is gathered, or an
+            `Evidence` that `laconic.model.observe` returned.
         parameters: which tensors of a model compete; ``partial(compressible, exclude=["conv1"])`` spares some.
 
     Returns:

@@ -1,7 +1,6 @@
 """Scopes: who competes with whom.
 
-A scope lays the members of each tensor out as a table, one contest a row, or says that all tensors form one
-contest.
+A scope lays the members of each tensor out as a table, one contest a row, or says that all tensors form one contest.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Scope(ABC):
 
     Attributes:
         together: whether all tensors form one contest.
-        length: how many consecutive inputs must at least be looked at together.
+        length: least number of consecutive inputs that must be looked at together.
     """
 
     together: ClassVar[bool] = False
@@ -30,26 +29,11 @@ class Scope(ABC):
 
     @abstractmethod
     def table(self, lost: torch.Tensor, name: str) -> Table:
-        """The members of a tensor, a contest in each row.
-
-        Raises:
-            MismatchError: the tensor cannot be divided so.
-        """
+        """The members of a tensor, a contest in each row; MismatchError if it cannot be divided so."""
 
     def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
         """The inverse of `table`, in the tensor's shape."""
         return table.reshape(shape)
-
-
-@dataclass(frozen=True)
-class Global(Scope):
-    """All members of all tensors compete together: global pruning."""
-
-    together: ClassVar[bool] = True
-
-    @override
-    def table(self, lost: torch.Tensor, name: str) -> Table:
-        return lost.reshape(1, -1)
 
 
 @dataclass(frozen=True)
@@ -59,6 +43,13 @@ class PerTensor(Scope):
     @override
     def table(self, lost: torch.Tensor, name: str) -> Table:
         return lost.reshape(1, -1)
+
+
+@dataclass(frozen=True)
+class Global(PerTensor):
+    """All members of all tensors compete together: global pruning."""
+
+    together: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -72,12 +63,9 @@ class PerRow(Scope):
 
 @dataclass(frozen=True)
 class NM(Scope):
-    """Members compete within `length` consecutive inputs (axis 1): N:M sparsity, with the budget `Count(n)`.
+    """Members compete within `length` ≥ 1 consecutive inputs (axis 1): N:M sparsity, with the budget `Count(n)`.
 
     In a convolution, these are input channels at the same place of the kernel.
-
-    Attributes:
-        length: M, at least 1.
     """
 
     length: int = field()  # required: without field() the base's value would be the default
@@ -95,5 +83,4 @@ class NM(Scope):
 
     @override
     def restore(self, table: Table, shape: torch.Size) -> torch.Tensor:
-        moved = torch.Size([shape[0], *shape[2:], shape[1]])
-        return table.reshape(moved).movedim(-1, 1)
+        return table.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)

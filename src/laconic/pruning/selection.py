@@ -1,7 +1,7 @@
 """Selecting what stays, in one sentence.
 
-`mask = unit.spread(winners(scope, budget, unit.pool(lost)))`, with `lost` from a criterion. Every method of
-pruning by score is a choice of these four values.
+`mask = unit.spread(winners(scope, budget, unit.pool(lost)))`, with `lost` from a criterion. Every method of pruning by
+score is a choice of these four values.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from laconic.pruning.contest import Contest, Kept
 from laconic.pruning.criteria import Criterion, magnitude
 from laconic.pruning.mask import Mask
 from laconic.pruning.scopes import Global, Scope
-from laconic.pruning.units import Unit, Weight
+from laconic.pruning.units import EACH_WEIGHT, Unit
 
-GLOBAL, EACH_WEIGHT, ALL = Global(), Weight(), Density(1.0)
+GLOBAL, ALL = Global(), Density(1.0)
 
 
 def select(
@@ -41,8 +41,7 @@ def select(
         like: the tensors that the mask is for, where a criterion scored only some; by default those of `lost`.
 
     Returns:
-        A mask of exactly the budget's counts. Ties go to the lower index and the earlier tensor, so that
-        reruns agree.
+        A mask of exactly the budget's counts. Ties go to the lower index and the earlier tensor.
 
     Raises:
         NonFiniteError: a score is NaN.
@@ -55,7 +54,6 @@ def select(
     for name, score in scores.items():
         if score.numel() and score.max().isnan():  # the maximum propagates NaN
             raise NonFiniteError(f"{name}: expected scores to rank, found NaN")
-    tables = {name: scope.table(score.detach(), name) for name, score in scores.items()}
 
     def restored(names: Sequence[str], kept: Kept) -> dict[str, Tensor]:
         return {n: scope.restore(k, scores[n].shape) for n, k in zip(names, kept, strict=True)}
@@ -63,10 +61,10 @@ def select(
     groups = [list(scores)] if scope.together else [[name] for name in scores]
     contests = [
         Contest(
-            {name: tables[name] for name in names},
+            {name: scope.table(scores[name].detach(), name) for name in names},
             costs.even(names),
             lambda kept, names=names: costs.of(restored(names, kept)),
-            costs.shapes(names),
+            {name: costs.like[name].shape for name in names if name in costs.like},
         )
         for names in groups
     ]
@@ -94,8 +92,7 @@ class Selection:
 
     def mask_of(self, weights: Mapping[str, Tensor], evidence: Evidence) -> Mask:
         """Which of the weights stay; see `select`."""
-        lost = self.criterion(weights, evidence)
-        return select(lost, self.budget, self.scope, self.unit, like=weights)
+        return select(self.criterion(weights, evidence), self.budget, self.scope, self.unit, like=weights)
 
 
 @dataclass(frozen=True)
@@ -122,19 +119,11 @@ class _Costs:
         return len({self._each(n) * self.like[n].numel() / self.n_members[n] for n in names}) <= 1
 
     def of(self, kept: Mapping[str, Tensor]) -> float:
-        """Total cost of the kept weights, of those in tensors that these members reach."""
-        nobody = {name: torch.zeros_like(stays) for name, stays in kept.items()}
-        reached = {n for n, mask in self.unit.spread(nobody, self._only(kept)).items() if not mask.all()}
-        spread = self.unit.spread(kept, self._only(kept))
-        return sum(self._each(name) * int(mask.count_nonzero()) for name, mask in spread.items() if name in reached)
-
-    def shapes(self, names: Sequence[str]) -> Mapping[str, torch.Size]:
-        """Of the tensors by the members' names, where members lie in one."""
-        return {name: self.like[name].shape for name in names if name in self.like}
-
-    def _only(self, kept: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The tensors concerned, if members lie in one each; else all."""
-        return {n: self.like[n] for n in kept} if kept.keys() <= self.like.keys() else self.like
+        """Total cost of the kept weights in the tensors that these members reach."""
+        like = {n: self.like[n] for n in kept} if kept.keys() <= self.like.keys() else self.like
+        nobody = self.unit.spread({name: torch.zeros_like(stays) for name, stays in kept.items()}, like)
+        spread = self.unit.spread(kept, like)
+        return sum(self._each(n) * int(mask.count_nonzero()) for n, mask in spread.items() if not nobody[n].all())
 
     def _each(self, name: str) -> float:
         return self.each.get(name, 0.0) if isinstance(self.each, Mapping) else self.each

@@ -1,9 +1,8 @@
 """The sensitivity scan: what a network loses when one tensor alone is pruned (Li et al. 2017, section 3.2).
 
-Tensors differ by orders of magnitude in what they bear. The scan prunes each by itself, at several amounts,
-on a copy, and evaluates every copy: tensors × amounts values. From these a budget of `Rates` follows, with as
-much of each tensor removed as a tolerance allows. The losses of tensors that are pruned together add up, so
-what all of them cost is to be measured again.
+Tensors differ by orders of magnitude in what they tolerate. The scan prunes each by itself, at several amounts, on a
+copy, and evaluates every copy: tensors × amounts values. They give a budget of `Rates` that removes as much of each
+tensor as a tolerance allows. The losses of tensors that are pruned together add up: measure the total again.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
 from torch import nn
 
 from laconic.core.atomic import atomic
@@ -27,18 +26,18 @@ from laconic.pruning.budgets import Rates
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.pruning.scopes import PerTensor
 from laconic.pruning.units import Coupled
-from laconic.surgery.coupling import Coupling
+from laconic.surgery.plan import Coupling
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a network is worth with one of its tensors pruned.
+    """Values of a network with one of its tensors pruned.
 
     Attributes:
-        names: of the tensors, or of a coupling's groups.
+        names: names of the tensors, or of a coupling's groups.
         amounts: the fractions removed, increasing.
-        values: of the network, for each name a row, for each amount a column.
-        dense: the value of the network as it is.
+        values: the network's values: a row for each name, a column for each amount.
+        dense: the unpruned network's value.
     """
 
     names: tuple[str, ...]
@@ -47,14 +46,14 @@ class Scan:
     dense: float
 
     def rates(self, tolerance: float, lower_is_better: bool = False) -> Rates:
-        """A budget with the most of each tensor removed that is tolerated.
+        """A budget that removes as much of each tensor as is tolerated.
 
         That is the largest scanned amount up to which no value is worse than the dense network's by more than
-        `tolerance`: an amount counts only if all smaller ones do, so that luck at a large one does not. Where
-        the smallest is too much already, the tensor is left whole.
+        `tolerance`. An amount counts only if all smaller ones do. A tensor that does not tolerate the smallest amount
+        is left whole.
 
         Args:
-            tolerance: the largest loss of value, in the unit of the values, of one tensor pruned alone.
+            tolerance: largest loss of value from one tensor pruned alone, in the unit of the values.
             lower_is_better: values are losses, such as bits; by default they are gains, such as accuracies.
 
         Returns:
@@ -71,12 +70,12 @@ class Scan:
                 if not loss <= tolerance:  # NaN is too much
                     break
                 removed[name] = amount
-        # The first selector that matches counts, and a group's name may begin another's: those come last.
+        # The first selector that matches counts. A name that begins other names must come after them.
         order = sorted(self.names, key=lambda name: sum(o.startswith(f"{name}.") for o in self.names))
         return Rates({name: 1 - removed[name] for name in order})
 
     def losses(self, lower_is_better: bool = False) -> tuple[tuple[float, ...], ...]:
-        """How much worse than the dense network's each value is; negative where it is better."""
+        """How much worse each value is than the dense network's; negative where it is better."""
         sign = 1 if lower_is_better else -1
         return tuple(tuple(sign * (value - self.dense) for value in row) for row in self.values)
 
@@ -96,18 +95,14 @@ def scan(  # noqa: PLR0913 – a public call
     Args:
         model: the network.
         amounts: fractions removed of a tensor, in [0, 1], increasing.
-        evaluate: what a network is worth, such as ``lambda m: laconic.evaluate(m, batches).accuracy``. It is
-            given copies, which it may change: also fine-tune.
-        pruner: which tensors are scanned (`parameters`), and how one is pruned: by default the smallest of its
-            weights go. With a `Coupled` unit, groups are scanned, each in all its tensors. Where all tensors
-            would compete, those of a tensor or group do.
+        evaluate: gives a network's value, such as ``lambda m: laconic.evaluate(m, batches).accuracy``. It receives
+            copies, which it may change, for example by fine-tuning.
+        pruner: which tensors are scanned (`parameters`), and how each is pruned: by default its smallest weights go.
+            With a `Coupled` unit, groups are scanned, each in all its tensors. A global scope becomes `PerTensor`.
         evidence: what `pruner.needs`, from `observe`.
-        path: a JSON file that is written after every evaluation. What it has is not evaluated again; it knows
-            its model, criterion, unit, scope and solver, but not `evaluate`, nor the evidence.
-        progress: called with the number of evaluations done and of all, after each.
-
-    Returns:
-        The values, by tensor and amount.
+        path: a JSON file that is written after every evaluation. Values that it holds are not evaluated again. It
+            records model, criterion, unit, scope and solver, but neither `evaluate` nor the evidence.
+        progress: called after each evaluation with the numbers of evaluations done and in all.
 
     Raises:
         ValueError: an amount lies outside [0, 1], or they do not increase.
@@ -118,95 +113,74 @@ def scan(  # noqa: PLR0913 – a public call
     if not amounts or not all(0 <= a <= 1 for a in amounts) or sorted(set(amounts)) != list(amounts):
         raise ValueError(f"amounts: expected increasing fractions within [0, 1], got {amounts}")
     alone = _alone(model, pruner)
-    points = [None, *((name, amount) for name in alone for amount in amounts)]
-    record = _Record.opened(path, model, pruner)
+    points: list[_Point] = [None, *((name, amount) for name in alone for amount in amounts)]
+    of = _identity(model, pruner) if path else {}
+    values = _read(Path(path), of) if path and Path(path).exists() else {}
     for done, point in enumerate(points, start=1):
-        if point not in record.values:
+        if point not in values:
             pruned = copy.deepcopy(unwrap(model))
             if point:
                 alone[point[0]].at(point[1]).prune_(pruned, evidence)
-            record.add(point, float(evaluate(pruned)))
+            values[point] = float(evaluate(pruned))
+            if path:
+                _write(Path(path), of, values)
         if progress:
             progress(done, len(points))
-    values = tuple(tuple(record.values[name, amount] for amount in amounts) for name in alone)
-    return Scan(tuple(alone), amounts, values, record.values[None])
+    rows = tuple(tuple(values[name, amount] for amount in amounts) for name in alone)
+    return Scan(tuple(alone), amounts, rows, values[None])
 
 
 def _alone(model: nn.Module, pruner: Pruner) -> dict[str, Pruner]:
     """For each tensor, or group of a coupling, a pruner of nothing else."""
     chosen = pruner.parameters(model)
     within = replace(pruner, scope=PerTensor()) if pruner.scope.together else pruner
-    if isinstance(pruner.unit, Coupled):
-        pruner.unit.reach(chosen, unwrap(model))  # raises where no group may be cut
-        units = {group.name: Coupled(Coupling((group,), {})) for group in pruner.unit.coupling.groups}
-        return {name: replace(within, unit=unit) for name, unit in units.items() if _may_cut(unit, chosen, model)}
-    return {
-        name: replace(within, parameters=lambda copied, name=name: {name: pruner.parameters(copied)[name]})
-        for name in chosen
-    }
-
-
-def _may_cut(unit: Coupled, chosen: Mapping[str, torch.Tensor], model: nn.Module) -> bool:
-    try:
-        return bool(unit.reach(chosen, unwrap(model)))
-    except MismatchError:
-        return False
+    if not isinstance(pruner.unit, Coupled):
+        return {
+            name: replace(within, parameters=lambda copied, name=name: {name: pruner.parameters(copied)[name]})
+            for name in chosen
+        }
+    pruner.unit.reach(chosen, unwrap(model))  # raises where no group may be cut
+    alone: dict[str, Pruner] = {}
+    for group in pruner.unit.coupling.groups:
+        unit = Coupled(Coupling((group,), {}))
+        with suppress(MismatchError):  # this group may not be cut
+            unit.reach(chosen, unwrap(model))
+            alone[group.name] = replace(within, unit=unit)
+    return alone
 
 
 _Point: TypeAlias = tuple[str, float] | None  # None: the dense network
 
 
-@dataclass
-class _Record:
-    """The values so far, in memory and, if there is a path, in a file."""
+def _read(path: Path, of: dict[str, str]) -> dict[_Point, float]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known = dict(found["of"])
+        values: dict[_Point, float] = {(str(n), float(a)): float(value) for n, a, value in found["points"]}
+        if "dense" in found:
+            values[None] = float(found["dense"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise FormatError(f"{path}: expected a sensitivity scan: {error!r}") from error
+    for what, expected in of.items():
+        if known.get(what) != expected:
+            raise MismatchError(f"{path}: expected {what} {expected}, found {known.get(what)}")
+    return values
 
-    path: Path | None
-    of: Mapping[str, str]
-    values: dict[_Point, float]
 
-    @classmethod
-    def opened(cls, path: str | os.PathLike[str] | None, model: nn.Module, pruner: Pruner) -> _Record:
-        """A new record, or the one at `path`."""
-        if path is None:
-            return cls(None, {}, {})
-        of = _identity(model, pruner)
-        if not Path(path).exists():
-            return cls(Path(path), of, {})
-        try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            known, points = dict(found["of"]), [tuple(point) for point in found["points"]]
-            values: dict[_Point, float] = {(str(n), float(a)): float(value) for n, a, value in points}
-            if "dense" in found:
-                values[None] = float(found["dense"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise FormatError(f"{path}: expected a sensitivity scan: {error!r}") from error
-        for what, expected in of.items():
-            if known.get(what) != expected:
-                raise MismatchError(f"{path}: expected {what} {expected}, found {known.get(what)}")
-        return cls(Path(path), of, values)
-
-    def add(self, point: _Point, value: float) -> None:
-        """Keep a value, and write the file anew."""
-        self.values[point] = value
-        if self.path is None:
-            return
-        dense = {"dense": self.values[None]} if None in self.values else {}
-        points = [[*point, value] for point, value in self.values.items() if point]
-        with atomic(self.path) as file:
-            file.write((json.dumps({"of": self.of, **dense, "points": points}) + "\n").encode())
+def _write(path: Path, of: dict[str, str], values: dict[_Point, float]) -> None:
+    dense = {"dense": values[None]} if None in values else {}
+    points = [[*point, value] for point, value in values.items() if point]
+    with atomic(path) as file:
+        file.write((json.dumps({"of": of, **dense, "points": points}) + "\n").encode())
 
 
 def _identity(model: nn.Module, pruner: Pruner) -> dict[str, str]:
-    """What values depend on and can be told by name: the model's state, and the choices of the pruner."""
-    choices = {axis: getattr(pruner, axis) for axis in ("criterion", "unit", "scope", "solver")}
-    return {
-        "model": state_digest(unwrap(model).state_dict())[:12],
-        **{axis: _describe_choice(choice) for axis, choice in choices.items()},
-    }
+    """What values depend on, in words that repeat between runs: no addresses in memory, no tensors."""
 
+    def describe(choice: object) -> str:
+        if is_dataclass(choice) and not isinstance(choice, Coupled):
+            return repr(choice)
+        return getattr(choice, "__name__", type(choice).__name__)
 
-def _describe_choice(choice: object) -> str:
-    """A choice in words that are the same when asked again: no addresses in memory, no tensors."""
-    if is_dataclass(choice) and not isinstance(choice, Coupled):
-        return repr(choice)
-    return getattr(choice, "__name__", type(choice).__name__)
+    choices = {axis: describe(getattr(pruner, axis)) for axis in ("criterion", "unit", "scope", "solver")}
+    return {"model": state_digest(unwrap(model).state_dict())[:12], **choices}

@@ -1,12 +1,11 @@
 """Solvers: choose what goes, and let what stays make up for it.
 
-A solver is a function from weights, evidence and a selection to new weights and their mask. `Cut` repairs
-nothing. The others minimise each layer's output error tr (W − Ŵ) H (W − Ŵ)ᵀ, with H the damped Gram matrix of
-its inputs:
+A solver is a function from weights, evidence and a selection to new weights and their mask. `Cut` repairs nothing. The
+others minimise each layer's output error tr (W − Ŵ) H (W − Ŵ)ᵀ, with H the damped Gram matrix of its inputs:
 
     laconic.prune_(model, 0.5, criteria.output_error, solver=solvers.LeastSquares(), data=batches)
 
-Statistics of batch norms belong to the weights they were measured with: `reestimate_batch_norm_` afterwards.
+Call `reestimate_batch_norm_` afterwards: statistics of batch norms belong to the weights they were measured with.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Solver(ABC):
     """Chooses what goes, and lets what stays make up for it.
 
     Attributes:
-        needs: the statistics that it looks up, beside the criterion's.
+        needs: the statistics that it looks up, in addition to the criterion's.
     """
 
     needs: ClassVar[frozenset[Statistic]] = frozenset()
@@ -49,7 +48,7 @@ class Solver(ABC):
 
 @dataclass(frozen=True)
 class Cut(Solver):
-    """What the criterion picks goes; the rest stays as it is."""
+    """Remove what the criterion picks, and leave the rest as it is."""
 
     @override
     def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
@@ -59,12 +58,10 @@ class Cut(Solver):
 
 @dataclass(frozen=True)
 class LeastSquares(Solver):
-    """What the criterion picks goes; each row's other weights are the best that reproduce the layer's output.
+    """Remove what the criterion picks; refit each row's other weights to reproduce the layer's output.
 
-    With S what stays of a row w: ŵ_S = [H_SS]⁻¹ H_S· w. Tensors without a Gram matrix are only cut.
-
-    Attributes:
-        damping: fraction of H's mean diagonal added to it.
+    With S the positions that stay in a row w: ŵ_S = [H_SS]⁻¹ H_S· w. Tensors without a Gram matrix are only cut.
+    `damping` is the fraction of H's mean diagonal added to it.
     """
 
     damping: float = 0.01
@@ -72,8 +69,7 @@ class LeastSquares(Solver):
 
     @override
     def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
-        mask = selection.mask_of(weights, evidence)
-        solved = {name: masked(weights[name].detach(), mask[name]) for name in mask}
+        solved, mask = Cut()(weights, evidence, selection)
         for name in mask.keys() & evidence.found.get(GRAM, {}).keys():
             if not mask[name].all():
                 grams = damped(evidence.of(GRAM, name), self.damping)
@@ -88,7 +84,7 @@ def _fitted(
     rows = weight.double().reshape(groups, -1, d)
     fitted = torch.zeros_like(rows)
     for group, gram in enumerate(grams.to(weight.device)):
-        # Rows that keep the same inputs share a system: of pruned channels, all do.
+        # Rows that keep the same inputs share a system: when channels are pruned, all rows do.
         patterns, which = kept.reshape(groups, -1, d)[group].unique(dim=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             stays, alike = pattern.nonzero().squeeze(1), (which == number).nonzero().squeeze(1)
@@ -102,13 +98,12 @@ def _fitted(
 class SparseGPT(Solver):
     """Go through a layer's inputs once; later ones make up for what goes (Frantar & Alistarh 2023).
 
-    With U the upper Cholesky factor of H⁻¹, the weights of lowest w²/U_jj² go, as many in each stretch of
-    columns as the criterion would take of the whole tensor: the criterion decides the layers' rates alone. A
-    layer of d inputs takes d³.
+    The criterion decides only each tensor's rate. With U the upper Cholesky factor of H⁻¹, the weights of lowest
+    w²/U_jj² go, at that rate in each stretch of columns. A layer of d inputs takes d³ operations.
 
     Attributes:
-        columns: width of the stretches within which weights compete (128 in the paper; for N:M sparsity, m);
-            at least one input channel of a convolution.
+        columns: width of the stretches within which weights compete (128 in the paper; for N:M sparsity, m); at least
+            one input channel of a convolution.
         damping: fraction of H's mean diagonal added to it.
     """
 
@@ -121,24 +116,21 @@ class SparseGPT(Solver):
         rates = selection.mask_of(weights, evidence)
         if rates.keys() - selection.unit.pool(weights).keys():
             raise UnsupportedError(f"SparseGPT: expected units within a tensor, found {type(selection.unit).__name__}")
-        solved = {name: self._solve(name, weights[name].detach(), rates[name], evidence, selection) for name in rates}
-        return {n: weight for n, (weight, _) in solved.items()}, Mask({n: kept for n, (_, kept) in solved.items()})
-
-    def _solve(
-        self, name: str, weight: Tensor, rates: Tensor, evidence: Evidence, selection: Selection
-    ) -> tuple[Tensor, Tensor]:
-        grams = damped(evidence.of(GRAM, name), self.damping).to(weight.device)
-        parts = zip(weight.chunk(len(grams)), rates.chunk(len(grams)), grams, strict=True)
-        solved = [self._sweep(name, w, float(r.double().mean()), gram, selection) for w, r, gram in parts]
-        kept = torch.cat([kept for _, kept in solved])
-        return masked(torch.cat([w for w, _ in solved]).to(weight.dtype), kept), kept
+        solved: dict[str, Tensor] = {}
+        mask: dict[str, Tensor] = {}
+        for name, kept in rates.items():
+            weight = weights[name].detach()
+            grams = damped(evidence.of(GRAM, name), self.damping).to(weight.device)
+            groups = zip(weight.chunk(len(grams)), kept.chunk(len(grams)), grams, strict=True)
+            parts = [self._sweep(name, w, float(k.double().mean()), gram, selection) for w, k, gram in groups]
+            new, mask[name] = map(torch.cat, zip(*parts, strict=True))
+            solved[name] = masked(new.to(weight.dtype), mask[name])
+        return solved, Mask(mask)
 
     def _sweep(
         self, name: str, weight: Tensor, density: float, gram: Float[Tensor, "d d"], selection: Selection
     ) -> tuple[Tensor, Tensor]:
-        """One group of a layer."""
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        upper = torch.linalg.cholesky(inverse, upper=True)
+        upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(gram)), upper=True)
         matrix, kept = weight.double().flatten(1), torch.ones_like(weight, dtype=torch.bool)
         per_input = weight[0, 0].numel()
         together = selection.scope.length * max(1, self.columns // (per_input * selection.scope.length))

@@ -45,9 +45,8 @@ from laconic.report.measurement import measure, total_macs
 from laconic.report.tensor_table import compare_tensors
 from laconic.surgery.batch_norm import reestimate_batch_norm_
 from laconic.surgery.plan import Plan
-from laconic.training.loop import Callback, Training, train
-from laconic.training.lottery import Snapshot
-from laconic.training.progress_bar import ProgressBar
+from laconic.training.iterative import Snapshot
+from laconic.training.loop import Callback, ProgressBar, Training, train
 from laconic.training.rules import Rule
 
 BATCH_SIZE = 64

@@ -1,10 +1,10 @@
 """The one call: a network, data and a target give the shortest file that meets it.
 
-The network is observed on the data and rounded by bits against each layer's output error (`RateLoss`) at a
-price; pruning is rounding to zero. If it may be fine-tuned, a rounded network is trained under the code at
-ever lower prices (`CodeLengthRule`), each training beginning where the one at the next higher price ended. The
-prices are searched for. Every attempt is a file that was written, decoded and judged. Two need no search: the
-network as it was, so that a target which it meets is always met; and all zeros.
+The network is observed on the data and rounded by bits against each layer's output error (`RateLoss`) at a price;
+pruning is rounding to zero. If fine-tuning is allowed, a rounded network is trained under the code at lower and lower
+prices (`CodeLengthRule`); each training begins where the one at the next higher price ended. The prices are searched
+for. Every attempt is a file that was written, decoded and judged. Two need no search: the network as it was, so that a
+target which it meets is always met, and all zeros.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +37,7 @@ from laconic.quantization.rate import RateLoss
 from laconic.search.targets import Attempt, How, MaxDrop, Search, Shortest, Target
 from laconic.search.under_code import CodeLengthRule
 from laconic.surgery.channels import find_channels
-from laconic.surgery.dead import dead_channels
-from laconic.surgery.plan import Plan
+from laconic.surgery.plan import Plan, dead_channels
 from laconic.surgery.shrink import shrink
 from laconic.training.loop import Training, train
 
@@ -56,21 +55,17 @@ SCALES_LR = 1e-2
 KEEP_GRIDS = KeepGrid(Grid(0.005))  # the grid is for running statistics, which are not trained
 
 
-def _ignore(attempt: Attempt) -> None:
-    del attempt
-
-
 @dataclass(frozen=True)
 class Compressed:
-    """What became of a network.
+    """The result of `compress`.
 
     Attributes:
         path: the file.
-        chosen: its attempt: price, length, score.
+        chosen: the attempt in the file: price, length, score.
         dense_bytes: length of the network's state.
-        score: that of the network itself.
+        score: the network's own score.
         target: what was asked for.
-        attempts: all, in the order in which they were tried.
+        attempts: all attempts, in order.
     """
 
     path: Path
@@ -110,58 +105,80 @@ def compress(  # noqa: PLR0913 – a public call
     target: Target = DEFAULT_TARGET,
     evaluate: Judge | None = None,
     finetune: Training | None = None,
-    on_attempt: Callable[[Attempt], object] = _ignore,
+    on_attempt: Callable[[Attempt], object] | None = None,
 ) -> Compressed:
     """Write the shortest file that meets `target`, judged by the network that it decodes to.
 
     Args:
         model: a trained network; it is not changed.
-        data: batches (inputs, targets), iterated many times: a list or a loader. Without fine-tuning, targets
-            are read only by `Shortest` and by the default of `evaluate`.
-        path: the file to write. What was tried is kept beside it, in its name with ``.attempts``, until it is
-            there: after an interruption the same call goes on.
-        target: `MaxDrop`, `MaxBytes` or `Shortest`; by default at most a hundredth of the score less.
+        data: batches (inputs, targets), iterated many times: a list or a loader. Without fine-tuning, targets are read
+            only by `Shortest` and by the default of `evaluate`.
+        path: the file to write. Until it is complete, the folder ``path.attempts`` keeps the attempts: after an
+            interruption the same call continues.
+        target: `MaxDrop`, `MaxBytes` or `Shortest`; by default a drop of at most 0.01.
         evaluate: a network's score, the higher the better; by default its accuracy on `data`.
-        finetune: how to train under the code, at each price that is tried; its loss may be a `Distillation`
-            from the network itself. Channels that become dead are cut.
+        finetune: how to train under the code, at each price that is tried; its loss may be a `Distillation` from the
+            network itself. Channels that become dead are cut.
         on_attempt: called with each attempt.
 
     Returns:
-        What became of the network. Where no attempt met the target, it says by how much the best missed it.
+        The file and its attempts. If no attempt met the target, `misses` is by how much the best one missed it.
 
     Raises:
         ValueError: the network itself has no finite score.
-        MismatchError: what is kept beside the file is another network's or target's.
+        MismatchError: the folder holds attempts at another network or target.
         UnsupportedError: a layer's inputs cannot be observed.
     """
-    kept = _Kept(Path(f"{os.fspath(path)}.attempts"), _key(model, target, finetune))
-    job = _Job(model, data, target, evaluate, finetune, kept)
-    score = job.judge(copy.deepcopy(model).eval()).score
-    if not math.isfinite(score):
-        raise ValueError(f"evaluate: expected a finite score of the network itself, found {score}")
-    job.score = score
-    job.attempts += kept.attempts()
+    job = _Job(model, data, target, evaluate, finetune, Path(f"{os.fspath(path)}.attempts"))
+    job.score = job.judge(copy.deepcopy(model).eval()).score
+    if not math.isfinite(job.score):
+        raise ValueError(f"evaluate: expected a finite score of the network itself, found {job.score}")
+    job.resume()
     for how, price in job.untried():
-        on_attempt(job.attempt(how, price))
-    chosen = target.best(job.attempts, score)
+        attempt = job.attempt(how, price)
+        if on_attempt:
+            on_attempt(attempt)
+    chosen = target.best(job.attempts, job.score)
     with atomic(path) as file:
-        file.write(kept.file(chosen.how, chosen.price).read_bytes())
-    kept.remove()
-    return Compressed(Path(path), chosen, _n_bytes(model), score, target, tuple(job.attempts))
+        file.write(job.file(chosen.how, chosen.price).read_bytes())
+    shutil.rmtree(job.folder)
+    held = {id(tensor): tensor.nbytes for tensor in unwrap(model).state_dict(keep_vars=True).values()}  # tied ones once
+    return Compressed(Path(path), chosen, sum(held.values()), job.score, target, tuple(job.attempts))
 
 
 @dataclass
 class _Job:
-    """The attempts at one network, and how more of them are made."""
+    """The attempts at one network, kept in a folder: a file for each, and a list."""
 
     model: nn.Module
     data: Batches
     target: Target
     evaluate: Judge | None
     finetune: Training | None
-    kept: _Kept
+    folder: Path
     score: float = math.nan
     attempts: list[Attempt] = field(default_factory=list)
+
+    @cached_property
+    def _key(self) -> str:
+        """What attempts depend on, as far as it is known."""
+        how = f"trained {self.finetune.epochs} epochs, seed {self.finetune.seed}" if self.finetune else "rounded"
+        bits = "with data bits" if isinstance(self.target, Shortest) else "without"
+        return f"{state_digest(self.model.state_dict())}, {how}, {bits}"
+
+    def file(self, how: How, price: float) -> Path:
+        return self.folder / f"{how}-{price!r}.lac"
+
+    def resume(self) -> None:
+        """Read the attempts that the folder has."""
+        self.folder.mkdir(exist_ok=True)
+        if (path := self.folder / "attempts.json").exists():
+            kept = json.loads(path.read_text())
+            if kept["of"] != self._key:
+                found = "expected attempts of this network, found another's; remove it to start anew"
+                raise MismatchError(f"{self.folder}: {found}")
+            for a in kept["attempts"]:
+                self.attempts.append(Attempt(a["price"], a["how"], Measurement.from_dict(a["measured"])))
 
     def untried(self) -> Iterable[tuple[How, float]]:
         """What to try next, until the search is over."""
@@ -176,12 +193,23 @@ class _Job:
 
     def attempt(self, how: How, price: float) -> Attempt:
         """Write a file, decode it, judge it, and keep it."""
-        path = self.kept.file(how, price)
-        write = {"rounded": self._round, "trained": self._train}.get(how, self._write_end)
-        write(price, path)
+        path = self.file(how, price)
+        match how:
+            case "trained":
+                self._train(price, path)
+            case "rounded":  # all floats, the norms' included, at a price of their layers' output errors
+                _save(self.model, path, Plan(), RateLoss(price, evidence=self._evidence))
+            case _:  # the network exactly, at an infinite price, or with zeros for all its floats
+                network = copy.deepcopy(self.model)
+                for tensor in network.state_dict().values() if price == 0 else ():
+                    if tensor.is_floating_point():
+                        tensor.zero_()
+                _save(network, path, Plan(), None)
         measured = self.judge(load(path, into=copy.deepcopy(self.model)).eval(), path.stat().st_size)
         self.attempts.append(Attempt(price, how, measured))
-        self.kept.write(self.attempts)
+        listed = [{**vars(attempt), "measured": attempt.measured.to_dict()} for attempt in self.attempts]
+        with atomic(self.folder / "attempts.json") as file:
+            file.write(json.dumps({"of": self._key, "attempts": listed}, indent=2).encode())
         return self.attempts[-1]
 
     def judge(self, network: nn.Module, n_bytes: float = math.nan) -> Measurement:
@@ -203,44 +231,23 @@ class _Job:
     def _evidence(self) -> Evidence:
         return observe(self.model, self.data, [Statistic.GRAM])
 
-    def _write_end(self, price: float, path: Path) -> None:
-        """The network exactly, at an infinite price, or with zeros for all its floats."""
-        network = copy.deepcopy(self.model)
-        if price == 0:
-            for tensor in network.state_dict().values():
-                if tensor.is_floating_point():
-                    tensor.zero_()
-        _save(network, path, Plan(), None)
-
-    def _round(self, price: float, path: Path) -> None:
-        """All floats, the norms' included, at a price of their layers' output errors."""
-        _save(self.model, path, Plan(), RateLoss(price, evidence=self._evidence))
-
     def _train(self, price: float, path: Path) -> None:
         """Train under the code, from where training at the next higher price ended."""
         assert self.finetune is not None
         above = [attempt for attempt in self._by("trained") if attempt.price > price]
         untrained = [attempt for attempt in self.attempts if attempt.how != "trained"]
-        start = min(above, key=lambda attempt: attempt.price) if above else self._best_to_train(untrained)
-        begin = self.kept.file(start.how, start.price)
+        start = min(above, key=lambda a: a.price) if above else self.target.to_train(untrained, self.score)
+        begin = self.file(start.how, start.price)
         with Reader(begin) as reader:
             plan = reader.plan or Plan()
         model = load(begin, into=copy.deepcopy(self.model))
         every = 100
-        if isinstance(self.data, Sized):  # prices are found anew twenty times at least
+        if isinstance(self.data, Sized):  # prices are updated at least twenty times
             every = max(1, min(every, self.finetune.epochs * len(self.data) // 20))
-        rule = CodeLengthRule(
-            price=price,
-            n_examples=sum(len(targets) for _, targets in self.data),
-            every=every,
-            lr=SCALES_LR,
-            parameters=trainable_parameters,
-        )
+        n = sum(len(targets) for _, targets in self.data)
+        rule = CodeLengthRule(price=price, n_examples=n, every=every, lr=SCALES_LR, parameters=trainable_parameters)
         train(model, self.data, self.finetune, [rule])
         _save_cut(model.cpu().eval(), plan, next(iter(self.data))[0], path)
-
-    def _best_to_train(self, attempts: Sequence[Attempt]) -> Attempt:
-        return self.target.to_train(attempts, self.score)
 
 
 def _save_cut(model: nn.Module, plan: Plan, inputs: Tensor, path: Path) -> None:
@@ -266,53 +273,3 @@ def _save(model: nn.Module, path: Path, plan: Plan, quantizer: Quantizer | None 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that require gradients, by name."""
     return {name: p for name, p in unwrap(model).named_parameters() if p.requires_grad}
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """The attempts so far, in a folder: a file for each, and what they are attempts at."""
-
-    folder: Path
-    key: str
-
-    def attempts(self) -> list[Attempt]:
-        self.folder.mkdir(exist_ok=True)
-        if not self._list.exists():
-            return []
-        kept = json.loads(self._list.read_text())
-        if kept["of"] != self.key:
-            raise MismatchError(
-                f"{self.folder}: expected attempts of this network, found another's; remove it to start anew"
-            )
-        return [
-            Attempt(found["price"], found["how"], Measurement.from_dict(found["measured"]))
-            for found in kept["attempts"]
-        ]
-
-    def write(self, attempts: Sequence[Attempt]) -> None:
-        listed = [{**vars(attempt), "measured": attempt.measured.to_dict()} for attempt in attempts]
-        with atomic(self._list) as file:
-            file.write(json.dumps({"of": self.key, "attempts": listed}, indent=2).encode())
-
-    def file(self, how: How, price: float) -> Path:
-        return self.folder / f"{how}-{price!r}.lac"
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder)
-
-    @property
-    def _list(self) -> Path:
-        return self.folder / "attempts.json"
-
-
-def _n_bytes(model: nn.Module) -> int:
-    """Of the state as it is, tied tensors once."""
-    held = {id(tensor): tensor.nbytes for tensor in unwrap(model).state_dict(keep_vars=True).values()}
-    return sum(held.values())
-
-
-def _key(model: nn.Module, target: Target, finetune: Training | None) -> str:
-    """What attempts depend on, as far as it can be told."""
-    training = f"trained {finetune.epochs} epochs, seed {finetune.seed}" if finetune else "rounded"
-    bits = "with data bits" if isinstance(target, Shortest) else "without"
-    return f"{state_digest(model.state_dict())}, {training}, {bits}"

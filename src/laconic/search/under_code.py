@@ -1,15 +1,13 @@
-"""Training under the code: what the network pays for its weights is what the file will cost.
+"""Training under the code: the network is charged for its weights what the file will cost.
 
-Forward sees the weights as a file would hold them, Δ·round(θ/Δ), and the loss's gradient goes straight
-through the rounding (Bengio, Léonard & Courville 2013) to θ and, as Esser et al. (2020) have it, to the scale
-Δ. The mean loss gains the bits of the integers, at the prices of the symbol model that would code them now,
-each weight's in its place: what zero, ±1, ±2 and so on cost after all that comes before it in the stream.
-Between 0, 1 and powers of two the bits are interpolated, so that a price is felt before a weight changes. So
-sparsity, bit widths and dead neurons fall out and none is set; a weight that went comes back if it is worth
-its price.
+Forward sees the weights as a file would hold them, Δ·round(θ/Δ). The loss's gradient goes straight through the rounding
+(Bengio, Léonard & Courville 2013) to θ and to the scale Δ (Esser et al. 2020). The mean loss gains the bits of the
+integers, at the prices of the symbol model that would code them now: for each weight, the cost of zero, ±1, ±2 and so
+on at its place in the stream. Between 0, 1 and powers of two the bits are interpolated, so that a price has a gradient
+before a weight changes. Sparsity, bit widths and dead neurons follow and are not set; a removed weight comes back if it
+is worth its price.
 
-Uniform noise in the place of rounding (Ballé, Laparra & Simoncelli 2017) can come first, while the scales are
-found.
+Uniform noise in place of rounding (Ballé, Laparra & Simoncelli 2017) can come first, while the scales are found.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from laconic.coding.layout import Layout
 from laconic.coding.stream import prices
@@ -28,7 +27,7 @@ from laconic.pruning.pruner import Parameters
 from laconic.quantization.grid import Grid, exactly, widened
 from laconic.quantization.rounded import PerTensorScale
 from laconic.training.rules import State, StepContext
-from laconic.training.schedules import Value, value_at
+from laconic.training.schedules import Value
 from laconic.training.stochastic import Named, StochasticWeights
 
 NATS_PER_BIT = math.log(2)
@@ -41,17 +40,16 @@ FIRST_SCALE = 0.1  # for tensors of zeros
 class CodeLengthRule(StochasticWeights):
     """Train weights, and the scales of their grids, to the shortest description of weights and data.
 
-    What is minimised is file bits + price · data bits. After training the parameters lie on grids, which
+    It minimises file bits + price · data bits. After training the parameters lie on grids, which
     ``save(model, path, None)`` finds and codes: no bit of them changes.
 
     Attributes:
-        price: bits of file that a bit of data is worth, above 0: 1 for a two-part code of the training set.
-            A number, or a function of the step: ``Schedule(2, n, exponential, initial=20)`` begins with
-            data ten times as dear.
-        n_examples: of the training set.
-        first: the grids at the beginning, of tensors that are on none yet.
-        noisy_until: the step until which there is uniform noise in the place of rounding.
-        every: steps after which prices are found anew.
+        price: bits of file that a bit of data is worth, above 0: 1 for a two-part code of the training set. A number,
+            or a function of the step: ``Schedule(2, n, exponential, initial=20)`` begins at ten times the final price.
+        n_examples: length of the training set.
+        first: initial grids of tensors that are on none yet.
+        noisy_until: the step until which uniform noise takes the place of rounding.
+        every: steps between two updates of the prices.
         parameters: which parameters lie on grids; by default those that `save` quantises.
     """
 
@@ -62,24 +60,23 @@ class CodeLengthRule(StochasticWeights):
     every: int = 100
     parameters: Parameters = quantized
 
+    @override
     def start(self, means: Named) -> Named:
-        """The logarithms of the first scales."""
         grids = self.first.per_tensor(means)
-        scales = {name: _first_scale(grids[name], mean) for name, mean in means.items()}
-        return {name: mean.new_tensor(math.log(scales[name])) for name, mean in means.items()}
+        return {name: mean.new_tensor(math.log(_first_scale(grids[name], mean))) for name, mean in means.items()}
 
+    @override
     def init(self, now: StepContext) -> State:
-        """Begin, with the first prices."""
         state = super().init(now)
         return {**state, "prices": _prices(state)}
 
+    @override
     def update(self, state: State, now: StepContext) -> State:
-        """Take over the weights, and find prices anew when it is time."""
         state = super().update(state, now)
         return {**state, "prices": _prices(state)} if now.step % self.every == 0 else state
 
+    @override
     def sample(self, state: State, step: int) -> Named:
-        """Weights on the grid, or with noise as wide as its scale."""
         x, deltas = _in_scales(state)
         if step < self.noisy_until:
             draw = generator(self.seed, step, x.device)
@@ -90,18 +87,19 @@ class CodeLengthRule(StochasticWeights):
         parts = (deltas * (x + moved)).split([mean.numel() for mean in means.values()])
         return {name: part.view_as(means[name]) for name, part in zip(means, parts, strict=True)}
 
+    @override
     def cost(self, state: State, step: int) -> Tensor:
-        """The bits of all integers in nats, for each training example, by what a bit of data is worth."""
         tables, first = state["prices"]["tables"], state["prices"]["first"]
         x = _in_scales(state)[0].abs()
         length = torch.frexp(x.detach())[1].clamp(0, N_LENGTHS - 2)  # 0 below 1, then 2^(length − 1) ≤ x
         below = (2.0**length).floor_divide(2)
         low, high = tables.take(first + length), tables.take(first + length + 1)
         bits = (low + (x - below) / below.clamp(min=1) * (high - low)).sum()
-        return NATS_PER_BIT / (value_at(self.price, step) * self.n_examples) * bits
+        price = self.price(step) if callable(self.price) else self.price
+        return NATS_PER_BIT / (price * self.n_examples) * bits
 
+    @override
     def deterministic(self, state: State) -> Named:
-        """The weights on their grids."""
         deltas = _deltas(state)
         return {name: _rounded(mean, deltas[name]) * deltas[name] for name, mean in state["means"].items()}
 

@@ -1,11 +1,9 @@
 from .batch_norm import fuse_batch_norms, reestimate_batch_norm_
 from .channels import find_channels
-from .coupling import Coupling, Group, Part
 from .cut import Bypass
-from .dead import dead_channels
 from .heads import find_heads
 from .macs import count_macs
-from .plan import Plan
+from .plan import Coupling, Group, Part, Plan, dead_channels
 from .residual_blocks import find_residual_blocks
 from .shrink import shrink_
 

@@ -1,8 +1,7 @@
-"""Batch norms folded into the layers before them, so that nobody pays for their numbers.
+"""Batch norms folded into the layers before them, so that files need not hold their numbers.
 
-With statistics fixed, a norm after a layer Wx + b is one more affine map of each channel: the layer with
-weights γW/σ and bias β + γ(b − μ)/σ computes both (Jacob et al. 2018, section 3.2). Four numbers a channel
-become one.
+With statistics fixed, a norm after a layer Wx + b is one more affine map of each channel: the layer with weights γW/σ
+and bias β + γ(b − μ)/σ computes both (Jacob et al. 2018, section 3.2). Four numbers a channel become one.
 """
 
 from __future__ import annotations
@@ -25,17 +24,16 @@ from laconic.surgery.verify import difference, outputs, scratch
 def fuse_batch_norms(model: nn.Module, inputs: Any) -> nn.Module:
     """A copy of `model` in which batch norms are part of the linear or convolutional layers they follow.
 
-    In evaluation mode it computes the same; in training it goes on with the statistics it has. Where a norm
-    was there is an `nn.Identity`, and its layer has a bias: a file of the copy is read into such a copy.
-    Norms stay that follow something else, or a layer whose output something else reads too, or that are
-    called more than once.
+    In evaluation mode it computes the same; in training it keeps the statistics it has. An `nn.Identity` takes the
+    place of a norm, and its layer has a bias: a file of the copy is read into such a copy. A norm stays if it follows
+    something else, if its layer's output is read elsewhere too, or if it is called more than once.
 
     Args:
-        model: wrappers of `torch.compile` and data parallelism are left away.
+        model: any module; wrappers of `torch.compile` and data parallelism are removed.
         inputs: example arguments, by which norms are found and the copy is checked.
 
     Raises:
-        UnsupportedError: the model cannot be copied, or its outputs are no floats.
+        UnsupportedError: the model cannot be copied, or its outputs are not floats.
     """
     trial, wide = scratch(unwrap(model), inputs)
     expected = outputs(trial, wide)
@@ -51,34 +49,28 @@ def fuse_batch_norms(model: nn.Module, inputs: Any) -> nn.Module:
 
 def _pairs(model: nn.Module, inputs: Any) -> dict[str, str]:
     """Norm → the layer whose output it takes, each called once."""
-    calls: list[str] = []
-    made: dict[int, tuple[str, Tensor]] = {}  # the tensor is held, so that its identity stays its own
-    pairs: dict[str, str] = {}
+    calls: list[nn.Module] = []
+    made: dict[int, tuple[nn.Module, Tensor]] = {}  # the tensor is held, so that its identity stays its own
+    pairs: dict[nn.Module, nn.Module] = {}
 
-    def note(name: str, module: nn.Module, args: Any, result: Any) -> None:
-        calls.append(name)
+    def note(module: nn.Module, args: Any, result: Any) -> None:
+        calls.append(module)
         if isinstance(module, _BatchNorm):
-            layer, output = made.get(id(args[0]), ("", None)) if args else ("", None)
-            if output is not None and module.running_mean is not None and _per_channel(model, layer, output):
-                pairs[name] = layer
+            layer, output = made.get(id(args[0]), (None, None)) if args else (None, None)
+            # The norm's channels, the second dimension, must be those that the layer has a row of weights for.
+            fits = output is not None and (output.ndim == 2 or not isinstance(layer, nn.Linear))
+            if layer and fits and module.running_mean is not None:
+                pairs[module] = layer
         elif isinstance(result, Tensor):
-            made[id(result)] = name, result
+            made[id(result)] = module, result
 
     with ExitStack() as hooks:
-        for name, module in model.named_modules():
+        for module in model.modules():
             if isinstance(module, _BatchNorm | _ConvNd | nn.Linear):
-
-                def hook(module: nn.Module, args: Any, result: Any, name: str = name) -> None:
-                    note(name, module, args, result)
-
-                hooks.callback(module.register_forward_hook(hook).remove)
+                hooks.enter_context(module.register_forward_hook(note))
         outputs(model, inputs)
-    return {norm: layer for norm, layer in pairs.items() if calls.count(norm) == calls.count(layer) == 1}
-
-
-def _per_channel(model: nn.Module, layer: str, output: Tensor) -> bool:
-    """Whether a norm's channels, the second dimension, are what the layer has a row of weights for each."""
-    return output.ndim == 2 or not isinstance(model.get_submodule(layer), nn.Linear)
+    names = {module: name for name, module in model.named_modules()}
+    return {names[norm]: names[layer] for norm, layer in pairs.items() if calls.count(norm) == calls.count(layer) == 1}
 
 
 @torch.no_grad()
@@ -88,32 +80,24 @@ def _fold(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
         before, after = found.get_submodule(layer), found.get_submodule(norm)
         training = before.training
         before, after = before.eval(), after.eval()  # which the fusion insists on
-        assert isinstance(after, _BatchNorm)
+        assert isinstance(after, _BatchNorm) and isinstance(before, nn.Linear | _ConvNd)
         if isinstance(before, nn.Linear):
             fused = fuse_linear_bn_eval(before, after)
         else:
-            assert isinstance(before, _ConvNd)
             fused = fuse_conv_bn_eval(before, after, isinstance(before, _ConvTransposeNd))
         assert fused.bias is not None
-        fused.bias.requires_grad_(_is_trained(before.bias) or _is_trained(after.bias))
+        fused.bias.requires_grad_(any(bias is not None and bias.requires_grad for bias in (before.bias, after.bias)))
         found.set_submodule(layer, fused.train(training))
         found.set_submodule(norm, nn.Identity().train(training))
     return found
-
-
-def _is_trained(parameter: Tensor | None) -> bool:
-    return parameter is not None and parameter.requires_grad
 
 
 @torch.no_grad()
 def reestimate_batch_norm_(model: nn.Module, batches: Iterable[tuple[Any, Any]]) -> None:
     """Replace the running statistics of `model`'s batch norms by averages over `batches`, in place.
 
-    All other layers run in evaluation mode. A model without batch norms is left as it is.
-
-    Args:
-        model: the model, on its own device; inputs are moved there.
-        batches: pairs (inputs, targets), read once; targets are ignored.
+    All other layers run in evaluation mode. Inputs are moved to the model's device; targets are ignored. A model
+    without batch norms is left as it is.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = {norm: norm.momentum for norm in norms}

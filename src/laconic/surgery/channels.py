@@ -1,9 +1,8 @@
 """Channels: neurons, filters and embedding dimensions, coupled through the graph.
 
-The graph is torch-pruning's (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning"): it follows
-autograd through sums, concatenations, reshapes and convolutions. Here it is walked once for each layer's
-outputs, and what is met becomes a group: its members are classes of channels that share a position of a
-tensor, or a place in a grouped convolution.
+The graph is torch-pruning's (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning"): it follows autograd through
+sums, concatenations, reshapes and convolutions. It is walked once for each layer's outputs, and what is met becomes a
+group: its members are classes of channels that share a position of a tensor, or a place in a grouped convolution.
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ from torch import Tensor, nn
 
 from laconic.errors import UnsupportedError
 from laconic.model.modules import call, first_names
-from laconic.surgery.coupling import Coupling, Group, Part
 from laconic.surgery.heads import attentions
-from laconic.surgery.sandbox import sandboxed
-from laconic.surgery.verify import floats, sift
+from laconic.surgery.plan import Coupling, Group, Part, inside
+from laconic.surgery.verify import floats, sandboxed, sift
 
 PRODUCERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
 BY_CHANNEL = (nn.modules.batchnorm._NormBase, nn.PReLU)
@@ -31,9 +29,9 @@ OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 def find_channels(model: nn.Module, inputs: Any, seconds: float = 60) -> Coupling:
     """Find the channels of `model` that can be cut: neurons, filters, embedding dimensions.
 
-    Every group has been tried: half of its members cut on a copy, against the same set to zero. The model
-    itself is not run. Groups that a normalisation sums over, that are the model's inputs or outputs, or that
-    lie in attention, recurrent or unknown layers are refused by name.
+    Every group was tried: half of its members cut on a copy, against the same set to zero. The model itself is not run.
+    Groups that a normalisation sums over, that are the model's inputs or outputs, or that lie in attention, recurrent
+    or unknown layers are refused by name.
 
     Args:
         model: any module; frozen parameters are followed like others.
@@ -48,12 +46,12 @@ def find_channels(model: nn.Module, inputs: Any, seconds: float = 60) -> Couplin
         trace = _Trace(copied, matching)
         candidates, refused = trace.groups()
         # Most that reach the outputs will fail, each with trials of its own: not in one with the others.
-        inside = [group for group in candidates if group.name not in trace.outermost]
-        groups, failed = sift(copied, matching, inside)
-        groups, also = sift(copied, matching, [g for g in candidates if g not in inside], groups)
+        inner = [group for group in candidates if group.name not in trace.outermost]
+        groups, failed = sift(copied, matching, inner)
+        groups, also = sift(copied, matching, [g for g in candidates if g not in inner], groups)
     refused |= failed | also
     for name, module in copied.named_modules():
-        if isinstance(module, PRODUCERS) and name not in trace.seen and not _under(name, refused):
+        if isinstance(module, PRODUCERS) and name not in trace.seen and not inside(name, refused):
             refused[name] = "the trace does not reach it from the outputs"
     return Coupling(tuple(groups), refused)
 
@@ -63,7 +61,7 @@ class _Trace:
 
     Attributes:
         seen: names of the producers that belong to a group or a refusal.
-        outermost: names of the groups that reach the model's outputs, as far as the graph tells.
+        outermost: names of the groups that reach the model's outputs, according to the graph.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
@@ -78,16 +76,15 @@ class _Trace:
         self.seen: set[str] = set()
         self.outermost: set[str] = set()
         opaque = [m for m in model.modules() if isinstance(m, OPAQUE)]
-        self.opaque = {id(inner) for module in opaque for inner in module.modules()}
+        self.opaque = {inner for module in opaque for inner in module.modules()}
         self.refused = {
             self.modules[id(m)]: f"{type(m).__name__} packs its weights: its channels are not told apart"
             for m in opaque
         }
-        for attention in attentions(model):
-            for projection in attention.projections:
-                self.opaque.add(id(projection))
-                name = self.modules[id(projection)]
-                self.refused[name] = f"it projects for {attention.name}, which loses whole heads: see `heads`"
+        for attention, _, projections in attentions(model):
+            self.opaque.update(projections)
+            reason = f"it projects for {attention}, which loses whole heads: see `heads`"
+            self.refused |= {self.modules[id(projection)]: reason for projection in projections}
         self._index = torch_pruning._helpers._HybridIndex
         self.graph = torch_pruning.DependencyGraph().build_dependency(
             model,
@@ -102,8 +99,8 @@ class _Trace:
         """The groups that are worth a trial, in the model's order, and why others are not."""
         groups: list[Group] = []
         for name, module in self.model.named_modules():
-            traced_one = isinstance(module, PRODUCERS) and module in self.graph.module2node
-            if traced_one and name not in self.seen and id(module) not in self.opaque:
+            traced = isinstance(module, PRODUCERS) and module in self.graph.module2node
+            if traced and name not in self.seen and module not in self.opaque:
                 try:
                     groups.append(self._group(name, module))
                 except UnsupportedError as error:
@@ -135,21 +132,17 @@ class _Trace:
     def _walk(self, module: nn.Module, together: _Classes) -> Iterator[tuple[Any, bool, list[tuple[int, int]]]]:
         """Operations that lose something with the outputs of `module`, each with (position, channel lost).
 
-        torch-pruning's own walk repeats a cycle for as long as it shifts positions, so may never end. Here a
-        position is left behind once it was met; where two channels meet at one, they go together.
+        torch-pruning's own walk repeats a cycle for as long as it shifts positions, so it may never end. Here each
+        position is visited once; two channels that meet at a position go together.
         """
         pruner: Any = self.graph.get_pruner_of_module(module)
         n = pruner.get_out_channels(module)
         stack = [(self.graph.module2node[module], pruner.prune_out_channels, [(i, i) for i in range(n)])]
         while stack:
             node, handler, pairs = stack.pop()
-            new: list[tuple[int, int]] = []
-            for index, channel in pairs:
-                if not 0 <= index < self.longest:
-                    raise UnsupportedError(LOST)
-                if together.join(channel, (id(node), handler, index)):
-                    new.append((index, channel))
-            if new:
+            if not all(0 <= index < self.longest for index, _ in pairs):
+                raise UnsupportedError(LOST)
+            if new := [(index, root) for index, root in pairs if together.join(root, (id(node), handler, index))]:
                 yield node, handler.__name__ != "prune_in_channels", new
                 stack += [
                     (dep.target, dep.handler, self._mapped(dep, new))
@@ -169,7 +162,7 @@ class _Trace:
     def _cut_by(self, node: Any, output_side: bool) -> tuple[list[tuple[Tensor, int]], int]:
         """The tensors and axes of an operation that channels lie along, and their period.
 
-        The period is the channels in a group of a grouped convolution, 0 where channels are independent.
+        The period is the number of channels in a group of a grouped convolution, 0 where channels are independent.
         Operations without tensors have none.
         """
         module, name = node.module, self.modules.get(id(node.module), "")
@@ -201,7 +194,7 @@ def _refuse_norm(name: str, module: nn.Module) -> None:
 
 
 class _Classes:
-    """Roots in classes: a union of all that were joined to the same thing."""
+    """Union-find: roots that were joined to the same thing are in one class."""
 
     def __init__(self) -> None:
         self.parent: dict[int, int] = {}
@@ -245,7 +238,3 @@ def _cut_convolution(name: str, module: Any, output_side: bool) -> tuple[list[tu
     n_channels = module.out_channels if output_side else module.in_channels
     period = n_channels // module.groups if module.groups > 1 else 0
     return [(module.weight, axis), *(bias if output_side else [])], period
-
-
-def _under(name: str, modules: Mapping[str, str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)

@@ -1,50 +1,45 @@
 """Replaying a plan on a model, and on the optimizer that trains it.
 
-New tensors are made first and put in place afterwards, each step with its undoing: whatever fails, the model
-and the optimizer are what they were. Parameters become new objects, so that no graph of an earlier step meets
-another shape.
+New tensors are made first and put in place afterwards, and each step can be undone: whatever fails, the model and the
+optimizer are what they were. Parameters become new objects, so that no graph of an earlier step meets another shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.surgery.coupling import RETURNS_TENSOR
-from laconic.surgery.plan import Plan
+from laconic.surgery.plan import RETURNS_TENSOR, Plan
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class Bypass(nn.Module):
-    """Stands where a residual block was, and returns its first argument as the block did.
-
-    Args:
-        n_returned: 0 for a tensor; otherwise the length of a tuple that it leads, the rest being None.
-    """
+    """Takes the place of a residual block, and returns its first argument as the block did: see `Group.n_returned`."""
 
     def __init__(self, n_returned: int = RETURNS_TENSOR) -> None:
         super().__init__()
         self.n_returned = n_returned
 
+    @override
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The first argument."""
         first = args[0] if args else next(iter(kwargs.values()))
         return first if self.n_returned == RETURNS_TENSOR else (first, *[None] * (self.n_returned - 1))
 
+    @override
     def extra_repr(self) -> str:
-        """What it returns."""
         return "" if self.n_returned == RETURNS_TENSOR else f"n_returned={self.n_returned}"
 
 
 def refuse_distributed(model: nn.Module) -> None:
-    """UnsupportedError for a wrapper that would go on exchanging gradients of parameters that are gone."""
+    """UnsupportedError for a wrapper that would still exchange gradients of removed parameters."""
     if type(model).__name__ == "DistributedDataParallel":
         raise UnsupportedError("DistributedDataParallel: expected the module inside; cut it, then wrap it again")
 
@@ -58,7 +53,8 @@ def check(model: nn.Module, plan: Plan) -> None:
         if tuple(state[name].shape) != tuple(shape):
             raise MismatchError(f"{name}: plan is for {tuple(shape)}, tensor is {tuple(state[name].shape)}")
         for axis, kept in plan.kept[name].items():
-            if not (0 <= axis < len(shape) and len(kept) and _increasing(kept, shape[axis])):
+            increasing = len(kept) and kept[0] >= 0 and bool((kept.diff() > 0).all())
+            if not (increasing and 0 <= axis < len(shape) and kept[-1] < shape[axis]):
                 raise MismatchError(f"{name}: expected increasing positions along axis {axis} of {tuple(shape)}")
     modules = dict(model.named_modules(remove_duplicate=False))
     for name in plan.bypassed:
@@ -77,22 +73,23 @@ def cut_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None) -> Ex
     groups_and_state = _optimizer_after(optimizer, model, plan, new) if optimizer else None
     with ExitStack() as undo:
         for name, n_returned in plan.bypassed.items():
-            _put(undo, _children_of(model, name), name.rpartition(".")[2], Bypass(n_returned))
+            parent, _, child = name.rpartition(".")
+            _put(undo, model.get_submodule(parent)._modules, child, Bypass(n_returned))
         for module in model.modules():
-            _replace_tensors(undo, module, new)
+            held = [(d, name) for d in (module._parameters, module._buffers) for name, t in d.items() if id(t) in new]
+            for tensors, name in held:
+                _put(undo, tensors, name, new[id(tensors[name])][1])
+            for attribute, value in _derived(module).items() if held else ():
+                _put(undo, vars(module), attribute, value)
         for (name, attribute), value in plan.settings.items():
             _put(undo, vars(model.get_submodule(name)), attribute, value)
         if groups_and_state:
-            _put_optimizer(undo, *groups_and_state)
+            groups, state, parameters, new_state = groups_and_state
+            for group, params in zip(groups, parameters, strict=True):
+                _put(undo, group, "params", params)
+            undo.callback(_refill, state, dict(state))
+            _refill(state, new_state)
         return undo.pop_all()
-
-
-def _increasing(kept: Tensor, n: int) -> bool:
-    return int(kept[0]) >= 0 and int(kept[-1]) < n and bool((kept.diff() > 0).all())
-
-
-def _children_of(model: nn.Module, name: str) -> dict[str, Any]:
-    return model.get_submodule(name.rpartition(".")[0])._modules
 
 
 def _put(undo: ExitStack, where: dict[Any, Any], key: Any, value: Any) -> None:
@@ -124,50 +121,35 @@ def _like(old: Tensor, smaller: Tensor) -> Tensor:
     return smaller.contiguous()
 
 
-def _replace_tensors(undo: ExitStack, module: nn.Module, new: Mapping[int, tuple[Tensor, Tensor]]) -> None:
-    touched = False
-    for tensors in (module._parameters, module._buffers):
-        for name, tensor in list(tensors.items()):
-            if tensor is not None and id(tensor) in new:
-                _put(undo, tensors, name, new[id(tensor)][1])
-                touched = True
-    if touched:
-        for attribute, value in _derived(module).items():
-            _put(undo, vars(module), attribute, value)
-
-
 def _derived(module: nn.Module) -> dict[str, Any]:
     """The attributes of a module that follow from its tensors' shapes."""
     shape = tuple(next(t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None).shape)
-    for kinds, names in _ATTRIBUTES:
-        if isinstance(module, kinds):
-            return names(module, shape)
-    return {}
-
-
-def _convolution(module: Any, shape: tuple[int, ...]) -> dict[str, int]:
-    depthwise = module.groups == module.in_channels == module.out_channels
-    groups = shape[0] if depthwise else module.groups
-    first, second = shape[0], shape[1] * groups
-    n_in, n_out = (first, second) if module.transposed else (second, first)
-    return {"in_channels": n_in, "out_channels": n_out, "groups": groups}
-
-
-_ATTRIBUTES: tuple[tuple[Any, Callable[[Any, tuple[int, ...]], dict[str, Any]]], ...] = (
-    (nn.Linear, lambda _, shape: {"out_features": shape[0], "in_features": shape[1]}),
-    (nn.modules.conv._ConvNd, _convolution),
-    (nn.modules.batchnorm._NormBase, lambda _, shape: {"num_features": shape[0]}),
-    ((nn.LayerNorm, nn.RMSNorm), lambda _, shape: {"normalized_shape": shape}),
-    (nn.GroupNorm, lambda _, shape: {"num_channels": shape[0]}),
-    (nn.PReLU, lambda _, shape: {"num_parameters": shape[0]}),
-    ((nn.Embedding, nn.EmbeddingBag), lambda _, shape: {"num_embeddings": shape[0], "embedding_dim": shape[1]}),
-)
+    found: dict[str, Any] = {}
+    match module:
+        case nn.Linear():
+            found = {"out_features": shape[0], "in_features": shape[1]}
+        case nn.modules.conv._ConvNd():
+            depthwise = module.groups == module.in_channels == module.out_channels
+            groups = shape[0] if depthwise else module.groups
+            n_in, n_out = (shape[0], shape[1] * groups) if module.transposed else (shape[1] * groups, shape[0])
+            found = {"in_channels": n_in, "out_channels": n_out, "groups": groups}
+        case nn.modules.batchnorm._NormBase():
+            found = {"num_features": shape[0]}
+        case nn.LayerNorm() | nn.RMSNorm():
+            found = {"normalized_shape": shape}
+        case nn.GroupNorm():
+            found = {"num_channels": shape[0]}
+        case nn.PReLU():
+            found = {"num_parameters": shape[0]}
+        case nn.Embedding() | nn.EmbeddingBag():
+            found = {"num_embeddings": shape[0], "embedding_dim": shape[1]}
+    return found
 
 
 def _optimizer_after(
     optimizer: Any, model: nn.Module, plan: Plan, new: Mapping[int, tuple[Tensor, Tensor]]
-) -> tuple[Any, list[list[Tensor]], dict[Tensor, Any]]:
-    """The optimizer, its groups' parameters and its state, as they will be."""
+) -> tuple[list[dict[str, Any]], dict[Tensor, Any], list[list[Tensor]], dict[Tensor, Any]]:
+    """The optimizer's groups and state, and the groups' parameters and the state as they will be."""
     if type(optimizer).__name__ == "AcceleratedOptimizer":
         optimizer = optimizer.optimizer
     if isinstance(optimizer, torch.optim.LBFGS):
@@ -181,11 +163,10 @@ def _optimizer_after(
     state: dict[Tensor, Any] = {}
     for key, values in optimizer.state.items():
         if id(key) in new:
-            cut = {k: _cut_state(k, v, names[id(key)], key, plan) for k, v in values.items()}
-            state[new[id(key)][1]] = cut
+            state[new[id(key)][1]] = {k: _cut_state(k, v, names[id(key)], key, plan) for k, v in values.items()}
         elif id(key) not in gone:
             state[key] = values
-    return optimizer, params, state
+    return optimizer.param_groups, optimizer.state, params, state
 
 
 def _cut_state(key: str, value: Any, name: str, parameter: Tensor, plan: Plan) -> Any:
@@ -195,19 +176,9 @@ def _cut_state(key: str, value: Any, name: str, parameter: Tensor, plan: Plan) -
         n in (1, whole) for n, whole in zip(value.shape, parameter.shape, strict=True)
     )
     if not broadcasts:
-        raise UnsupportedError(
-            f"{name}: the optimizer's {key} is {tuple(value.shape)}, the parameter {tuple(parameter.shape)}: "
-            "it cannot be cut alike"
-        )
+        shapes = f"the optimizer's {key} is {tuple(value.shape)}, the parameter {tuple(parameter.shape)}"
+        raise UnsupportedError(f"{name}: {shapes}: it cannot be cut alike")
     return _like(value, plan.cut(name, value))
-
-
-def _put_optimizer(undo: ExitStack, optimizer: Any, params: list[list[Tensor]], state: dict[Tensor, Any]) -> None:
-    for group, parameters in zip(optimizer.param_groups, params, strict=True):
-        _put(undo, group, "params", parameters)
-    before = dict(optimizer.state)
-    undo.callback(_refill, optimizer.state, before)
-    _refill(optimizer.state, state)
 
 
 def _refill(where: dict[Any, Any], content: Mapping[Any, Any]) -> None:

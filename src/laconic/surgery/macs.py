@@ -1,9 +1,8 @@
 """Multiply–adds: how often one forward uses each weight.
 
-A convolution uses every weight once for each position of its output (of its input, if transposed), a linear
-layer once for each vector that it is applied to, an embedding looks its rows up. So Σ macs[name] · numel is
-the model's multiply–adds; what two activations multiply (attention's products) and what adds (biases, norms)
-is not counted.
+A convolution uses every weight once for each position of its output (of its input, if transposed), a linear layer once
+for each vector that it is applied to; an embedding only looks up rows. So Σ macs[name] · numel is the model's
+multiply–adds. Products of two activations (attention) and additions (biases, norms) are not counted.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from laconic.errors import UnsupportedError
 from laconic.model.modules import call, eval_mode, first_names, n_examples, unwrap
@@ -26,13 +25,13 @@ from laconic.surgery.verify import devices
 def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     """Multiply–adds of one example in one forward, for each *element* of each tensor that compresses.
 
-    Measured by running the model once, in evaluation mode, which is restored, as is the random state. A tied
-    tensor adds up its uses; a layer that does not run has 0.
+    Runs the model once, in evaluation mode; mode and random state are restored. A tied tensor adds up its uses; a layer
+    that does not run has 0.
 
     Args:
         model: any module.
-        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name; the first
-            tensor's first dimension counts examples.
+        inputs: example arguments of its forward: a tensor, a tuple, or a dictionary by name; the first tensor's first
+            dimension counts examples.
 
     Returns:
         Name → multiply–adds of an element, for the names of `laconic.model.compressible`.
@@ -42,34 +41,27 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     """
     inner = unwrap(model)
     names, uses = first_names(inner), Counter[str]()
-    n = n_examples(inputs)
-    if not n:
+    if not (n := n_examples(inputs)):
         raise UnsupportedError(
             "macs: expected a tensor among the inputs, whose first dimension counts examples, found none"
         )
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        for tensor, n in _used(module, (*args, *kwargs.values()), output):
-            uses[names[id(tensor)]] += n
+        match module:
+            case nn.Linear():
+                uses[names[id(module.weight)]] += math.prod(output.shape[:-1])
+            case nn.modules.conv._ConvNd():
+                n_space = len(module.kernel_size)
+                counted = next(iter((*args, *kwargs.values()))) if module.transposed else output
+                examples = counted.shape[0] if counted.ndim == n_space + 2 else 1
+                uses[names[id(module.weight)]] += examples * math.prod(counted.shape[-n_space:])
+            case nn.MultiheadAttention():  # its output projection is a layer that never runs itself
+                uses[names[id(module.out_proj.weight)]] += math.prod(output[0].shape[:-1])
 
     with ExitStack() as stack:
         for module in inner.modules():
-            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+            stack.enter_context(module.register_forward_hook(note, with_kwargs=True))
         stack.enter_context(eval_mode(inner))
         stack.enter_context(torch.random.fork_rng(devices=devices(inner)))
         call(inner, inputs)
     return {name: uses[name] / n for name in compressible(inner)}
-
-
-def _used(module: nn.Module, given: tuple[Any, ...], output: Any) -> list[tuple[Tensor, int]]:
-    """The weights that a module's forward multiplies by, and how often each element."""
-    if isinstance(module, nn.Linear):
-        return [(module.weight, math.prod(output.shape[:-1]))]
-    if isinstance(module, nn.modules.conv._ConvNd):
-        n_space = len(module.kernel_size)
-        counted = given[0] if module.transposed else output
-        examples = counted.shape[0] if counted.ndim == n_space + 2 else 1
-        return [(module.weight, examples * math.prod(counted.shape[-n_space:]))]
-    if isinstance(module, nn.MultiheadAttention):  # its output projection is a layer that never runs itself
-        return [(module.out_proj.weight, math.prod(output[0].shape[:-1]))]
-    return []

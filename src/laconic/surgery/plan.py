@@ -1,7 +1,11 @@
-"""Plans: which positions of which axes stay, as pure data.
+"""Couplings, what must be cut together, and plans, which positions of which axes stay: both pure data.
 
-A plan is made once, from a coupling and a mask, and replayed on any copy of the dense model, by `shrink`,
-`shrink_` or a file's `load`: without a trace, without torch-pruning, without pickle.
+Removing a filter removes its bias, its normalisation, and the column of every layer that reads it; a residual sum makes
+all its summands lose the same channels (Fang et al. 2023, DepGraph). A *group* is a set of such members. It states in
+which tensors, along which axes and at which positions each member lies.
+
+A *plan* is made once, from a coupling and a mask. `shrink`, `shrink_` or a file's `load` replay it on any copy of the
+dense model, without a trace, torch-pruning or pickle.
 """
 
 from __future__ import annotations
@@ -10,12 +14,66 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.model.modules import unwrap
-from laconic.surgery.coupling import Coupling, Group, Part
+
+RETURNS_TENSOR = 0  # how a block returns: a tensor, not a tuple
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Where a group's members lie in one tensor.
+
+    Attributes:
+        tensor: the (first) name of a parameter or buffer in the model's state_dict.
+        axis: the axis along which members lie.
+        index: the positions along the axis that belong to each member.
+    """
+
+    tensor: str
+    axis: int
+    index: Int64[Tensor, "members width"]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """What lives and dies together: member i is row i of every part's index.
+
+    Attributes:
+        name: name of the first module that produces the members, of the attention, or of the residual block.
+        parts: where the members lie.
+        settings: (module, attribute, per member): integers that count members and do not follow from a tensor's shape.
+            An attribute's new value is the number of members kept × `per member`.
+        bypassed: the residual block that is replaced when its single member goes; empty for other groups.
+        n_returned: what that block returns: `RETURNS_TENSOR`, or the length of a tuple that begins with the tensor.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    settings: tuple[tuple[str, str, int], ...] = ()
+    bypassed: str = ""
+    n_returned: int = RETURNS_TENSOR
+
+    @property
+    def n(self) -> int:
+        """Number of members."""
+        return len(self.parts[0].index)
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """The groups of a model, each tried out, and what cannot be cut.
+
+    Attributes:
+        groups: groups whose members may go in any combination that leaves one of each group (a block may go itself).
+        refused: name → why its members cannot be cut.
+    """
+
+    groups: tuple[Group, ...]
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +96,8 @@ class Plan:
     def of(cls, coupling: Coupling | Iterable[Group], mask: Mapping[str, Tensor], model: nn.Module) -> Plan:
         """The plan that cuts what `mask` removes whole.
 
-        A member goes if the mask removes all its weights in every tensor that the mask speaks of; what the
-        mask is silent on (biases, norms, statistics) follows. Members that it removes in part stay, zeros
-        included.
+        A member goes if the mask removes all its weights in every tensor that the mask covers; tensors that it does not
+        cover (biases, norms, statistics) follow. Members that it removes in part stay, zeros included.
 
         Args:
             coupling: the model's groups, or a choice of them.
@@ -51,8 +108,19 @@ class Plan:
             UnsupportedError: no member of a group would stay.
             MismatchError: a mask's shape is not its tensor's.
         """
-        groups = coupling.groups if isinstance(coupling, Coupling) else tuple(coupling)
-        return cls.keeping([(group, staying(group, mask)) for group in groups], model)
+        members: list[tuple[Group, Tensor]] = []
+        for group in coupling.groups if isinstance(coupling, Coupling) else coupling:
+            covered = [part for part in group.parts if part.tensor in mask]
+            stay = torch.full((group.n,), not covered)
+            for part in covered:
+                kept, needed = mask[part.tensor], int(part.index.max()) + 1
+                if part.axis >= kept.ndim or needed > kept.shape[part.axis]:
+                    found = f"mask is {tuple(kept.shape)}, group {group.name} reaches {needed} along axis {part.axis}"
+                    raise MismatchError(f"{part.tensor}: {found}")
+                alive = kept.detach().cpu().movedim(part.axis, 0).reshape(kept.shape[part.axis], -1).any(1)
+                stay |= alive[part.index].any(1)
+            members.append((group, stay))
+        return cls.keeping(members, model)
 
     @classmethod
     def keeping(cls, members: Sequence[tuple[Group, Tensor]], model: nn.Module) -> Plan:
@@ -62,7 +130,7 @@ class Plan:
         left: dict[tuple[str, int], Tensor] = {}
         settings: dict[tuple[str, str], int] = {}
         for group, stay in members:
-            parts = [part for part in group.parts if not _inside(part.tensor, bypassed)]
+            parts = [part for part in group.parts if not inside(part.tensor, bypassed)]
             if stay.all() or group.bypassed or not parts:
                 continue
             if not stay.any():
@@ -75,7 +143,7 @@ class Plan:
             settings |= {
                 (module, attribute): int(stay.count_nonzero()) * each
                 for module, attribute, each in group.settings
-                if not _inside(module, bypassed)
+                if not inside(module, bypassed)
             }
         kept_by_name: dict[str, dict[int, Tensor]] = {}
         for (name, axis), kept in sorted(left.items()):
@@ -88,31 +156,25 @@ class Plan:
         Raises:
             MismatchError: the other plan was not made for a model that this one leaves.
         """
-        gone = [n for n in (*other.shapes, *other.bypassed) if _inside(n, self.bypassed)]
-        if gone:
+        if gone := [n for n in (*other.shapes, *other.bypassed) if inside(n, self.bypassed)]:
             raise MismatchError(f"{gone[0]}: the second plan has it, the first removes it")
         for name, shape in other.shapes.items():
             if name in self.shapes and self.cut_shape(name) != shape:
-                raise MismatchError(
-                    f"{name}: expected {other.shapes[name]}, the first plan leaves {self.cut_shape(name)}"
-                )
+                raise MismatchError(f"{name}: expected {shape}, the first plan leaves {self.cut_shape(name)}")
         kept: dict[str, dict[int, Tensor]] = {}
         for name in sorted(self.kept.keys() | other.kept.keys()):
-            if not _inside(name, other.bypassed):
+            if not inside(name, other.bypassed):
                 first, second = self.kept.get(name, {}), other.kept.get(name, {})
                 both = {axis: first[axis][second[axis]] for axis in first.keys() & second.keys()}
                 kept[name] = dict(sorted({**first, **second, **both}.items()))
         settings = {**self.settings, **other.settings}
-        settings = {key: n for key, n in settings.items() if not _inside(key[0], other.bypassed)}
+        settings = {key: n for key, n in settings.items() if not inside(key[0], other.bypassed)}
         shapes = {**other.shapes, **self.shapes}
-        before = {name: n for name, n in self.bypassed.items() if not _inside(name, other.bypassed)}
+        before = {name: n for name, n in self.bypassed.items() if not inside(name, other.bypassed)}
         return Plan({name: shapes[name] for name in kept}, kept, settings, before | dict(other.bypassed))
 
     def cut(self, name: str, tensor: Tensor) -> Tensor:
-        """What stays of a tensor of the dense shape; any tensor that the plan does not name, itself.
-
-        An axis of length 1 of a tensor that broadcasts against the dense one is left alone.
-        """
+        """What stays of a tensor of the dense shape; an axis of length 1 that broadcasts against it stays."""
         for axis, kept in self.kept.get(name, {}).items():
             if tensor.shape[axis] == self.shapes[name][axis]:
                 tensor = tensor.index_select(axis, kept.to(tensor.device))
@@ -126,42 +188,47 @@ class Plan:
         return bool(self.kept or self.bypassed)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self._values() == other._values()
+        def values(plan: Plan) -> tuple[object, ...]:
+            kept = {name: {axis: k.tolist() for axis, k in axes.items()} for name, axes in plan.kept.items()}
+            return dict(plan.shapes), kept, dict(plan.settings), dict(plan.bypassed)
+
+        return isinstance(other, Plan) and values(self) == values(other)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         return f"Plan({len(self.kept)} tensors cut, {len(self.bypassed)} blocks bypassed)"
 
-    def _values(self) -> tuple[object, ...]:
-        kept = {name: {axis: k.tolist() for axis, k in axes.items()} for name, axes in self.kept.items()}
-        return dict(self.shapes), kept, dict(self.settings), dict(self.bypassed)
-
-
-def staying(group: Group, mask: Mapping[str, Tensor]) -> Bool[Tensor, " members"]:
-    """Which members of a group keep a weight under `mask`; all, where it is silent on them."""
-    spoken = [part for part in group.parts if part.tensor in mask]
-    stay = torch.full((group.n,), not spoken)
-    for part in spoken:
-        kept = mask[part.tensor]
-        if part.axis >= kept.ndim or part.index.max() >= kept.shape[part.axis]:
-            raise MismatchError(
-                f"{part.tensor}: mask is {tuple(kept.shape)}, group {group.name} reaches "
-                f"{int(part.index.max()) + 1} along axis {part.axis}"
-            )
-        alive = kept.detach().cpu().movedim(part.axis, 0).reshape(kept.shape[part.axis], -1).any(1)
-        stay |= alive[part.index].any(1)
-    return stay
-
 
 def _check_part(part: Part, state: Mapping[str, Tensor]) -> None:
     if part.tensor not in state:
         raise MismatchError(f"{part.tensor}: the coupling has it, the model does not")
-    shape = tuple(state[part.tensor].shape)
-    if part.axis >= len(shape) or part.index.max() >= shape[part.axis]:
-        needed = int(part.index.max()) + 1
+    shape, needed = tuple(state[part.tensor].shape), int(part.index.max()) + 1
+    if part.axis >= len(shape) or needed > shape[part.axis]:
         raise MismatchError(f"{part.tensor}: coupling reaches {needed} along axis {part.axis}, tensor is {shape}")
 
 
-def _inside(name: str, modules: Iterable[str]) -> bool:
+def inside(name: str, modules: Iterable[str]) -> bool:
+    """Whether `name` is one of the modules, or inside one."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def dead_channels(coupling: Coupling, model: nn.Module) -> Plan:
+    """The plan that cuts the channels, neurons or heads that no weight reads; one member of each group stays.
+
+    All layers that take such a member have zero weights for it in `model`. Cutting it changes the network's outputs by
+    no more than the order of sums does. `coupling` comes from `find_channels` or `find_heads`.
+    """
+    state = unwrap(model).state_dict()
+
+    def read(group: Group) -> Tensor:
+        """(members,) whether some layer has a weight on it; the first where none is."""
+        takes = [part for part in group.parts if part.axis > 0]
+        read = torch.full((group.n,), not takes)
+        for part in takes:
+            along = (state[part.tensor] != 0).movedim(part.axis, 0).flatten(1).any(1).cpu()
+            read |= along[part.index].any(1)
+        read[0] |= not read.any()
+        return read
+
+    return Plan.keeping([(group, read(group)) for group in coupling.groups if not group.bypassed], model)

@@ -19,8 +19,7 @@ def shrink(model: nn.Module, plan: Plan, inputs: Any = None) -> nn.Module:
     """A smaller copy of `model`, cut by `plan`: same interface, same names, types, devices and ties.
 
     Args:
-        model: the dense model (or one shaped like it). Wrappers of `torch.compile` and data parallelism are
-            left away.
+        model: the dense model, or one of its shapes. Wrappers of `torch.compile` and data parallelism are removed.
         plan: what stays.
         inputs: example arguments, to check that the smaller model computes what the masked one does.
 
@@ -34,23 +33,15 @@ def shrink(model: nn.Module, plan: Plan, inputs: Any = None) -> nn.Module:
 
 
 def shrink_(model: nn.Module, plan: Plan, optimizer: Optimizer | None = None, inputs: Any = None) -> None:
-    """Cut `model` in place, and with it the state of its optimizer, so that training goes on.
+    """Cut `model` in place, and the state of its optimizer, so that training can continue; arguments as for `shrink`.
 
-    Parameters become new objects: an optimizer that is not passed, or any other holder of the old ones, would
-    go on with those. Tensors of the optimizer's state that are shaped like their parameter are cut like it.
-
-    Args:
-        model: the dense model.
-        plan: what stays.
-        optimizer: one that holds the model's parameters.
-        inputs: example arguments, to check first that the smaller model computes what the masked one does.
+    Parameters become new objects: an optimizer that is not passed keeps the old ones. Tensors of the optimizer's state
+    that are shaped like their parameter are cut like it. After an error, model and optimizer are untouched.
 
     Raises:
-        MismatchError: names, shapes or attributes of the plan are not the model's. Model and optimizer are
-            untouched.
-        UnsupportedError: the two differ on `inputs`, the optimizer's state cannot be cut, or the model is
-            wrapped in DistributedDataParallel, which must wrap the smaller model anew. Model and optimizer
-            are untouched.
+        MismatchError: names, shapes or attributes of the plan are not the model's.
+        UnsupportedError: the two differ on `inputs`, the optimizer's state cannot be cut, or the model is wrapped in
+            DistributedDataParallel, which must wrap the smaller model again.
     """
     refuse_distributed(model)
     inner = unwrap(model)

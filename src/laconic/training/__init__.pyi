@@ -3,10 +3,8 @@ from .distillation import Distillation
 from .drop_and_grow import AtRandom, ByGradient, DropAndGrow, Growth
 from .gates import Gates
 from .gradual import Gradual
-from .iterative import Round, prune_iteratively_
-from .loop import Progress
-from .lottery import Snapshot, reinitialize_, shuffled
-from .progress_bar import ProgressBar
+from .iterative import Round, Snapshot, prune_iteratively_, reinitialize_, shuffled
+from .loop import Progress, ProgressBar
 from .proximal import Proximal
 from .rules import Attached, Hold, Rule, StepContext
 from .schedules import Schedule

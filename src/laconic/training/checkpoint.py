@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -20,11 +19,7 @@ KEY = "__tensor__"
 
 
 def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
-    """Write nested mappings, lists, tensors and plain values, atomically.
-
-    Raises:
-        TypeError: a value is none of these.
-    """
+    """Write nested mappings, lists, tensors and plain values, atomically; TypeError for any other value."""
     tensors: dict[str, Tensor] = {}
     plain = json.dumps(_flatten(state, tensors))
     with atomic(path) as file:
@@ -32,11 +27,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what `save_state` wrote.
-
-    Raises:
-        FormatError: the file is no such checkpoint.
-    """
+    """Read what `save_state` wrote; FormatError if the file is not such a checkpoint."""
     try:
         with safetensors.safe_open(Path(path), framework="pt") as file:
             plain = json.loads(file.metadata()["state"])
@@ -69,16 +60,3 @@ def _restore(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tensors[value[KEY]]
         return {key: _restore(item, tensors) for key, item in value["pairs"]}
     return value
-
-
-def random_state() -> dict[str, Any]:
-    """The state of PyTorch's generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Restore what `random_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])

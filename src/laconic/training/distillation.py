@@ -1,9 +1,9 @@
 """Distillation: a network learns another's outputs instead of labels (Hinton, Vinyals & Dean 2015).
 
-What a pruned network has to keep is what the dense one does. The dense one's outputs say more of that than
-labels do, which need not even be known: with temperature T the loss is T²·KL(softmax(t/T) ‖ softmax(s/T)).
-Where inner outputs have kept their shape, those of the dense network are hints (Romero et al. 2015): to each
-layer they say at once what the loss says through all layers after it, which helps most in the first epochs.
+A pruned network has to keep what the dense one does. The dense one's outputs tell more about that than labels, which
+need not even be known: with temperature T the loss is T²·KL(softmax(t/T) ‖ softmax(s/T)). Where inner outputs have kept
+their shape, those of the dense network are hints (Romero et al. 2015). A hint teaches its layer directly, not through
+the layers after it, which helps most in the first epochs.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Distillation:
-    """A loss for `laconic.Training` with the outputs of `teacher` for targets; the batches' are not used.
+    """A loss for `laconic.Training` with the outputs of `teacher` as targets; the batches' targets are ignored.
 
     Attributes:
-        teacher: a network with the student's inputs and outputs, in evaluation mode, such as a copy of the
-            student before it was pruned.
-        temperature: T, above 0. Higher ones weigh what the teacher says of unlikely classes more.
-        hints: modules, by name or pattern ``re:…``, whose outputs should be those of the teacher's modules of
-            the same names: ‖s − t‖² / ‖t‖², for a batch, of each is added.
-        hint_weight: what these are multiplied by.
-        loss: of outputs and the teacher's, where these are no logits (…, classes) but embeddings, say:
-            ``torch.nn.functional.mse_loss``. By default the divergence of classes at the temperature.
+        teacher: a network with the student's inputs and outputs, in evaluation mode, such as a copy of the student
+            before it was pruned.
+        temperature: T, above 0. Higher values give more weight to the teacher's unlikely classes.
+        hints: modules, by name or pattern ``re:…``, that should put out what the teacher's modules of the same names
+            do. Each adds its error over a batch, ‖s − t‖² / ‖t‖², to the loss.
+        hint_weight: factor of these errors.
+        loss: a function of the outputs and the teacher's outputs, where these are not logits (…, classes):
+            ``torch.nn.functional.mse_loss`` for embeddings. By default the divergence of classes at the temperature.
 
     Raises:
         ValueError: the teacher is in training mode, or the temperature is not above 0.
@@ -64,43 +64,44 @@ class Distillation:
 
     @contextmanager
     def of(self, student: nn.Module) -> Generator[Loss]:
-        """The loss of the outputs that `student` has just given: a function of its inputs and them.
+        """The loss of the outputs that `student` has just given: a function of its inputs and outputs.
 
         Raises:
-            MismatchError: no module has a hint's name, or its output another shape than the teacher's.
-            UnsupportedError: the output of a module with a hint is no tensor.
+            MismatchError: no module has a hint's name, or its output has another shape than the teacher's.
+            UnsupportedError: the output of a module with a hint is not a tensor.
         """
-        hinted = [name for hint in self.hints for name in _hinted(unwrap(student), hint)]
+        hinted: list[str] = []
+        for hint in self.hints:
+            found = [name for name, _ in unwrap(student).named_modules() if names(hint, name)]
+            if not found:
+                raise MismatchError(f"hints: expected a module of the student that matches {hint!r}, found none")
+            hinted += found
         with _outputs(student, hinted) as seen, _outputs(self.teacher, hinted) as shown:
 
             def loss(inputs: Tensor, outputs: Tensor) -> Tensor:
                 with torch.no_grad():
                     targets = self.teacher.to(inputs.device)(inputs)
-                errors = [_relative_error(name, seen.pop(name), shown.pop(name)) for name in hinted]
-                return self(outputs, targets) + self.hint_weight * sum(errors)
+                error = 0
+                for name in hinted:
+                    s, t = seen.pop(name), shown.pop(name)
+                    if s.shape != t.shape:
+                        shapes = f"the student's output is {tuple(s.shape)}, the teacher's {tuple(t.shape)}"
+                        raise MismatchError(f"{name}: {shapes}")
+                    error += F.mse_loss(s, t) / t.square().mean()
+                return self(outputs, targets) + self.hint_weight * error
 
             yield loss
 
 
-def _hinted(model: nn.Module, hint: str) -> list[str]:
-    found = [name for name, _ in model.named_modules() if names(hint, name)]
-    if not found:
-        raise MismatchError(f"hints: expected a module of the student that matches {hint!r}, found none")
-    return found
-
-
 @contextmanager
 def _outputs(model: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tensor]]:
-    """What the modules of these names put out, each time that they are called."""
+    """The latest outputs of the modules of these names."""
     found: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, outputs: Any) -> None:
-            if not isinstance(outputs, Tensor):
-                raise UnsupportedError(f"{name}: a hint needs a tensor, found {type(outputs).__name__}")
-            found[name] = outputs
-
-        return hook
+    def keep(name: str, outputs: Any) -> None:
+        if not isinstance(outputs, Tensor):
+            raise UnsupportedError(f"{name}: a hint needs a tensor, found {type(outputs).__name__}")
+        found[name] = outputs
 
     modules = dict(unwrap(model).named_modules())
     with ExitStack() as stack:
@@ -109,14 +110,8 @@ def _outputs(model: nn.Module, names: Sequence[str]) -> Generator[dict[str, Tens
         for name in names:
             if name not in modules:
                 raise MismatchError(f"hints: expected a module {name!r} of the teacher, found none")
-            stack.callback(modules[name].register_forward_hook(keep(name)).remove)
+            hook = modules[name].register_forward_hook(lambda _, inputs, outputs, name=name: keep(name, outputs))
+            stack.enter_context(hook)
         if names:
             notice_hooks()
         yield found
-
-
-def _relative_error(name: str, student: Tensor, teacher: Tensor) -> Tensor:
-    if student.shape != teacher.shape:
-        shapes = f"the student's output is {tuple(student.shape)}, the teacher's {tuple(teacher.shape)}"
-        raise MismatchError(f"{name}: {shapes}")
-    return F.mse_loss(student, teacher) / teacher.square().mean()

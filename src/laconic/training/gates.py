@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from laconic.core.randomness import generator
 from laconic.model.modules import unwrap
-from laconic.pruning.units import Unit, Weight
+from laconic.pruning.units import EACH_WEIGHT, Unit
 from laconic.training.rules import State
 from laconic.training.stochastic import Named, StochasticWeights
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 MIN_DISTANCE = 1e-6  # u keeps this distance from 0 and 1
-EACH_WEIGHT = Weight()
 
 
 def gate(log_alpha: Tensor, u: Tensor) -> Tensor:
@@ -50,16 +50,14 @@ class Gates(StochasticWeights):
 
     The mean loss gains `penalty`/`n_examples`·Σ P(z ≠ 0), the sum over weights. So a weight stays if it lowers the
     loss, summed over all training examples, by more than `penalty`. The paper's λ is `penalty`/`n_examples`; its
-    penalty on MNIST is 0.1.
-
-    Between steps the parameters hold one sample for the whole batch, as in the paper. See `StochasticWeights` for `lr`
-    and `seed`; log α often wants a larger learning rate than the weights.
+    penalty on MNIST is 0.1. One sample serves the whole batch, as in the paper. log α often needs a larger learning
+    rate than the weights.
 
     Attributes:
         penalty: charged for each kept weight, in nats; higher values give sparser networks.
         n_examples: length of the training set.
         unit: what shares a gate; ``Block(1, None)`` for neurons and filters, ``Block(None, 1)`` for inputs.
-        dropped: 1 − σ(log α) at first, in (0, 1): the chance that s is below one half.
+        dropped: initial 1 − σ(log α), in (0, 1): the chance that s is below one half.
     """
 
     penalty: float
@@ -73,36 +71,31 @@ class Gates(StochasticWeights):
         if not 0 < self.dropped < 1:
             raise ValueError(f"dropped: expected a fraction within (0, 1), found {self.dropped}")
 
+    @override
     def chosen(self, model: nn.Module) -> Mapping[str, Tensor]:
-        """The tensors that the unit's members have weights in."""
         return self.unit.reach(super().chosen(model), unwrap(model))
 
+    @override
     def start(self, means: Named) -> Named:
-        """The same log α for all."""
         log_alpha = math.log(1 - self.dropped) - math.log(self.dropped)
         return {name: torch.full_like(member, log_alpha) for name, member in self.unit.pool(means).items()}
 
+    @override
     def sample(self, state: State, step: int) -> Named:
-        """θz, with a new z at every step."""
         trained = state["trained"]
         draw = generator(self.seed, step, next(iter(trained.values())).device)
-        gates = {}
-        for name, log_alpha in trained.items():
-            u = torch.rand(log_alpha.shape, generator=draw, device=draw.device).to(log_alpha)
-            gates[name] = gate(log_alpha, u)
-        return self._gated(state["means"], gates)
+        drawn = {n: torch.rand(t.shape, generator=draw, device=draw.device).to(t) for n, t in trained.items()}
+        return self._gated(state["means"], {n: gate(t, drawn[n]) for n, t in trained.items()})
 
+    @override
     def cost(self, state: State, step: int) -> Tensor:
-        """The expected number of kept weights, at the penalty of each."""
-        del step
         chances = {name: open_probability(log_alpha) for name, log_alpha in state["trained"].items()}
         chances = self.unit.spread(chances, state["means"])
         return self.penalty / self.n_examples * torch.stack([chance.sum() for chance in chances.values()]).sum()
 
+    @override
     def deterministic(self, state: State) -> Named:
-        """θz with the gate of test time."""
-        gates = {name: settled_gate(log_alpha) for name, log_alpha in state["trained"].items()}
-        return self._gated(state["means"], gates)
+        return self._gated(state["means"], {n: settled_gate(log_alpha) for n, log_alpha in state["trained"].items()})
 
     def _gated(self, means: Named, gates: Named) -> Named:
         spread = self.unit.spread(gates, means)

@@ -1,4 +1,4 @@
-"""Gradual pruning: ever more weights go during training, along a schedule (Zhu & Gupta 2017)."""
+"""Gradual pruning: more and more weights are removed during training, along a schedule (Zhu & Gupta 2017)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from laconic.errors import UnsupportedError
-from laconic.model.evidence import GRADIENT, MOVEMENT, NO_EVIDENCE, Evidence, Statistic
+from laconic.model.evidence import GRADIENT, MOVEMENT, NO_EVIDENCE, Evidence
 from laconic.model.modules import unwrap
-from laconic.pruning.criteria import Criterion
+from laconic.pruning.criteria import Criterion, declare
 from laconic.pruning.mask import Mask, apply_
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.training.drop_and_grow import gradient
@@ -19,22 +20,22 @@ from laconic.training.rules import Rule, State, StepContext, mask_of
 from laconic.training.schedules import Schedule, check_fractions
 
 AT_HAND = {GRADIENT, MOVEMENT}
-RELATIVE_GAP, MIN_GAP = 1e-6, 1e-37  # relative, and absolute: what float32 tells apart
+RELATIVE_GAP, MIN_GAP = 1e-6, 1e-37  # differences that float32 resolves: relative, and absolute
 
 
 @dataclass(frozen=True)
 class Gradual(Rule):
-    """Prune ever more during training.
+    """Prune more and more during training.
 
-    A criterion that needs no evidence judges the weights after the optimizer's step. One that needs gradients
-    or movement judges those before it, to which the batch's gradients belong: a weight's movement is −Σ w·g
-    over all steps so far. `observe` brings evidence of any other kind, of the weights after the step.
+    A criterion without evidence scores the weights after the optimizer's step. A criterion that needs gradients or
+    movement (−Σ w·g over all steps so far) scores the weights before the step, to which the batch's gradients belong.
+    `observe` gathers any other evidence, from the weights after the step.
 
     Attributes:
         schedule: sparsity by step, a fraction removed.
         every: steps between two prunings, until the schedule's end.
-        pruner: criterion, scope, unit, budget and choice of tensors; the schedule sets the budget's fraction.
-            With the scope ``NM(4)`` the pattern goes from 4:4 by 3:4 to 2:4.
+        pruner: criterion, scope, unit, budget and choice of tensors; the schedule sets the budget's fraction. With the
+            scope ``NM(4)`` the pattern goes from 4:4 through 3:4 to 2:4.
         observe: gathers the criterion's evidence from the model, at each pruning; see `laconic.model.observe`.
     """
 
@@ -47,16 +48,12 @@ class Gradual(Rule):
         check_fractions(self.schedule, "gradual")
 
     @property
+    @override
     def needs_gradients(self) -> bool:
-        """Whether the criterion's evidence is the batch's."""
         return bool(self.pruner.needs) and self.observe is None
 
+    @override
     def init(self, now: StepContext) -> State:
-        """Prune to the schedule's first value; where there are no gradients yet, nothing.
-
-        Raises:
-            UnsupportedError: the criterion needs evidence that neither gradients nor `observe` give.
-        """
         if not self.needs_gradients:
             return {"mask": self._decided(now, None)}
         if lacking := self.pruner.needs - AT_HAND:
@@ -67,8 +64,8 @@ class Gradual(Rule):
         moving = weights if MOVEMENT in self.pruner.needs else {}
         return {"mask": mask, "movement": {name: torch.zeros_like(w) for name, w in moving.items()}}
 
+    @override
     def before(self, state: State, now: StepContext) -> State:
-        """With evidence from gradients: add up movement, and every so often decide the mask."""
         if not self.needs_gradients:
             return state
         weights = self._weights(now.model)
@@ -80,8 +77,8 @@ class Gradual(Rule):
         evidence = Evidence(1, {GRADIENT: gradients, MOVEMENT: moved})
         return {**state, "mask": self._decided(now, mask_of(state), evidence)}
 
+    @override
     def update(self, state: State, now: StepContext) -> State:
-        """Hold the mask; every so often decide it anew among the weights that are left."""
         mask = mask_of(state)
         apply_(now.model, mask)
         if self._due(now.step) and not self.needs_gradients:
@@ -94,8 +91,7 @@ class Gradual(Rule):
     def _decided(self, now: StepContext, left: Mask | None, evidence: Evidence | None = None) -> Mask:
         if evidence is None:
             evidence = self.observe(now.model) if self.observe else NO_EVIDENCE
-        pruner = self.pruner.at(self.schedule(now.step))
-        return prune_what_is_left_(now.model, pruner, evidence, left)
+        return prune_what_is_left_(now.model, self.pruner.at(self.schedule(now.step)), evidence, left)
 
     def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
         return self.pruner.unit.reach(self.pruner.parameters(model), unwrap(model))
@@ -104,31 +100,19 @@ class Gradual(Rule):
 def prune_what_is_left_(model: nn.Module, pruner: Pruner, evidence: Evidence, left: Mask | None) -> Mask:
     """As `Pruner.prune_`; weights that `left` has removed come last in every contest."""
     if left is not None:
-        pruner = replace(pruner, criterion=WhatIsLeft(pruner.criterion, left))
+        pruner = replace(pruner, criterion=what_is_left(pruner.criterion, left))
     return pruner.prune_(model, evidence)
 
 
-@dataclass(frozen=True)
-class WhatIsLeft:
-    """A criterion by which removed weights lose least; by a hair, so means over some of them make sense."""
+def what_is_left(criterion: Criterion, left: Mask) -> Criterion:
+    """A criterion that scores removed weights just below all others, so that means over some of them make sense."""
 
-    criterion: Criterion
-    left: Mask
-
-    @property
-    def needs(self) -> frozenset[Statistic]:
-        """As the criterion inside."""
-        return self.criterion.needs
-
-    @property
-    def in_bits(self) -> bool:
-        """As the criterion inside."""
-        return self.criterion.in_bits
-
-    def __call__(self, weights: Mapping[str, Tensor], evidence: Evidence = NO_EVIDENCE, /) -> dict[str, Tensor]:
-        """Its scores, and one below all of them where nothing is left."""
-        lost = self.criterion(weights, evidence)
+    def scores(weights: Mapping[str, Tensor], evidence: Evidence = NO_EVIDENCE, /) -> dict[str, Tensor]:
+        lost = criterion(weights, evidence)
         lowest = min([0.0, *(float(score.min()) for score in lost.values() if score.numel())])
         below = lowest - max(RELATIVE_GAP * abs(lowest), MIN_GAP)
-        stays = {name: self.left[name] if name in self.left else torch.tensor(True) for name in lost}
-        return {name: score.masked_fill(~stays[name].to(score.device), below) for name, score in lost.items()}
+        gone = {name: ~left.get(name, torch.tensor(True)) for name in lost}
+        return {name: score.masked_fill(gone[name].to(score.device), below) for name, score in lost.items()}
+
+    scores.__name__ = getattr(criterion, "__name__", "scores")  # for messages
+    return declare(scores, criterion.needs, criterion.in_bits)

@@ -1,8 +1,8 @@
-"""One plain training loop, on whatever devices Accelerate finds.
+"""One plain training loop, on the devices that Accelerate finds.
 
-Each epoch is seeded by (seed, epoch), so its batches come in the same order whenever it runs: a run that is
-interrupted in the middle of an epoch goes on from its checkpoint with the same batches, and on a CPU ends
-with the same weights, bit for bit, as one that was not.
+Each epoch is seeded by (seed, epoch), so its batches come in the same order whenever it runs. A run that is interrupted
+inside an epoch continues from its checkpoint with the same batches, and on a CPU ends with the same weights, bit for
+bit, as one that was not.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ from typing import Any, TypeAlias
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from rich import get_console
+from rich import progress as bars
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from laconic.training.checkpoint import load_state, random_state, save_state, set_random_state
+from laconic.model.selectors import sparsity
+from laconic.training.checkpoint import load_state, save_state
 from laconic.training.distillation import Distillation
 from laconic.training.rules import Attached, Rule, attach
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 Batches: TypeAlias = Iterable[tuple[Tensor, Tensor]]
+STEPS_BETWEEN_COUNTS = 50  # of zeros, for the progress bar
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Training:
         optimizer: a function from parameters to an optimizer.
         loss: a function from outputs and targets to a mean loss (scalar tensor), or a `Distillation`.
         scheduler: a function from the optimizer to a learning-rate scheduler, stepped each epoch.
-        seed: of the order of batches and whatever is random in the model.
+        seed: decides the order of batches and all randomness in the model.
     """
 
     epochs: int
@@ -54,7 +59,7 @@ class Training:
 
     @contextmanager
     def objective(self, model: nn.Module) -> Generator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
-        """The loss of what `model` has just put out: a function of its inputs, outputs and targets."""
+        """The loss of `model`'s latest outputs: a function of its inputs, outputs and targets."""
         if isinstance(self.loss, Distillation):
             with self.loss.of(model) as loss:
                 yield lambda inputs, outputs, targets: loss(inputs, outputs)
@@ -64,13 +69,13 @@ class Training:
 
 @dataclass
 class Progress:
-    """Where training stands; callbacks read it after every step.
+    """The progress of a training; callbacks read it after every step.
 
     Attributes:
         epoch: the current epoch, from 0.
         batch: batches done in this epoch.
         step: batches done in all.
-        n_steps: batches that there will be, if the loader says how many it has.
+        n_steps: all batches of the training, if the loader has a length.
         history: mean loss and accuracy of each finished epoch.
         rules: the rules at work.
     """
@@ -91,8 +96,7 @@ class Progress:
         batch = (loss.detach() * n, hits, n)
         sums = [torch.as_tensor(value, dtype=torch.float64, device=loss.device) for value in batch]
         self._sums = self._sums.to(loss.device) + torch.stack(sums)
-        self.batch += 1
-        self.step += 1
+        self.batch, self.step = self.batch + 1, self.step + 1
 
     @contextmanager
     def deterministic(self) -> Generator[nn.Module]:
@@ -109,7 +113,7 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of this epoch's examples so far that were right; 0 where targets are no classes."""
+        """Fraction of this epoch's examples so far that were right; 0 where targets are not classes."""
         return float(self._sums[1] / self._sums[2])
 
     def end_epoch(self) -> None:
@@ -138,8 +142,8 @@ def train(
         training: epochs, optimizer, loss, scheduler, seed.
         rules: act around each of the optimizer's steps, in this order, and finish at the end.
         callbacks: called with the progress after each step.
-        checkpoint: a file written at each epoch's end and on interruption. If it exists, training goes on
-            from it; a run that it says is finished is not repeated.
+        checkpoint: a file written at each epoch's end and on interruption. If it exists, training continues from it; a
+            finished run is not repeated.
 
     Returns:
         The progress, with the history of epochs.
@@ -187,7 +191,7 @@ def train(
 
 @dataclass
 class _Run:
-    """All that a checkpoint holds."""
+    """What a checkpoint holds."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -199,20 +203,21 @@ class _Run:
     def batches(self, loader: Batches, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The epoch's batches that have not been seen."""
         set_seed((seed * 1_000_003 + self.progress.epoch) % 2**32)
-        done = self.progress.batch
-        seen = iter(loader)
-        for _ in itertools.islice(seen, done):
+        left = iter(loader)
+        for _ in itertools.islice(left, self.progress.batch):
             pass
         if self._random:
-            set_random_state(self._random)
+            torch.set_rng_state(self._random["cpu"])
+            if self._random["cuda"]:
+                torch.cuda.set_rng_state_all(self._random["cuda"])
             self._random = None
-        return seen
+        return left
 
     def save(self, path: str | os.PathLike[str] | None, accelerator: Accelerator) -> None:
-        """Write the checkpoint, on the main process."""
         if path is None or not accelerator.is_main_process:
             return
         progress = self.progress
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -220,12 +225,11 @@ class _Run:
             "rules": [attached.state_dict() for attached in self.attached],
             "progress": [progress.epoch, progress.batch, progress.step, progress.history],
             "sums": progress._sums,
-            "random": random_state() if progress.batch else None,
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda} if progress.batch else None,
         }
         save_state(path, state)
 
     def resume(self, path: str | os.PathLike[str] | None) -> None:
-        """Read the checkpoint, if there is one."""
         if path is None or not Path(path).exists():
             return
         state = load_state(path)
@@ -259,3 +263,45 @@ def _interruption() -> Generator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class ProgressBar:
+    """A callback that draws a bar while its `with` block lasts; one bar for each training.
+
+    Args:
+        label: what is being trained, such as ``round 3``.
+        console: where to draw; by default the terminal.
+    """
+
+    def __init__(self, label: str, console: Console | None = None) -> None:
+        self._bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(bar_width=None),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[accuracy]:.1%}"),
+            bars.TextColumn("sparsity {task.fields[sparsity]:.0%}"),
+            bars.TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not (console or get_console()).is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=None, loss=0.0, accuracy=0.0, sparsity=0.0)
+
+    def __call__(self, progress: Progress) -> None:
+        """Show the progress."""
+        if self._bar.disable:
+            return
+        fields = {}
+        if progress.step % STEPS_BETWEEN_COUNTS == 1 or progress.batch == 1:
+            with progress.deterministic() as model:
+                fields["sparsity"] = sparsity(model)
+        if progress.step % 5 == 1:
+            fields |= {"loss": progress.loss, "accuracy": progress.accuracy}
+        self._bar.update(self._task, completed=progress.step, total=progress.n_steps, **fields)
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

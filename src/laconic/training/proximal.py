@@ -1,8 +1,8 @@
-"""Sparsity by a penalty that is not smooth: its proximal step after the optimizer's (Daubechies et al. 2004).
+"""Sparsity by a penalty that is not smooth: a proximal step after the optimizer's (Daubechies et al. 2004).
 
-For λ Σ_g √n_g‖w_g‖ over groups of n_g weights (group lasso: Yuan & Lin 2006) and a learning rate η, a group
-shrinks by the factor max(0, 1 − ηλ√n_g/‖w_g‖) = max(0, 1 − ηλ/rms(w_g)), and is exactly zero below. For
-single weights this is soft thresholding: sign(w)·max(0, |w| − ηλ), for λ‖w‖₁.
+For λ Σ_g √n_g‖w_g‖ over groups of n_g weights (group lasso: Yuan & Lin 2006) and a learning rate η, a group shrinks by
+the factor max(0, 1 − ηλ√n_g/‖w_g‖) = max(0, 1 − ηλ/rms(w_g)), and is exactly zero below. For single weights this is
+soft thresholding: sign(w)·max(0, |w| − ηλ), for λ‖w‖₁.
 """
 
 from __future__ import annotations
@@ -10,25 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import override
 
 from laconic.errors import MismatchError
 from laconic.model.modules import unwrap
 from laconic.model.selectors import compressible
 from laconic.pruning.pruner import Parameters
-from laconic.pruning.units import Unit, Weight
+from laconic.pruning.units import EACH_WEIGHT, Unit
 from laconic.training.rules import Rule, State, StepContext
-from laconic.training.schedules import Value, value_at
-
-EACH_WEIGHT = Weight()
+from laconic.training.schedules import Value
 
 
 @dataclass(frozen=True)
 class Proximal(Rule):
     """L1, or group lasso, as an exact proximal step after each step of the optimizer.
 
-    The threshold is in the units of the weights: it scales with the learning rate that the parameter's group
-    has then, but not with Adam's second moments.
+    The threshold is in the units of the weights: it scales with the current learning rate of the parameter's group, but
+    not with Adam's second moments.
 
     Attributes:
         penalty: λ of the mean loss + λ‖w‖₁; a number, or a function of the step, such as a `Schedule`.
@@ -40,20 +39,15 @@ class Proximal(Rule):
     unit: Unit = EACH_WEIGHT
     parameters: Parameters = compressible
 
+    @override
     def init(self, now: StepContext) -> State:
-        """Check that the optimizer has the tensors.
-
-        Raises:
-            MismatchError: it lacks one.
-        """
-        _learning_rates(now, self._weights(now.model))
+        self._weights(now)  # refuses what the optimizer does not train
         return {}
 
+    @override
     def update(self, state: State, now: StepContext) -> State:
-        """Shrink the weights."""
-        weights = self._weights(now.model)
-        rates = _learning_rates(now, weights)
-        penalty = value_at(self.penalty, now.step)
+        weights, rates = self._weights(now)
+        penalty = self.penalty(now.step) if callable(self.penalty) else self.penalty
         mean_squares = self.unit.pool({name: weight.square() for name, weight in weights.items()})
         rms = self.unit.spread({name: square.sqrt() for name, square in mean_squares.items()}, weights)
         for name, weight in weights.items():
@@ -61,13 +55,11 @@ class Proximal(Rule):
             weight.mul_((1 - rates[name] * penalty / rms[name]).nan_to_num(0).clamp_(min=0)).add_(0.0)
         return state
 
-    def _weights(self, model: nn.Module) -> Mapping[str, Tensor]:
-        return self.unit.reach(self.parameters(model), unwrap(model))
-
-
-def _learning_rates(now: StepContext, weights: Mapping[str, Tensor]) -> dict[str, float]:
-    rates = {id(p): float(group["lr"]) for group in now.optimizer.param_groups for p in group["params"]}
-    for name, weight in weights.items():
-        if id(weight) not in rates:
-            raise MismatchError(f"{name}: expected among the optimizer's parameters, found none; exclude it")
-    return {name: rates[id(weight)] for name, weight in weights.items()}
+    def _weights(self, now: StepContext) -> tuple[Mapping[str, Tensor], dict[str, float]]:
+        """The tensors that shrink, and their learning rates."""
+        weights = self.unit.reach(self.parameters(now.model), unwrap(now.model))
+        rates = {id(p): float(group["lr"]) for group in now.optimizer.param_groups for p in group["params"]}
+        for name, weight in weights.items():
+            if id(weight) not in rates:
+                raise MismatchError(f"{name}: expected among the optimizer's parameters, found none; exclude it")
+        return weights, {name: rates[id(weight)] for name, weight in weights.items()}

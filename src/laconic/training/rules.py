@@ -1,9 +1,8 @@
 """Rules: what acts on a model around its optimizer's steps.
 
-A rule is a few functions over named tensors, its state: `init`; `before` each step, where the gradients are
-there and the weights are those they belong to; `update` after it; `finish`. They run through the
-optimizer's own hooks, so a rule works in any training loop, with any optimizer, and leaves the model's
-parameters, forward and state_dict keys as they are.
+A rule is a few functions over named tensors, its state: `init`; `before` each step, when gradients belong to the
+current weights; `update` after it; `finish`. They run through the optimizer's own hooks. So a rule works in any
+training loop, with any optimizer, and leaves the model's parameters, forward and state_dict keys as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
 
 from laconic.errors import UnsupportedError
 from laconic.model.modules import notice_hooks
@@ -32,9 +32,9 @@ class StepContext:
     """What a rule sees.
 
     Attributes:
-        model: the model.
+        model: the network in training.
         optimizer: its optimizer, without Accelerate's wrapper.
-        step: the number of the optimizer's step since the rule was attached: 0 at `init`, then from 1.
+        step: number of the optimizer's steps since the rule was attached: 0 at `init`, then from 1.
     """
 
     model: nn.Module
@@ -45,10 +45,9 @@ class StepContext:
 class Rule(ABC):
     """What happens before the first step, around each, and after the last.
 
-    A rule's fields are its choices; what changes is in its state: groups of named tensors, such as
-    ``{"mask": {"fc1.weight": …}}``. A checkpoint holds the state, so randomness that it does not hold
-    must come from a generator seeded by the step; then it is also equal on every rank. No function is
-    recorded by autograd, unless it enables that.
+    A rule's fields are its choices. Its state, which changes, is groups of named tensors, such as
+    ``{"mask": {"fc1.weight": …}}``. A checkpoint holds the state. Other randomness must come from a generator seeded by
+    the step, which also makes it equal on every rank. Autograd records no function that does not enable it.
     """
 
     @property
@@ -60,26 +59,23 @@ class Rule(ABC):
     def init(self, now: StepContext) -> State:
         """Prepare the model; return the state before the first step.
 
-        Parameters to train beside the model's own may be added to the optimizer, as a group; they must
-        be in the state, and leave the optimizer when the rule does.
+        It may add a group of further parameters to the optimizer. They must be in the state, and leave the optimizer
+        when the rule does.
         """
 
     def listen(self, attached: Attached) -> Sequence[RemovableHandle]:
-        """Lay hooks on the model, before `init`; they stay until the rule is removed.
+        """Register hooks on the model, before `init`; they stay until the rule is removed.
 
-        They must be silent while `attached.is_settled`, and on copies of the model.
+        They must do nothing while `attached.is_deterministic`, and on copies of the model.
         """
-        del attached
         return []
 
     def before(self, state: State, now: StepContext) -> State:
         """Act before the optimizer's step `now.step`; return the new state."""
-        del now
         return state
 
     def update(self, state: State, now: StepContext) -> State:
         """Act after the optimizer's step `now.step`; return the new state."""
-        del now
         return state
 
     def finish(self, state: State, now: StepContext) -> None:  # noqa: B027 – most rules leave nothing to undo
@@ -96,18 +92,18 @@ def mask_of(state: State) -> Mask:
 class Hold(Rule):
     """Keep the weights that `mask` removes at zero.
 
-    Weights are projected after the step: masking gradients alone lets momentum and weight decay move them.
-    With a random mask this is static sparse training.
+    Weights are projected after the step: masking gradients alone lets momentum and weight decay move them. With a
+    random mask this is static sparse training.
     """
 
     mask: Mask
 
+    @override
     def init(self, now: StepContext) -> State:
-        """Apply the mask of rank 0."""
-        return self.update({"mask": broadcast_mask(self.mask)}, now)
+        return self.update({"mask": broadcast_mask(self.mask)}, now)  # the mask of rank 0
 
+    @override
     def update(self, state: State, now: StepContext) -> State:
-        """Apply the mask again."""
         mask = mask_of(state)
         apply_(now.model, mask)
         return {"mask": mask}
@@ -118,13 +114,13 @@ class Attached:
 
     Attributes:
         state: the rule's state.
-        step: how many steps the optimizer has taken since.
-        is_settled: whether the model is for now what `remove` would leave.
+        step: number of the optimizer's steps so far.
+        is_deterministic: whether the model is now what `remove` would leave.
     """
 
     def __init__(self, rule: Rule, model: nn.Module, optimizer: Optimizer) -> None:
-        # Accelerate's wrapper runs no hooks; the optimizer inside does. Wrappers that move weights after
-        # the inner step (Lookahead, SAM) must be hooked themselves, so no other is opened.
+        # Accelerate's wrapper runs no hooks; the optimizer inside does. Wrappers that move weights after the inner step
+        # (Lookahead, SAM) must be hooked themselves, so no other is opened.
         inner: Any = optimizer
         if type(optimizer).__name__ == "AcceleratedOptimizer":
             inner = inner.optimizer
@@ -144,7 +140,7 @@ class Attached:
 
     @property
     def mask(self) -> Mask:
-        """Which weights stay now: the rule's mask; without one, what `deterministic` leaves non-zero."""
+        """The rule's mask; for a rule without one, the weights that `deterministic` leaves non-zero."""
         if "mask" in self.state:
             return mask_of(self.state)
         with self.deterministic() as model:
@@ -173,8 +169,8 @@ class Attached:
     def deterministic(self) -> Generator[nn.Module]:
         """The network that `remove` would leave, for an evaluation during training.
 
-        Rules that keep a random sample in the parameters put their deterministic weights there for as long
-        as the block lasts; under other rules nothing changes. Do not step inside.
+        Rules that keep a random sample in the parameters put their deterministic weights there inside the block; other
+        rules change nothing. Do not step inside.
         """
         before = [(p, p.detach().clone()) for p in self.model.parameters()]
         self.is_deterministic = True
@@ -195,10 +191,13 @@ class Attached:
     @torch.no_grad()
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned; parameters that the rule trains are restored in place."""
+
+        def restored(old: Tensor, value: Tensor) -> Tensor:
+            return old.copy_(value) if isinstance(old, nn.Parameter) else value.to(old.device, copy=True)
+
         self.step = int(saved["step"])
-        old = self.state
         self.state = {
-            group: {name: _restored(old[group][name], value) for name, value in values.items()}
+            group: {name: restored(self.state[group][name], value) for name, value in values.items()}
             for group, values in saved["state"].items()
         }
 
@@ -225,18 +224,11 @@ class Attached:
         self.remove()
 
 
-def _restored(old: Tensor, saved: Tensor) -> Tensor:
-    """`saved` in the place of `old`, on its device."""
-    if isinstance(old, nn.Parameter):
-        return old.copy_(saved)
-    return saved.to(old.device, copy=True)
-
-
 def attach(rule: Rule, model: nn.Module, optimizer: Optimizer) -> Attached:
     """Let `rule` act on `model` around every step of `optimizer`, in any training loop.
 
-    Some rules add a group of parameters to the optimizer: make a learning-rate scheduler after this call,
-    and remove the rule after its last step.
+    Some rules add a group of parameters to the optimizer: create a learning-rate scheduler after this call, and remove
+    the rule after the scheduler's last step.
     """
     return Attached(rule, model, optimizer)
 

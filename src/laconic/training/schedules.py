@@ -1,7 +1,7 @@
 """Schedules: how a value, such as the sparsity, grows from step to step.
 
-A schedule is a ramp from `initial` to `final` between the steps `begin` and `end`, along a curve.
-Curves are functions `(initial, final, t) → value` with t in [0, 1].
+A schedule is a ramp from `initial` to `final` between the steps `begin` and `end`, along a curve. Curves are functions
+`(initial, final, t) → value` with t in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Value: TypeAlias = float | Callable[[int], float]
 
 
 def one_shot(initial: float, final: float, t: float) -> float:
-    """All at once."""
+    """The final value from the first step on."""
     del initial, t
     return final
 
@@ -27,7 +27,7 @@ def linear(initial: float, final: float, t: float) -> float:
 
 
 def cubic(initial: float, final: float, t: float) -> float:
-    """Fast first, then ever slower: s_f + (s_i − s_f)(1 − t)³ (Zhu & Gupta 2017)."""
+    """Fast first, then slower and slower: s_f + (s_i − s_f)(1 − t)³ (Zhu & Gupta 2017)."""
     return final + (initial - final) * (1 - t) ** 3
 
 
@@ -42,7 +42,7 @@ def geometric(initial: float, final: float, t: float) -> float:
 
 
 def exponential(initial: float, final: float, t: float) -> float:
-    """Times the same factor at every step: s_i·(s_f/s_i)^t, for values above 0, such as prices."""
+    """The same factor at every step: s_i·(s_f/s_i)^t, for values above 0, such as prices."""
     return initial * (final / initial) ** t
 
 
@@ -51,15 +51,15 @@ class Schedule:
     """A value for each step: `initial` before `begin`, `final` from `end` on, along `curve` between.
 
     Attributes:
-        final: the value at the end, 0 or more; of a sparsity, a fraction removed in [0, 1].
-        end: the step at which it is reached.
+        final: value at the end, 0 or more; a sparsity is a fraction removed in [0, 1].
+        end: step at which it is reached.
         curve: `one_shot`, `linear`, `cubic`, `cosine`, `geometric`, `exponential`, or a function like them.
-        initial: the value at the beginning; below 1 for `geometric`, above 0 for `exponential`.
-        begin: the step at which the ramp begins.
+        initial: value at the beginning; below 1 for `geometric`, above 0 for `exponential`.
+        begin: step at which the ramp begins.
 
     Raises:
-        ValueError: the end comes before the beginning, a value is negative or infinite, or the curve does not
-            lead from one to the other.
+        ValueError: the end comes before the beginning, a value is negative or infinite, or the curve cannot connect the
+            two.
     """
 
     final: float
@@ -91,11 +91,5 @@ class Schedule:
 def check_fractions(schedule: Schedule, of: str) -> None:
     """ValueError if a schedule of fractions of weights goes above 1."""
     if max(schedule.initial, schedule.final) > 1:
-        raise ValueError(
-            f"{of}: expected a schedule of fractions in [0, 1], got {schedule.initial} to {schedule.final}"
-        )
-
-
-def value_at(value: Value, step: int) -> float:
-    """What is the same for all steps, or a function of them."""
-    return value(step) if callable(value) else value
+        found = f"{schedule.initial} to {schedule.final}"
+        raise ValueError(f"{of}: expected a schedule of fractions in [0, 1], got {found}")

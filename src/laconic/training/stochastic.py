@@ -1,10 +1,10 @@
 """Weights that are random between steps: what gates, variational dropout and noisy weights share.
 
-The parameters hold a sample w = f(θ, φ, ε) of which the loss's gradient ∂L/∂w is taken, by any forward and
-any loss. Before the optimizer's step θ returns to the parameters, and the chain rule gives its gradient and
-that of φ, whose cost is added: ∂L/∂w·∂f/∂θ + ∂R/∂θ and ∂L/∂w·∂f/∂φ + ∂R/∂φ. The user's optimizer moves
-both; then a new sample is drawn. So forward and state_dict keys stay those of the plain network. One sample
-serves a whole batch; where that is too noisy, `laconic.mdl.local_noise` draws layers' outputs instead.
+The parameters hold a sample w = f(θ, φ, ε), at which any forward and any loss give the gradient ∂L/∂w. Before the
+optimizer's step θ returns to the parameters, and the chain rule gives the gradients of θ and φ, with the cost R added:
+∂L/∂w·∂f/∂θ + ∂R/∂θ and ∂L/∂w·∂f/∂φ + ∂R/∂φ. The user's optimizer moves both; then a new sample is drawn. So forward and
+state_dict keys stay those of the plain network. One sample serves a whole batch; where that is too noisy,
+`laconic.mdl.NoisyWeights` can draw layers' outputs instead.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from laconic.core.randomness import generator
 from laconic.model.selectors import compressible
@@ -27,15 +28,12 @@ Named = Mapping[str, Tensor]
 def perturbed(means: Named, log_variances: Named, seed: int, step: int) -> Named:
     """θ + σε, with the noise of (seed, step).
 
-    Pairs of steps share a draw with opposite signs, which takes out of their mean what is linear in it.
+    Pairs of steps share a draw with opposite signs, which cancels the terms linear in the noise.
     """
     draw = generator(seed, step // 2, next(iter(means.values())).device)
     sign = 1 - 2 * (step % 2)
-    drawn = {}
-    for name, mean in means.items():
-        epsilon = torch.randn(mean.shape, generator=draw, device=draw.device).to(mean)
-        drawn[name] = mean + sign * torch.exp(log_variances[name] / 2) * epsilon
-    return drawn
+    noise = {n: torch.randn(mean.shape, generator=draw, device=draw.device).to(mean) for n, mean in means.items()}
+    return {n: mean + sign * torch.exp(log_variances[n] / 2) * noise[n] for n, mean in means.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +43,8 @@ class StochasticWeights(Rule):
     Its state is ``means`` (θ) and ``trained`` (φ), which the optimizer trains without weight decay.
 
     Attributes:
-        lr: the learning rate of φ; by default the optimizer's.
-        seed: with the step, it decides the noise.
+        lr: learning rate of φ; by default the optimizer's.
+        seed: decides the noise, together with the step.
         parameters: which parameters of a model are random; ``partial(compressible, exclude=["conv1"])`` spares some.
     """
 
@@ -55,8 +53,8 @@ class StochasticWeights(Rule):
     parameters: Parameters = compressible
 
     @property
+    @override
     def needs_gradients(self) -> bool:
-        """They are what the chain rule begins with."""
         return True
 
     @abstractmethod
@@ -79,18 +77,16 @@ class StochasticWeights(Rule):
         """The parameters that are random."""
         return self.parameters(model)
 
+    @override
     def init(self, now: StepContext) -> State:
-        """Give φ to the optimizer, and draw the first sample."""
         means = {name: p.detach().clone() for name, p in self.chosen(now.model).items()}
         trained = {name: nn.Parameter(value) for name, value in self.start(means).items()}
         options = {} if self.lr is None else {"lr": self.lr}
         now.optimizer.add_param_group({"params": list(trained.values()), "weight_decay": 0.0, **options})
-        state = {"means": means, "trained": trained}
-        self._set(now.model, self.sample(state, now.step))
-        return state
+        return StochasticWeights.update(self, {"means": means, "trained": trained}, now)
 
+    @override
     def before(self, state: State, now: StepContext) -> State:
-        """Put θ back, and turn the sample's gradient into those of θ and φ."""
         parameters = self.chosen(now.model)
         gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in parameters.items()}
         self._set(now.model, state["means"])
@@ -111,15 +107,14 @@ class StochasticWeights(Rule):
                 parameter.grad.copy_(value)
         return state
 
+    @override
     def update(self, state: State, now: StepContext) -> State:
-        """Take over the new θ, and draw the next sample."""
-        means = {name: p.detach().clone() for name, p in self.chosen(now.model).items()}
-        state = {**state, "means": means}
+        state = {**state, "means": {name: p.detach().clone() for name, p in self.chosen(now.model).items()}}
         self._set(now.model, self.sample(state, now.step))
         return state
 
+    @override
     def finish(self, state: State, now: StepContext) -> None:
-        """Leave the deterministic weights."""
         self._set(now.model, self.deterministic(state))
 
     def _set(self, model: nn.Module, values: Named) -> None:

@@ -1,9 +1,8 @@
 """Sparse variational dropout (Molchanov, Ashukha & Vetrov 2017): noise finds the weights that do not matter.
 
-Every weight has a posterior N(θ, σ²) under a log-uniform prior. With α = σ²/θ² the divergence is, to three
-digits, KL ≈ ½ log(1 + α⁻¹) − k₁σ(k₂ + k₃ log α) + k₁, which falls as α grows: a weight that can bear the
-noise gets more, and above log α = 3 it is noise, and removed. θ and log σ² are trained (the additive
-parametrisation).
+Every weight has a posterior N(θ, σ²) under a log-uniform prior. With α = σ²/θ² the divergence is, to three digits,
+KL ≈ ½ log(1 + α⁻¹) − k₁σ(k₂ + k₃ log α) + k₁, which falls as α grows: a weight that tolerates the noise gets more, and
+above log α = 3 it is noise, and removed. θ and log σ² are trained (the additive parametrisation).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from laconic.training.rules import State
 from laconic.training.stochastic import Named, StochasticWeights, perturbed
@@ -36,15 +36,14 @@ def log_alphas(means: Named, log_variances: Named) -> dict[str, Tensor]:
 class VariationalDropout(StochasticWeights):
     """Train a variance with each weight, and remove the weights that became noise.
 
-    The mean loss gains `kl_weight(step)`/`n_examples`·Σ KL, so that at 1 it is the variational bound an example.
-
-    There is one sample of noise for a whole batch, because forward stays as it is (the paper's local
-    reparametrisation draws one for each example), in pairs of opposite signs.
+    The mean loss gains `kl_weight(step)`/`n_examples`·Σ KL, so that at 1 it is the variational bound per example. One
+    sample of noise serves a whole batch, in pairs of opposite signs; the paper's local reparametrisation draws one for
+    each example.
 
     Attributes:
-        n_examples: of the training set.
-        kl_weight: of the divergence, by step: a warm-up such as ``Schedule(1, end, linear)``.
-        threshold: weights above this log α go.
+        n_examples: length of the training set.
+        kl_weight: weight of the divergence, by step: a warm-up such as ``Schedule(1, end, linear)``.
+        threshold: weights above this log α are removed.
         initial: the first log σ².
     """
 
@@ -53,22 +52,20 @@ class VariationalDropout(StochasticWeights):
     threshold: float = 3.0
     initial: float = -10.0
 
+    @override
     def start(self, means: Named) -> Named:
-        """The same log σ² for all."""
         return {name: torch.full_like(mean, self.initial) for name, mean in means.items()}
 
+    @override
     def sample(self, state: State, step: int) -> Named:
-        """θ + σε, with ε's sign turned at every odd step."""
         return perturbed(state["means"], state["trained"], self.seed, step)
 
+    @override
     def cost(self, state: State, step: int) -> Tensor:
-        """The divergence in nats, for each training example."""
-        alphas = log_alphas(state["means"], state["trained"])
-        nats = torch.stack([kl_nats(alpha).sum() for alpha in alphas.values()]).sum()
-        return self.kl_weight(step) / self.n_examples * nats
+        alphas = log_alphas(state["means"], state["trained"]).values()
+        return self.kl_weight(step) / self.n_examples * torch.stack([kl_nats(alpha).sum() for alpha in alphas]).sum()
 
+    @override
     def deterministic(self, state: State) -> Named:
-        """θ where log α does not exceed the threshold."""
-        means, trained = state["means"], state["trained"]
-        alphas = log_alphas(means, trained)
-        return {name: mean.masked_fill(alphas[name] > self.threshold, 0) for name, mean in means.items()}
+        alphas = log_alphas(state["means"], state["trained"])
+        return {name: mean.masked_fill(alphas[name] > self.threshold, 0) for name, mean in state["means"].items()}
