@@ -46,10 +46,14 @@ class PerTensor(Scope):
 
 
 @dataclass(frozen=True)
-class Global(PerTensor):
+class Global(Scope):
     """All members of all tensors compete together: global pruning."""
 
     together: ClassVar[bool] = True
+
+    @override
+    def table(self, lost: torch.Tensor, name: str) -> Table:
+        return lost.reshape(1, -1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import itertools
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -184,7 +185,9 @@ def train(
                 raise ValueError("batches: expected some each epoch, found none; a generator runs only once")
             run.progress.end_epoch()
             if scheduler:
-                scheduler.step()
+                with warnings.catch_warnings():  # after going on from an epoch's last step, the optimizer made none
+                    warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+                    scheduler.step()
             run.save(checkpoint, accelerator)
     return run.progress
 
