@@ -61,7 +61,7 @@ class Mixture:
 
     @classmethod
     def evenly_spaced(cls, n_components: int, reach: float) -> Mixture:
-        """Components of equal shares with means from -reach to reach, two deviations apart; one alone is N(0, reach²)."""
+        """Components of equal shares, means from -reach to reach, two deviations apart; one alone is N(0, reach²)."""
         means = torch.linspace(-reach, reach, n_components) if n_components > 1 else torch.zeros(1)
         deviation = reach / (n_components - 1) if n_components > 1 else reach
         return cls(means, torch.full_like(means, 2 * math.log(deviation)), torch.zeros_like(means))
