@@ -11,6 +11,7 @@ from laconic import attach
 from laconic.errors import UnsupportedError
 from laconic.mdl import Gaussian, NoisyWeights
 from laconic.model.selectors import compressible
+from tests.support.nets import fitted_to_two_of_eight_inputs
 
 EVERYTHING = partial(compressible, include=["re:.*"])
 
@@ -138,17 +139,8 @@ def test_a_prior_for_all_or_for_each():
 
 
 def test_weights_that_the_data_do_not_need_become_cheap():
-    torch.manual_seed(0)
-    model = nn.Linear(8, 1, bias=False)
-    inputs = torch.randn(256, 8)
-    targets = inputs[:, :2].sum(1, keepdim=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     rule = NoisyWeights(256, at_once, initial=-4.0, local=True)
-    with attach(rule, model, optimizer) as attached:
-        for _ in range(300):
-            optimizer.zero_grad()
-            (F.mse_loss(model(inputs), targets) * 10).backward()
-            optimizer.step()
+    with fitted_to_two_of_eight_inputs(rule, 300, loss_weight=10) as (model, attached, _):
         found = rule.posterior(attached.state)["weight"]
         nats = rule.priors(attached.state)["weight"].nats(found)[0]
     assert nats[:2].min() > 3 * nats[2:].max()

@@ -1,12 +1,15 @@
-"""A small network with everything that pruning meets, its data and its evidence."""
+"""A small network with everything that pruning meets, its data and its evidence; and a task for rules."""
 
+from contextlib import contextmanager
 from functools import cache
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from laconic.model.evidence import GRADIENT, MOVEMENT, Evidence, Statistic, observe
 from laconic.surgery.plan import Coupling, Group, Part
+from laconic.training.rules import attach
 
 
 class Net(nn.Module):
@@ -62,3 +65,23 @@ def net_and_evidence():
     evidence = observe(model, batches, set(Statistic) - {MOVEMENT})
     found = {**evidence.found, MOVEMENT: {n: -g for n, g in evidence.found[GRADIENT].items()}}
     return model, Evidence(evidence.n, found), batches
+
+
+@contextmanager
+def fitted_to_two_of_eight_inputs(rule, n_steps, loss_weight=1.0):
+    """A linear model, the attached rule and the loss, after training on the sum of two of 256 examples' eight inputs."""
+    torch.manual_seed(0)
+    model = nn.Linear(8, 1, bias=False)
+    inputs = torch.randn(256, 8)
+    targets = inputs[:, :2].sum(1, keepdim=True)
+
+    def loss():
+        return F.mse_loss(model(inputs), targets)
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    with attach(rule, model, optimizer) as attached:
+        for _ in range(n_steps):
+            optimizer.zero_grad()
+            (loss() * loss_weight).backward()
+            optimizer.step()
+        yield model, attached, loss

@@ -7,6 +7,7 @@ from laconic import attach
 from laconic.training import Schedule, VariationalDropout
 from laconic.training.schedules import one_shot
 from laconic.training.variational import kl_nats, log_alphas
+from tests.support.nets import fitted_to_two_of_eight_inputs
 
 AT_ONCE = Schedule(1, end=0, curve=one_shot)
 
@@ -59,14 +60,7 @@ def test_weights_of_pure_noise_go():
 
 
 def test_what_the_data_do_not_need_becomes_noise():
-    torch.manual_seed(0)
-    model = nn.Linear(8, 1, bias=False)
-    inputs = torch.randn(256, 8)
-    targets = inputs[:, :2].sum(1, keepdim=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    with attach(VariationalDropout(256, AT_ONCE, initial=-4.0), model, optimizer) as attached:
-        for _ in range(600):
-            optimizer.zero_grad()
-            (F.mse_loss(model(inputs), targets) * 10).backward()
-            optimizer.step()
+    rule = VariationalDropout(256, AT_ONCE, initial=-4.0)
+    with fitted_to_two_of_eight_inputs(rule, 600, loss_weight=10) as (_, attached, _):
+        pass
     assert attached.mask["weight"].tolist() == [[True, True] + [False] * 6]

@@ -22,13 +22,8 @@ from laconic.model.selectors import compressible
 from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
-from laconic.report.figures.stages import (
-    accuracy_by_active,
-    accuracy_by_sparsity,
-    description_bars,
-    mask_maps,
-    weight_histograms,
-)
+from laconic.report.figures.stages import accuracy_by_active, accuracy_by_sparsity, description_bars
+from laconic.report.figures.tensors import mask_maps, weight_histograms
 from laconic.report.measurement import dense_float32_bits, fewest_bits, measure, table
 from laconic.report.pages.page import Page, write_page
 from laconic.report.tensor_table import compare_tensors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -53,14 +54,11 @@ class _File(Mapping[str, Tensor]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._reader = Reader(path)
+        weakref.finalize(self, self._reader.close)
         if self._reader.parent:
             found = f"a difference from {self._reader.parent[:SHORT]}…: decompress it first"
             raise UnsupportedError(f"{path}: expected a parent that stands alone, found {found}")
         self._reader.check_limit(self._reader.entries)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_reader"):
-            self._reader.close()
 
     def __getitem__(self, name: str) -> Tensor:
         entry = self._reader.entries[name]

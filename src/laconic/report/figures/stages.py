@@ -17,21 +17,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from laconic.description.measurement import Measurement
-from laconic.report.figures.frontier_plot import frontier
-from laconic.report.figures.sensitivity_map import sensitivity
 from laconic.report.figures.style import BLUE, INK, STYLE, VERMILION, WIDTH, dress, key, need, shortened, single_axes
-from laconic.report.figures.tensors import mask_maps, weight_histograms
 from laconic.report.measurement import dense_float32_bits, fewest_bits
-
-__all__ = [
-    "accuracy_by_active",
-    "accuracy_by_sparsity",
-    "description_bars",
-    "frontier",
-    "mask_maps",
-    "sensitivity",
-    "weight_histograms",
-]
 
 
 @rc_context(STYLE)
