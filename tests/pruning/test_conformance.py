@@ -25,7 +25,7 @@ def solved(density=0.5, budget="Density", **axes):
     model, evidence, _ = net_and_evidence()
     pruner = laconic.pruning.Pruner(budget=BUDGETS[budget](density), **axes)
     try:
-        return pruner.solve(model, evidence)
+        return pruner.solver(pruner.competing(model), evidence, pruner)
     except REFUSED as error:
         assert "expected" in str(error)
         return None

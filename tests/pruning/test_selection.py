@@ -1,3 +1,7 @@
+import re
+import traceback
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +9,7 @@ from torch.nn.utils import prune as torch_prune
 
 import laconic
 from laconic.errors import MismatchError, NonFiniteError
+from laconic.pruning import budgets, contest
 
 
 def net():
@@ -91,3 +96,23 @@ def test_masks_do_not_change_with_what_they_were_made_from():
     mask = laconic.pruning.Mask({"w": kept})
     kept[0] = False
     assert mask.n_kept == 3
+
+
+def test_an_amount_goes_through_the_frames_that_the_guide_lists(monkeypatch):
+    """`docs/how-it-works.md`: the call stack from `prune_` to the choice of the winners."""
+    package = str(Path(laconic.__file__).parent)
+    stack = []
+    largest = contest.largest
+
+    def spy(*args):
+        codes = [frame.f_code for frame, _ in traceback.walk_stack(None)]
+        stack.extend(code.co_qualname for code in codes if code.co_filename.startswith(package))
+        return largest(*args)
+
+    monkeypatch.setattr(budgets, "largest", spy)
+    laconic.prune_(net(), 0.9)
+    guide = Path(__file__).parents[2] / "docs" / "how-it-works.md"
+    life = guide.read_text(encoding="utf-8").split("## The life of an amount")[1].split("## ")[0]
+    listed = re.findall(r"^\| `([\w.]+)` \(", life, flags=re.MULTILINE)
+    assert listed == [*reversed(stack), "largest"]
+    assert len(listed) == 6

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from laconic.errors import MismatchError
 from laconic.model.selectors import matches
-from laconic.pruning.contest import Contest, Kept, last
+from laconic.pruning.contest import Contest, Kept, largest, last
 
 BITS_OF_FLOAT32 = 32.0
 
@@ -64,7 +64,7 @@ class Density(Fraction):
     @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
         return [
-            contest.top(_n_kept(contest.n, self.fraction))
+            largest(contest.tables, _n_kept(contest.n, self.fraction))
             if contest.even
             else contest.within(self.fraction * contest.cost)
             for contest in contests
@@ -83,7 +83,7 @@ class Count(Budget):
 
     @override
     def keep(self, contests: Sequence[Contest]) -> Sequence[Kept]:
-        return [contest.top(self.n) for contest in contests]
+        return [largest(contest.tables, self.n) for contest in contests]
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Erk(Fraction):
         densities = _capped(self.fraction * sum(sizes), sizes, raw)
         if all(contest.n_rows == 1 for contest in contests):
             counts = _rounded(self.fraction, sizes, densities)
-            return [contest.top(k) for contest, k in zip(contests, counts, strict=True)]
+            return [largest(contest.tables, k) for contest, k in zip(contests, counts, strict=True)]
         return [Density(density).keep([c])[0] for c, density in zip(contests, densities, strict=True)]
 
 

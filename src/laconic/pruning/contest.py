@@ -56,23 +56,14 @@ class Contest:
         """Cost of all members."""
         return self.cost_of([torch.ones_like(table, dtype=torch.bool) for table in self.tables.values()])
 
-    def top(self, k: int) -> Kept:
-        """The `k` members with the most to lose, ties to the lower index; MismatchError if there are fewer."""
-        tables = list(self.tables.values())
-        if not 0 <= k <= self.n:
-            raise MismatchError(f"{next(iter(self.tables))}: expected {k} or more to compete, found {self.n}")
-        if len(tables) > 1 or len(tables[0]) == 1:
-            return [kept[None] for kept in largest([table[0] for table in tables], k)]
-        order = tables[0].sort(dim=1, descending=True, stable=True).indices[:, :k]
-        return [torch.zeros_like(tables[0], dtype=torch.bool).scatter_(1, order, True)]
-
     def within(self, limit: float) -> Kept:
         """The members with the most to lose, as many as cost no more than `limit`; at least the infinite ones."""
         limit *= 1 + 1e-9  # costs are sums of floats: a limit that is met exactly is met
         if self.even:
-            return self.top(min(self.n, int(limit * self.n / self.cost)) if self.cost else self.n)
+            return largest(self.tables, min(self.n, int(limit * self.n / self.cost)) if self.cost else self.n)
         must_stay = sum(int(table.isposinf().sum()) for table in self.tables.values())
-        return self.top(max(must_stay, last(lambda k: self.cost_of(self.top(k)) <= limit, self.n)))
+        n_kept = last(lambda k: self.cost_of(largest(self.tables, k)) <= limit, self.n)
+        return largest(self.tables, max(must_stay, n_kept))
 
 
 def last(holds: Callable[[int], bool], n: int) -> int:
@@ -84,15 +75,25 @@ def last(holds: Callable[[int], bool], n: int) -> int:
     return yes
 
 
-def largest(scores: Sequence[torch.Tensor], k: int) -> list[torch.Tensor]:
-    """Booleans for the `k` largest of all flat `scores` together; ties go to the lower index."""
-    n = sum(score.numel() for score in scores)
+def largest(tables: Mapping[str, Table], k: int) -> Kept:
+    """The `k` largest of each row, or of all tables of one row together; ties go to the lower index.
+
+    Raises:
+        MismatchError: there are fewer.
+    """
+    scores = list(tables.values())
+    n = sum(score.shape[1] for score in scores)
+    if not 0 <= k <= n:
+        raise MismatchError(f"{next(iter(tables))}: expected {k} or more to compete, found {n}")
     if k in (0, n):
         return [torch.full_like(score, k == n and n > 0, dtype=torch.bool) for score in scores]
-    threshold, n_ties = _kth_largest([chunk for score in scores for chunk in score.split(CHUNK)], k)
+    if len(scores[0]) != 1:
+        order = scores[0].sort(dim=1, descending=True, stable=True).indices[:, :k]
+        return [torch.zeros_like(scores[0], dtype=torch.bool).scatter_(1, order, True)]
+    threshold, n_ties = _kth_largest([chunk for score in scores for chunk in score[0].split(CHUNK)], k)
     kept = [score > threshold for score in scores]
     for score, stays in zip(scores, kept, strict=True):
-        for chunk, out in zip(score.split(CHUNK), stays.split(CHUNK), strict=True):
+        for chunk, out in zip(score[0].split(CHUNK), stays[0].split(CHUNK), strict=True):
             if n_ties and (equal := chunk == threshold).any():
                 first = equal.nonzero().squeeze(1)[:n_ties]
                 out[first] = True

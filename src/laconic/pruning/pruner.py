@@ -60,30 +60,29 @@ class Pruner(Selection):
 
     def mask(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
         """The mask of `model`'s weights that stay; the model is untouched."""
-        return self.solve(model, evidence)[1]
-
-    @torch.no_grad()
-    def solve(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> tuple[dict[str, Tensor], Mask]:
-        """The weights that pruning leaves, by name, and their mask; the model is untouched.
-
-        Raises:
-            MismatchError: evidence is missing, or the axes do not fit the model or each other.
-        """
-        weights = self.unit.reach(self.parameters(model), unwrap(model))
-        if isinstance(self.budget, Price) and not self.criterion.in_bits:
-            name = getattr(self.criterion, "__name__", self.criterion)
-            raise MismatchError(f"price: expected a criterion in bits, found {name}, which only ranks")
-        return self.solver(weights, evidence, self)
+        with torch.no_grad():
+            return self.solver(self.competing(model), evidence, self)[1]
 
     def prune_(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
-        """Put the weights that pruning leaves into `model`, and return the mask; rank 0 decides for all ranks."""
-        weights, mask = self.solve(model, evidence)
-        weights, mask = distributed.broadcast(weights), broadcast_mask(mask)
-        parameters = dict(unwrap(model).named_parameters())
+        """Put the weights that pruning leaves into `model`, and return the mask; rank 0 decides for all ranks.
+
+        Raises:
+            MismatchError: evidence is missing, or the axes do not fit the model or each other; `model` is untouched.
+        """
         with torch.no_grad():
+            weights, mask = self.solver(self.competing(model), evidence, self)
+            weights, mask = distributed.broadcast(weights), broadcast_mask(mask)
+            parameters = dict(unwrap(model).named_parameters())
             for name, weight in weights.items():
                 parameters[name].copy_(weight)
         return mask
+
+    def competing(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """The tensors of `model` that the solver gets, by name; MismatchError if the axes do not fit."""
+        if isinstance(self.budget, Price) and not self.criterion.in_bits:
+            name = getattr(self.criterion, "__name__", self.criterion)
+            raise MismatchError(f"price: expected a criterion in bits, found {name}, which only ranks")
+        return self.unit.reach(self.parameters(model), unwrap(model))
 
 
 BY_MAGNITUDE = Pruner()

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from laconic.errors import NonFiniteError
-from laconic.model.evidence import Evidence
 from laconic.pruning.budgets import Budget, Density
 from laconic.pruning.contest import Contest, Kept
 from laconic.pruning.criteria import Criterion, magnitude
@@ -89,10 +88,6 @@ class Selection:
     unit: Unit = EACH_WEIGHT
     scope: Scope = GLOBAL
     budget: Budget = ALL
-
-    def mask_of(self, weights: Mapping[str, Tensor], evidence: Evidence) -> Mask:
-        """Which of the weights stay; see `select`."""
-        return select(self.criterion(weights, evidence), self.budget, self.scope, self.unit, like=weights)
 
 
 @dataclass(frozen=True)

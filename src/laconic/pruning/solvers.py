@@ -52,7 +52,8 @@ class Cut(Solver):
 
     @override
     def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
-        mask = selection.mask_of(weights, evidence)
+        lost = selection.criterion(weights, evidence)
+        mask = select(lost, selection.budget, selection.scope, selection.unit, like=weights)
         return {name: masked(weights[name].detach(), mask[name]) for name in mask}, mask
 
 
@@ -113,7 +114,7 @@ class SparseGPT(Solver):
 
     @override
     def __call__(self, weights: Weights, evidence: Evidence, selection: Selection) -> tuple[dict[str, Tensor], Mask]:
-        rates = selection.mask_of(weights, evidence)
+        _, rates = Cut()(weights, evidence, selection)
         if rates.keys() - selection.unit.pool(weights).keys():
             raise UnsupportedError(f"SparseGPT: expected units within a tensor, found {type(selection.unit).__name__}")
         solved: dict[str, Tensor] = {}

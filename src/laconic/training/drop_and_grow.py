@@ -122,7 +122,7 @@ def _moved(weight: Tensor, kept: Tensor, score: Tensor, fraction: float) -> tupl
     n_moved = min(round(fraction * n_kept), kept.numel() - n_kept)  # where all is kept, nothing can move
 
     def top(score: Tensor, k: int) -> Tensor:
-        return largest([score.flatten()], k)[0].view_as(score)
+        return largest({"": score.reshape(1, -1)}, k)[0].view_as(score)
 
     left = top(weight.abs().masked_fill(~kept, -1), n_kept - n_moved)
     return left, left | top(score.masked_fill(left, -1), n_moved)  # what was just dropped competes again: the paper's
