@@ -1,0 +1,251 @@
+"""Objectives: what a batch is, how a model is run on it, and how its answer is judged.
+
+A batch is a pair (inputs, targets); or several inputs and then the targets; or a mapping of keywords, as Hugging Face's
+collators make it, with the labels inside, or in a pair with them. Inputs in a mapping are passed as keywords, in a
+tuple or list as arguments. Outputs are a tensor, or hold one as ``logits``; a model that gets labels may give its own
+``loss``. All consumers of batches go through here: nothing else knows about these forms.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from laconic.errors import MismatchError
+from laconic.model.modules import call, device_of, map_tensors, n_examples, unwrap
+from laconic.model.tasks import IGNORED, Classes, Custom, Judged, OwnLoss, Task, infer
+
+Loss: TypeAlias = Callable[[Any, Any], Tensor]
+Batches: TypeAlias = Iterable[Any]
+LABELS = ("labels", "label", "label_ids", "targets", "target")
+LOGITS = ("logits", "out", "prediction_logits")
+SAME = 1e-3  # largest relative difference of a model's own loss from that of a known task
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer to a batch.
+
+    Attributes:
+        task: what the targets are.
+        outputs: the tensor that is judged, or what the model gave where only a loss of the user's reads it.
+        targets: what they are compared with.
+        own: the loss that the model itself gave, the mean over labels.
+        n: number of examples.
+    """
+
+    task: Task
+    outputs: Any
+    targets: Any
+    own: Tensor | None
+    n: int
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean loss of a label, in nats: a scalar to train with."""
+        return self.task.mean(self.outputs, self.targets) if self.own is None else self.own
+
+    @cached_property
+    def judged(self) -> Judged:
+        """Losses and right answers of each example, in float64, without gradients."""
+        with torch.no_grad():
+            wide = isinstance(self.outputs, Tensor) and self.outputs.is_floating_point()
+            return self.task.judge(self.outputs.double() if wide else self.outputs, self.targets)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a batch, a loss and a score are.
+
+    The score is the fraction of labels that the model gets right; where the task is no classification, minus the mean
+    loss of a label.
+
+    Attributes:
+        loss: a `Task`; or a function from outputs and targets to the mean loss of the batch's examples, in nats, or to
+            the loss of each; or None for the model's own loss, or else the task that the first batch shows.
+        ignore_index: class index of labels that do not count.
+        run: from a model and inputs to outputs; by default a call.
+    """
+
+    loss: Task | Loss | None = None
+    ignore_index: int = IGNORED
+    run: Callable[[nn.Module, Any], Any] = call
+
+    @contextmanager
+    def on(self, model: nn.Module) -> Generator[Callable[[Any], Answer]]:
+        """A function from batches to the answers of `model`, while the block lasts; it moves batches to its device.
+
+        The first batch decides what the targets are, if the objective does not.
+        """
+        device, settled = device_of(model), self
+
+        def answer(batch: Any) -> Answer:
+            nonlocal settled
+            answered = settled.answer(model, map_tensors(lambda tensor: tensor.to(device), batch))
+            settled = settled.settled(answered)
+            return answered
+
+        yield answer
+
+    def settled(self, answer: Answer) -> Objective:
+        """This objective with the task of an answer, for further batches."""
+        return self if isinstance(answer.task, OwnLoss) else replace(self, loss=answer.task)
+
+    def answer(self, model: nn.Module, batch: Any) -> Answer:
+        """Run a model on a batch.
+
+        Raises:
+            MismatchError: the batch has no targets, or targets and outputs are of no known task.
+        """
+        inputs, targets = split(batch, model)
+        outputs = self.run(model, inputs)
+        n = n_examples(inputs) or 1
+        own, outputs = _own_loss(outputs, inputs)
+        given = Custom(self.loss) if callable(self.loss) else self.loss
+        if isinstance(given, Custom):
+            return Answer(given, _custom_outputs(outputs), targets, None, n)
+        if own is not None and given is None:
+            return self._as_the_model(model, own, outputs, targets, n)
+        if targets is None:
+            found = f"a mapping with {_listed(inputs)}" if isinstance(inputs, Mapping) else _kind(batch)
+            raise MismatchError(f"batch: expected labels in it, under {LABELS[0]!r}, or beside it, found {found}")
+        logits = _logits(outputs)
+        task = given or infer(logits, targets, self.ignore_index, last=not isinstance(outputs, Tensor))
+        return Answer(task, logits, targets, own, n)
+
+    def _as_the_model(self, model: nn.Module, own: Tensor, outputs: Any, targets: Any, n: int) -> Answer:
+        """Find the task whose mean loss is what the model says; if there is none, the batch is one entry."""
+        n_labels = n
+        if isinstance(targets, Tensor):
+            n_labels = n if targets.is_floating_point() else max(int((targets != self.ignore_index).sum()), 1)
+            for task in self._candidates(model, outputs, targets):
+                mean = task.mean(_logits(outputs).detach().float(), targets)
+                if torch.isclose(mean, own.detach().float(), rtol=SAME, atol=1e-6):
+                    return Answer(task, _logits(outputs), targets, own, n)
+        return Answer(OwnLoss(), own, n_labels, own, n)
+
+    def _candidates(self, model: nn.Module, outputs: Any, targets: Tensor) -> Iterator[Task]:
+        try:
+            task = infer(_logits(outputs), targets, self.ignore_index, last=True)
+        except MismatchError:
+            return
+        causal = isinstance(task, Classes) and task.last and targets.shape[1] > 1
+        shifted = [replace(task, shifted=True)] if causal and isinstance(task, Classes) else []
+        is_causal = any(word in type(unwrap(model)).__name__ for word in ("Causal", "LMHead", "DoubleHeads"))
+        yield from [*shifted, task] if is_causal else [task, *shifted]
+
+
+DEFAULT_OBJECTIVE = Objective()
+
+
+def split(batch: Any, model: nn.Module) -> tuple[Any, Any]:
+    """The inputs and the targets of a batch; no targets where the model's inputs hold them, or none are found.
+
+    Raises:
+        MismatchError: it is no batch.
+    """
+    if isinstance(batch, Mapping):
+        label = next((key for key in LABELS if key in batch), None)
+        if label is None:
+            return batch, None
+        inputs = batch if _takes(model, label) else {key: v for key, v in batch.items() if key != label}
+        return inputs, batch[label]
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2 or any(_is_loader(part) for part in batch):
+        hint = ""
+        if isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) == 1):
+            hint = "; an autoencoder's batches are (x, x)"
+        raise MismatchError(f"batch: expected (inputs, targets) or a mapping with labels, found {_kind(batch)}{hint}")
+    inputs, targets = batch[0] if len(batch) == 2 else tuple(batch[:-1]), batch[-1]
+    if isinstance(inputs, Mapping) and LABELS[0] not in inputs and _takes(model, LABELS[0]):
+        return {**inputs, LABELS[0]: targets}, targets
+    return inputs, targets
+
+
+def _takes(model: nn.Module, keyword: str) -> bool:
+    return keyword in inspect.signature(unwrap(model).forward).parameters
+
+
+def check_batches(batches: Any, name: str = "batches") -> None:
+    """Refuse what cannot be gone through again and again, and a pair (train, test), by what it is.
+
+    Raises:
+        MismatchError: `batches` are no batches.
+    """
+    if isinstance(batches, Iterator):
+        raise MismatchError(f"{name}: expected a list or a loader, found {_kind(batches)}, which runs only once")
+    if isinstance(batches, (Mapping, Tensor, nn.Module, str)) or not isinstance(batches, Iterable):
+        raise MismatchError(f"{name}: expected an iterable of batches, found {_kind(batches)}")
+    if isinstance(batches, (tuple, list)) and batches and all(_is_loader(part) for part in batches):
+        raise MismatchError(f"{name}: expected batches, found {len(batches)} sets of batches; pass one of them")
+    if isinstance(batches, Sized) and not len(batches):
+        raise MismatchError(f"{name}: expected some, found none")
+
+
+def _is_loader(part: Any) -> bool:
+    """Whether a part of what should be a batch is itself batches."""
+    if isinstance(part, (Tensor, Mapping, str)):
+        return False
+    if isinstance(part, (tuple, list)):
+        first = part[0] if part else None
+        return isinstance(first, (tuple, list)) and len(first) > 1 and isinstance(first[0], (Tensor, Mapping))
+    return isinstance(part, torch.utils.data.DataLoader) or hasattr(part, "batches")
+
+
+def _own_loss(outputs: Any, inputs: Any) -> tuple[Tensor | None, Any]:
+    """The loss that a model gave, if it got labels, and its other outputs."""
+    if not isinstance(inputs, Mapping):
+        return None, outputs
+    found = outputs if isinstance(outputs, Mapping) else getattr(outputs, "__dict__", {})
+    if isinstance(loss := found.get("loss"), Tensor) and loss.numel() == 1:
+        return loss.reshape(()), outputs
+    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor) and not outputs[0].ndim:
+        return outputs[0], outputs[1:]
+    return None, outputs
+
+
+def _logits(outputs: Any) -> Tensor:
+    """The tensor that is judged.
+
+    Raises:
+        MismatchError: there is none, or there are several and none has a name that tells.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, (tuple, list)) and outputs:
+        return _logits(outputs[0])
+    named = outputs if isinstance(outputs, Mapping) else getattr(outputs, "__dict__", {})
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor) and value.ndim}
+    for key in LOGITS:
+        if key in tensors:
+            return tensors[key]
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    found = f"{_kind(outputs)} of {_listed(named)}" if named else _kind(outputs)
+    raise MismatchError(f"outputs: expected a tensor, or one named {LOGITS[0]}, found {found}; see Objective(run=)")
+
+
+def _custom_outputs(outputs: Any) -> Any:
+    """What a user's loss reads: the logits where there are such, or else all outputs."""
+    try:
+        return _logits(outputs)
+    except MismatchError:
+        return outputs
+
+
+def _listed(found: Iterable[Any]) -> str:
+    return ", ".join(map(str, list(found)[:8]))
+
+
+def _kind(found: Any) -> str:
+    if found is None:
+        return "None"
+    if isinstance(found, (tuple, list)):
+        return f"a {type(found).__name__} of {len(found)}"
+    return f"a {type(found).__name__}"

@@ -1,0 +1,261 @@
+"""Tasks: what targets are, and by how many nats a model's outputs miss them.
+
+| targets | outputs | task | loss of a label, in nats |
+|---|---|---|---|
+| class indices (n, …) | (n, classes, …) or (n, …, classes) | `Classes` | −ln softmax(outputs)[target] |
+| probabilities, rows that sum to 1 | the same shape | `SoftClasses` | −Σ target · ln softmax(outputs) |
+| 0 and 1 | the same shape | `Binary` | −ln sigmoid(±output) |
+| other floats | the same shape | `Regression` | (output − target)²: Gaussian of variance ½, without its constant |
+
+`infer` chooses by types, shapes and, for floats, values.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import override
+
+from laconic.errors import MismatchError
+
+IGNORED = -100  # PyTorch's and Hugging Face's index of labels that do not count
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a task says of a batch: an entry for each example, or one in all where its loss does not divide.
+
+    Attributes:
+        nats: losses, summed over labels.
+        n_labels: numbers of labels.
+        n_right: numbers of right answers; None where the task is no classification.
+    """
+
+    nats: Float[Tensor, " entries"]
+    n_labels: Int[Tensor, " entries"]
+    n_right: Int[Tensor, " entries"] | None = None
+
+
+class Task(ABC):
+    """What targets are."""
+
+    @abstractmethod
+    def mean(self, outputs: Any, targets: Any) -> Tensor:
+        """Mean loss of a label, in nats: a scalar to train with."""
+
+    @abstractmethod
+    def judge(self, outputs: Any, targets: Any) -> Judged:
+        """Losses and right answers of each example.
+
+        Raises:
+            MismatchError: the targets do not fit the outputs.
+        """
+
+
+def _by_example(losses: Tensor, counted: Tensor, right: Tensor | None) -> Judged:
+    """From values of each label, (n, …), sums over each example's labels that count."""
+    n = len(losses)
+    nats = (losses * counted).reshape(n, -1).sum(1)
+    n_right = None if right is None else (right & counted).reshape(n, -1).sum(1)
+    return Judged(nats, counted.reshape(n, -1).sum(1), n_right)
+
+
+@dataclass(frozen=True)
+class Classes(Task):
+    """Each label is the index of a class.
+
+    Attributes:
+        ignore_index: the index of labels that do not count.
+        last: whether classes are the outputs' last axis, as in Hugging Face's models, rather than axis 1.
+        shifted: whether outputs are for the next position's label, as in causal language models.
+    """
+
+    ignore_index: int = IGNORED
+    last: bool = False
+    shifted: bool = False
+
+    @override
+    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs, targets = self.aligned(outputs, targets)
+        if targets.ndim == 1:
+            return F.cross_entropy(outputs, targets, ignore_index=self.ignore_index)
+        total = F.cross_entropy(outputs, targets, ignore_index=self.ignore_index, reduction="sum")
+        return total / (targets != self.ignore_index).sum().clamp(min=1)
+
+    @override
+    def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
+        outputs, targets = self.aligned(outputs, targets)
+        counted = targets != self.ignore_index
+        n_classes = outputs.shape[1]
+        if targets.numel() and bool((outside := counted & ((targets < 0) | (targets >= n_classes))).any()):
+            found = int(targets[outside][0])
+            expected = f"expected classes below {n_classes}, or {self.ignore_index} for labels that do not count"
+            raise MismatchError(f"targets: {expected}, found {found}; see Objective(ignore_index=)")
+        losses = F.cross_entropy(outputs, targets, ignore_index=self.ignore_index, reduction="none")
+        return _by_example(losses, counted, outputs.argmax(1) == targets)
+
+    def aligned(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (n, classes, …), and targets (n, …) in int64."""
+        outputs = outputs.movedim(-1, 1) if self.last else outputs
+        targets = targets.long()
+        if targets.ndim == outputs.ndim and targets.shape[1] == 1:
+            targets = targets.squeeze(1)
+        if self.shifted:
+            return outputs[:, :, :-1], targets[:, 1:]
+        return outputs, targets
+
+
+@dataclass(frozen=True)
+class SoftClasses(Task):
+    """Each label is a distribution over the classes of axis 1; an answer is right where the modes agree."""
+
+    @override
+    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets.to(outputs.dtype))
+
+    @override
+    def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
+        losses = F.cross_entropy(outputs, targets.to(outputs.dtype), reduction="none")
+        right = outputs.argmax(1) == targets.argmax(1)
+        return _by_example(losses, torch.ones_like(right), right)
+
+
+@dataclass(frozen=True)
+class Binary(Task):
+    """Each label is 0 or 1, and each output the logit of 1: several labels an example, or one."""
+
+    @override
+    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+
+    @override
+    def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
+        targets = targets.reshape(outputs.shape)
+        losses = F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none")
+        right = (outputs > 0) == (targets > 0)
+        return _by_example(losses, torch.ones_like(right), right)
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """Each label is a number; there are no right answers."""
+
+    @override
+    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+
+    @override
+    def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
+        losses = (outputs - targets.reshape(outputs.shape)).square()
+        return _by_example(losses, torch.ones_like(losses, dtype=torch.bool), None)
+
+
+@dataclass(frozen=True)
+class Custom(Task):
+    """A loss that someone else wrote.
+
+    Attributes:
+        loss: from outputs and targets, as the model and the batch give them, to the mean over the batch's examples
+            (scalar), or to a loss for each example or label, (n, …).
+    """
+
+    loss: Callable[[Any, Any], Tensor]
+
+    @override
+    def mean(self, outputs: Any, targets: Any) -> Tensor:
+        return self._losses(outputs, targets).mean()
+
+    @override
+    def judge(self, outputs: Any, targets: Any) -> Judged:
+        losses = self._losses(outputs, targets)
+        if losses.ndim:
+            return _by_example(losses, torch.ones_like(losses, dtype=torch.bool), _right(outputs, targets))
+        right = _right(outputs, targets)
+        n = torch.tensor([_length(targets) or _length(outputs) or 1], device=losses.device)
+        n_right = None if right is None or right.numel() != int(n) else right.sum().reshape(1)
+        return Judged(losses[None] * n, n, n_right)
+
+    def _losses(self, outputs: Any, targets: Any) -> Tensor:
+        if getattr(self.loss, "reduction", None) == "sum":
+            raise MismatchError("loss: expected a mean over examples, or a value for each, found reduction='sum'")
+        losses = self.loss(outputs, targets)
+        if not isinstance(losses, Tensor) or not losses.is_floating_point():
+            name = getattr(self.loss, "__name__", type(self.loss).__name__)
+            raise MismatchError(f"loss: expected a tensor of floats from {name}, found {type(losses).__name__}")
+        return losses
+
+
+@dataclass(frozen=True)
+class OwnLoss(Task):
+    """The model's own loss, of labels whose number is all that is known of them."""
+
+    @override
+    def mean(self, outputs: Any, targets: Any) -> Tensor:
+        return outputs
+
+    @override
+    def judge(self, outputs: Any, targets: Any) -> Judged:
+        n = torch.tensor([targets], device=outputs.device)
+        return Judged(outputs.detach().reshape(1).double() * n, n)
+
+
+def infer(outputs: Tensor, targets: Any, ignore_index: int = IGNORED, last: bool = False) -> Task:
+    """The task of a batch, by the types, the shapes and the values of its targets.
+
+    Args:
+        outputs: (n, …) floats.
+        targets: a tensor; see the module's table.
+        ignore_index: of class indices that do not count.
+        last: look for classes on the last axis first; both axes may fit.
+
+    Raises:
+        MismatchError: no task has such targets.
+    """
+    if not isinstance(targets, Tensor):
+        raise MismatchError(f"targets: expected a tensor, found {_kind(targets)}; pass objective=Objective(loss=…)")
+    a_column = outputs[:1].numel() == targets[:1].numel()
+    if targets.is_floating_point() or targets.shape == outputs.shape or a_column:
+        if targets.numel() == outputs.numel() and len(targets) == len(outputs):
+            if _are_distributions(targets):
+                return SoftClasses()
+            return Binary() if bool(((targets == 0) | (targets == 1)).all()) else Regression()
+    elif targets.ndim == outputs.ndim and targets.shape[1:] == (1,):
+        return Classes(ignore_index)
+    else:
+        places = {True: outputs.shape[:-1], False: outputs.shape[:1] + outputs.shape[2:]}
+        for at in (last, not last):
+            if targets.shape == places[at]:
+                return Classes(ignore_index, last=at and outputs.ndim > 2)
+    shapes = f"{tuple(outputs.shape)} and {str(targets.dtype).removeprefix('torch.')} targets {tuple(targets.shape)}"
+    raise MismatchError(f"targets: expected classes of the outputs, or values in their shape, found outputs {shapes}")
+
+
+def _are_distributions(targets: Tensor) -> bool:
+    if targets.ndim < 2 or targets.shape[1] < 2 or bool((targets < 0).any()):
+        return False
+    sums = targets.sum(1).double()
+    return torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+
+
+def _right(outputs: Any, targets: Any) -> Tensor | None:
+    """Right answers to class indices under a loss that someone else wrote."""
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
+        return None
+    if outputs.ndim != targets.ndim + 1 or outputs.shape[2:] != targets.shape[1:]:
+        return None
+    return outputs.argmax(1) == targets
+
+
+def _length(found: Any) -> int | None:
+    return len(found) if isinstance(found, Tensor) and found.ndim else None
+
+
+def _kind(found: Any) -> str:
+    return "none" if found is None else f"a {type(found).__name__}"
