@@ -170,7 +170,7 @@ NO_BATCHES = {
     "a row": [X],
     "nothing": None,
     "a number": 3,
-    "a mapping without labels": {"x": X},
+    "a mapping without labels": {"input": X},
     "a loader": [DataLoader(TensorDataset(X, Y)), DataLoader(TensorDataset(X, Y))],
     "a pair of lists": ([(X, Y)], [(X, Y)]),
 }
