@@ -4,11 +4,13 @@ import copy
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 import laconic
-from laconic.errors import MismatchError, UnsupportedError
+from laconic.errors import MismatchError
 from laconic.model.evidence import (
     FISHER,
     GRADIENT,
@@ -19,7 +21,6 @@ from laconic.model.evidence import (
     Statistic,
     observe,
     sampled_labels,
-    unfold,
 )
 from tests.support.nets import net_and_evidence
 
@@ -41,45 +42,6 @@ def test_gradients_and_fisher_are_means_over_cases():
         stack = torch.stack([case[name] for case in cases])
         assert torch.allclose(evidence.of(GRADIENT, name), stack.mean(0), atol=1e-6)
         assert torch.allclose(evidence.of(FISHER, name), stack.square().mean(0), atol=1e-7)
-
-
-@pytest.mark.parametrize("name", ["grouped", "conv1", "conv2", "head"])
-def test_a_layer_is_its_weight_times_its_unfolded_inputs(name):
-    model, _, batches = net_and_evidence()
-    layer = model.get_submodule(name)
-    seen = []
-    handle = layer.register_forward_hook(lambda _, args, output: seen.append((args[0], output)))
-    model.eval()(batches[0][0])
-    handle.remove()
-    inputs, output = seen[0]
-    patches = unfold(layer, inputs)
-    rows = layer.weight.reshape(len(patches), -1, patches.shape[2])
-    product = (patches @ rows.mT).movedim(0, 1).flatten(1)  # positions, outputs
-    bias = 0 if layer.bias is None else layer.bias
-    expected = output.movedim(1, -1).reshape(-1, layer.weight.shape[0])
-    assert torch.allclose(product + bias, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2),
-        nn.Conv2d(3, 5, (3, 2), dilation=(2, 1), padding=(1, 0)),
-        nn.Conv2d(3, 5, 3, padding="same", padding_mode="reflect"),
-        nn.Conv3d(2, 3, 2),
-        nn.Linear(7, 3),
-    ],
-    ids=str,
-)
-def test_unfolding_knows_every_convolution(layer):
-    shape = {nn.Conv1d: (2, 4, 9), nn.Conv2d: (2, 3, 8, 8), nn.Conv3d: (2, 2, 4, 4, 4), nn.Linear: (2, 5, 7)}
-    inputs = torch.randn(shape[type(layer)])
-    patches = unfold(layer, inputs)
-    rows = layer.weight.reshape(len(patches), -1, patches.shape[2])
-    product = (patches @ rows.mT).movedim(0, 1).flatten(1) + layer.bias
-    output = layer(inputs)
-    axis = -1 if isinstance(layer, nn.Linear) else 1
-    assert torch.allclose(product, output.movedim(axis, -1).reshape(product.shape), atol=1e-5)
 
 
 def test_grams_norms_and_sensitivities_of_a_linear_layer():
@@ -165,6 +127,110 @@ def test_bad_requests_are_named():
         observe(model, [], [NORM])
     with pytest.raises(MismatchError, match="bn.weight: expected its NORM"):
         observe(model, batches, [NORM]).of(NORM, "bn.weight")
-    with pytest.raises(UnsupportedError, match="up: .*ConvTranspose1d"):
-        unfold(nn.ConvTranspose1d(2, 2, 1), torch.randn(1, 2, 2), "up")
     assert observe(model, batches, []) == laconic.model.Evidence()
+
+
+def test_a_weight_that_lies_as_inputs_by_rows_has_the_same_evidence():
+    """As transformers' Conv1D: the same layer both ways."""
+    torch.manual_seed(0)
+    straight = nn.Linear(4, 3)
+    across = transformers.pytorch_utils.Conv1D(3, 4)
+    across.weight.data, across.bias.data = straight.weight.data.T.contiguous(), straight.bias.data
+    batches = [(torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2]))]
+    ours, theirs = (observe(m, batches, [GRAM, NORM, SENSITIVITY]) for m in (across, straight))
+    for statistic in (GRAM, SENSITIVITY):
+        assert torch.allclose(ours.of(statistic, "weight"), theirs.of(statistic, "weight"))
+    assert torch.allclose(ours.of(NORM, "weight"), theirs.of(NORM, "weight").T.expand(4, 3))
+    rows = ours.rows("weight", across.weight)
+    assert torch.equal(rows[0], straight.weight)
+    assert torch.equal(ours.from_rows("weight", rows, across.weight.shape), across.weight)
+
+
+def test_experts_have_their_own_inputs():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(3, 4, 2))
+
+        def forward(self, x):
+            return torch.bmm(x, self.w)
+
+    x = torch.randn(3, 5, 4)
+    gram = observe(Experts(), [(x, x)], [GRAM]).of(GRAM, "w")
+    assert torch.allclose(gram, x.mT @ x / 3, atol=1e-5)
+
+
+def test_queries_keys_and_values_of_a_packed_projection():
+    attention = nn.MultiheadAttention(8, 2)
+    q, k, v = torch.randn(5, 2, 8), torch.randn(6, 2, 8), torch.randn(6, 2, 8)
+    gram = observe(attention, [((q, k, v), q)], [GRAM]).of(GRAM, "in_proj_weight")
+    expected = torch.stack([x.reshape(-1, 8).T @ x.reshape(-1, 8) for x in (q, k, v)])
+    assert torch.allclose(gram, expected / 5, atol=1e-5)
+
+
+class Tied(nn.Module):
+    def __init__(self, tied=True):
+        super().__init__()
+        self.table = nn.Embedding(9, 4)
+        self.head = nn.Linear(4, 9, bias=False)
+        if tied:
+            self.head.weight = self.table.weight
+
+    def forward(self, x):
+        return self.head(self.table(x))
+
+
+def test_a_tied_table_is_charged_for_both_uses():
+    """Its relative error as a table is added to the relative error of the head's outputs."""
+    model, x = Tied(), torch.randint(0, 9, (6, 3))
+    tied = observe(model, [(x, x)], [GRAM]).of(GRAM, "table.weight")[0].double()
+    apart = Tied(tied=False)
+    apart.table.weight.data, apart.head.weight.data = model.table.weight.data, model.table.weight.data.clone()
+    alone = observe(apart, [(x, x)], [GRAM]).of(GRAM, "head.weight")[0].double()
+    w = model.table.weight.detach().double()
+    error = torch.randn_like(w)
+
+    def relative(gram):
+        return ((error @ gram) * error).sum() / ((w @ alone) * w).sum()
+
+    expected = relative(alone) + error.square().sum() / w.square().sum()
+    assert torch.isclose(relative(tied), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_are_wide_whatever_the_models_type(dtype):
+    model = nn.Linear(4, 3).to(dtype)
+    x = (torch.randn(2048, 4) * 30).to(dtype)
+    evidence = observe(model, [(x, torch.zeros(2048, dtype=torch.int64))], [GRAM, NORM])
+    wide = x.double()
+    assert torch.allclose(evidence.of(GRAM, "weight")[0].double(), wide.T @ wide / 2048, rtol=1e-4)
+    assert torch.allclose(evidence.of(NORM, "weight")[0].double(), wide.norm(dim=0), rtol=1e-4)
+
+
+WITHOUT = {
+    "a table": (lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(8, 3)), "0.weight", "looked up"),
+    "weight norm": (
+        lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), parametrizations.weight_norm(nn.Linear(8, 3))),
+        "2.parametrizations.weight.original1",
+        "enters _weight_norm.*remove the parametrisation",
+    ),
+    "unused": (
+        lambda: nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 3)),
+        "3.weight",
+        "is its layer used",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_a_weight_without_evidence_says_why(kind):
+    make, name, why = WITHOUT[kind]
+    evidence = observe(make(), [(torch.randint(0, 9, (4, 2)), torch.zeros(4, dtype=torch.int64))], [GRAM])
+    with pytest.raises(MismatchError, match=why):
+        evidence.of(GRAM, name)
+
+
+def test_batches_of_inputs_alone_are_enough_for_what_needs_no_loss():
+    model, x = nn.Linear(4, 3), torch.randn(6, 4)
+    for batch in (x, [x], (x, None), {"input": x}):
+        assert observe(model, [batch], [GRAM]).n == 6

@@ -1,9 +1,12 @@
 import pytest
 import torch
+import transformers
 from torch import nn
+from torch.nn.utils import parametrizations, weight_norm
 
 import laconic
 from laconic.errors import MismatchError
+from laconic.model.selectors import names_to_quantize
 
 
 class Net(nn.Module):
@@ -59,3 +62,63 @@ def test_names_are_the_inner_ones():
     model = Net()
     wrapped = torch.compile(nn.DataParallel(model))
     assert list(laconic.model.compressible(wrapped)) == list(laconic.model.compressible(model))
+
+
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tables = nn.ParameterList([nn.Parameter(torch.randn(4, 4)) for _ in range(2)])
+        self.experts = nn.Parameter(torch.randn(3, 4, 5))
+        self.register_buffer("anchors", torch.randn(3, 2))
+
+
+EVERYWHERE = {
+    "LSTM": (nn.LSTM(3, 4, bidirectional=True), 4),
+    "GRU": (nn.GRU(3, 4, num_layers=2), 4),
+    "attention": (nn.MultiheadAttention(8, 2), 2),
+    "attention to others": (nn.MultiheadAttention(8, 2, kdim=4, vdim=6), 4),
+    "encoder": (nn.TransformerEncoderLayer(8, 2, 16), 4),
+    "bilinear": (nn.Bilinear(3, 4, 5), 1),
+    "bag": (nn.EmbeddingBag(9, 4), 1),
+    "bare parameters": (Bare(), 3),
+    "GPT-2": (transformers.GPT2Model(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=9)), 6),
+    "weight norm": (nn.Sequential(parametrizations.weight_norm(nn.Conv1d(2, 3, 3))), 1),
+    "spectral norm": (nn.Sequential(parametrizations.spectral_norm(nn.Linear(2, 3))), 1),
+    "layer norm of images": (nn.Sequential(nn.LayerNorm([3, 4, 4]), nn.Conv2d(3, 4, 3)), 1),
+}
+
+
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_every_matrix_compresses_whatever_holds_it_in_modules_and_checkpoints(kind):
+    model, n = EVERYWHERE[kind]
+    found = laconic.model.compressible(model)
+    assert len(found) == n
+    assert all(parameter.ndim > 1 for parameter in found.values())
+    of_module = names_to_quantize(model, None, ())
+    of_state = names_to_quantize(model.state_dict(), None, ())
+    assert found.keys() <= of_module
+    assert found.keys() <= of_state
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+def test_weight_norm_by_hooks_is_pruned_in_its_direction():
+    assert list(laconic.model.compressible(nn.Sequential(weight_norm(nn.Linear(3, 4))))) == ["0.weight_v"]
+
+
+BUFFERS = [
+    "anchors",
+    "m.anchor_grid",
+    "pixel_mean",
+    "attn.bias",
+    "h.0.attn.masked_bias",
+    "tril",
+    "attn_mask",
+    "cos_cached",
+]
+WEIGHTS = ["weight", "l.weight_ih_l0", "conv.weight", "gate_up_proj", "pos_embed", "cls_token", "kernel", "meaning"]
+
+
+def test_a_checkpoints_buffers_are_told_by_their_names():
+    state = {name: torch.randn(3, 4) for name in [*BUFFERS, "l.weight_scale_inv", "q.scales", *WEIGHTS]}
+    assert names_to_quantize(state, None, ()) == set(WEIGHTS)
+    assert names_to_quantize(state, ["anchors"], ()) == {"anchors"}

@@ -51,7 +51,7 @@ def test_entries_add_up_to_the_mean_and_right_answers_are_a_fraction(kind):
     task = infer(outputs, targets)
     judged = task.judge(outputs, targets)
     assert len(judged.nats) == len(judged.n_labels) == len(outputs)
-    assert torch.isclose(judged.nats.sum() / judged.n_labels.sum(), task.mean(outputs, targets), rtol=1e-4)
+    assert torch.isclose(judged.nats.sum() / judged.n_labels.sum(), task.mean(outputs, targets)[0], rtol=1e-4)
     if judged.n_right is not None:
         assert (judged.n_right <= judged.n_labels).all()
     parts = [task.judge(outputs[i : i + 1], targets[i : i + 1]).nats for i in range(len(outputs))]
@@ -70,12 +70,12 @@ def test_labels_that_do_not_count(ignore_index):
     assert judged.n_labels.tolist() == [32, 64]
     assert torch.equal(judged.n_right[1], (outputs[1].argmax(0) == targets[1]).sum())
     expected = F.cross_entropy(outputs, targets, ignore_index=ignore_index)
-    assert torch.isclose(Classes(ignore_index).mean(outputs, targets), expected)
+    assert torch.isclose(Classes(ignore_index).mean(outputs, targets)[0], expected)
 
 
 def test_a_batch_in_which_no_label_counts_trains_nothing():
     outputs = floats(2, 5, 8).requires_grad_()
-    Classes().mean(outputs, torch.full((2, 8), -100)).backward()
+    Classes().mean(outputs, torch.full((2, 8), -100))[0].backward()
     assert not outputs.grad.any()
 
 
@@ -87,7 +87,7 @@ def test_a_class_that_the_outputs_lack_is_named():
 def test_shifted_labels_are_the_next_positions():
     outputs, targets = floats(2, 7, 5), classes(5, 2, 7)
     expected = F.cross_entropy(outputs[:, :-1].reshape(-1, 5), targets[:, 1:].reshape(-1))
-    assert torch.isclose(Classes(last=True, shifted=True).mean(outputs, targets), expected)
+    assert torch.isclose(Classes(last=True, shifted=True).mean(outputs, targets)[0], expected)
 
 
 def test_targets_of_no_task_are_refused():
@@ -99,7 +99,7 @@ def test_targets_of_no_task_are_refused():
 
 def test_a_column_of_outputs_is_not_broadcast_against_a_row_of_targets():
     outputs, targets = floats(6, 1), floats(6)
-    assert torch.isclose(Regression().mean(outputs, targets), (outputs[:, 0] - targets).square().mean())
+    assert torch.isclose(Regression().mean(outputs, targets)[0], (outputs[:, 0] - targets).square().mean())
 
 
 def test_a_loss_of_the_users_may_be_a_mean_or_a_value_for_each():

@@ -19,7 +19,7 @@ def layer(n_in=48, n_out=24, seed=0):
     torch.manual_seed(seed)
     linear = nn.Linear(n_in, n_out, bias=False)
     inputs = torch.randn(400, n_in // 4) @ torch.randn(n_in // 4, n_in) + 0.3 * torch.randn(400, n_in)
-    evidence = laconic.model.observe(linear, [(inputs, torch.zeros(400))], [GRAM], lambda out, _: out.sum())
+    evidence = laconic.model.observe(linear, [(inputs, torch.zeros(400))], [GRAM])
     return linear.weight.detach(), inputs, evidence
 
 
@@ -120,7 +120,7 @@ def test_groups_of_a_convolution_have_their_own_inputs():
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 12, 3, groups=4, bias=False)
     inputs = torch.randn(16, 8, 6, 6)
-    evidence = laconic.model.observe(conv, [(inputs, torch.zeros(16))], [GRAM], lambda out, _: out.sum())
+    evidence = laconic.model.observe(conv, [(inputs, torch.zeros(16))], [GRAM])
     decoded, _, _ = rounded(RateLoss(1e5, evidence=evidence), conv.weight.detach())
     with torch.no_grad():
         exact = conv(inputs)

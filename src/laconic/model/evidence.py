@@ -18,21 +18,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from laconic.errors import MismatchError, UnsupportedError
-from laconic.model.modules import call, device_of, eval_mode, map_tensors, n_examples, unwrap
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from laconic.errors import MismatchError
+from laconic.model.modules import eval_mode, map_tensors, n_examples, unwrap
+from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
+from laconic.model.uses import Notes, Use, Watch, as_rows, from_rows
 
 
 class Statistic(Enum):
@@ -58,12 +58,17 @@ class Evidence:
 
     Attributes:
         n: number of examples.
-        found: the statistics of weights of shape (out, in, …): gradient, Fisher and movement have that shape; the norm
-            broadcasts with it; the Gram matrix is (groups, d, d) with d = in · kernel; the sensitivity (out,).
+        found: the statistics of each weight: gradient, Fisher and movement have its shape; the norm broadcasts with it;
+            the Gram matrix is (groups, d, d), for rows of d inputs that are divided evenly among groups; the
+            sensitivity (rows,).
+        steps: how a weight's rows lie, where they are not simply one after another: see `laconic.model.uses.as_rows`.
+        elsewhere: for weights that enter no product with inputs, what they enter.
     """
 
     n: int = 0
     found: Mapping[Statistic, Mapping[str, Tensor]] = field(default_factory=dict)
+    steps: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, statistic: Statistic, name: str) -> Tensor:
         """One weight's statistic; MismatchError if it was not gathered, or that weight has none."""
@@ -71,50 +76,62 @@ class Evidence:
             kinds = ", ".join(found.name for found in self.found) or "none"
             raise MismatchError(f"evidence: expected {statistic.name}, found {kinds}; see observe()")
         if name not in self.found[statistic]:
-            raise MismatchError(f"{name}: expected its {statistic.name}, found none; is its layer used?")
+            why = f"it enters {self.elsewhere[name]}" if name in self.elsewhere else "is its layer used?"
+            hint = "remove the parametrisation, or exclude it" if "parametrizations." in name else "exclude it"
+            raise MismatchError(f"{name}: expected its {statistic.name}, found none: {why}; else {hint}")
         return self.found[statistic][name]
+
+    def rows(self, name: str, weight: Tensor) -> Shaped[Tensor, "groups rows d"]:
+        """A weight's rows, as its Gram matrix has them."""
+        groups, d, _ = self.of(GRAM, name).shape
+        return as_rows(weight, d, self.steps.get(name, 0)).reshape(groups, -1, d)
+
+    def from_rows(self, name: str, rows: Shaped[Tensor, "groups rows d"], shape: torch.Size) -> Tensor:
+        """The inverse of `rows`, in the weight's shape."""
+        return from_rows(rows.flatten(0, 1), shape, self.steps.get(name, 0))
 
 
 NO_EVIDENCE = Evidence()
-Loss: TypeAlias = Callable[[Any, Any], Tensor]
+_Rows: TypeAlias = tuple[int, int, int]  # a range of rows, and the number of groups that they are divided among
 
 
 def observe(
-    model: nn.Module, batches: Iterable[tuple[Any, Any]], needs: Collection[Statistic], loss: Loss = F.cross_entropy
+    model: nn.Module, batches: Iterable[Any], needs: Collection[Statistic], objective: Objective = DEFAULT_OBJECTIVE
 ) -> Evidence:
     """Gather statistics of `model`'s weights, also of frozen ones, in one pass over `batches` in evaluation mode.
 
     Args:
         model: any module.
-        batches: pairs (inputs, targets); the first axis counts examples.
+        batches: see `laconic.model.Objective`; the first axis counts examples.
         needs: what to gather: a criterion's or a pruner's `needs`. Without any, nothing is run.
-        loss: from outputs and targets to the mean loss of the examples, in nats; with `sampled_labels` the Fisher
-            statistics are those of the model's own distribution.
+        objective: the loss in nats; with ``Objective(sampled_labels)`` the Fisher statistics are those of the model's
+            own distribution.
 
     Raises:
-        MismatchError: `MOVEMENT` is asked for, or there are no batches.
-        UnsupportedError: a layer whose inputs cannot be unfolded.
+        MismatchError: `MOVEMENT` is asked for, or there are no batches, or they do not fit the objective.
     """
     needs = set(needs)
     if MOVEMENT in needs:
         raise MismatchError("evidence: MOVEMENT comes from training under a rule, not from a pass over data")
     if not needs:
         return NO_EVIDENCE
+    check_batches(batches, "evidence", once=True)
     model = unwrap(model)
-    seen = _Sums()
+    seen = _Sums(model, needs)
     with ExitStack() as stack:
         stack.enter_context(eval_mode(model))
         stack.enter_context(_gradients(model) if needs - OF_INPUTS else torch.no_grad())
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        for layer in model.modules() if needs & OF_LAYERS else ():
-            if isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
-                for handle in seen.watch(names[id(layer.weight)], layer, needs):
-                    stack.callback(handle.remove)
-        for inputs, targets in batches:
-            seen.count(model, needs, loss, (inputs, targets))
+        watch = stack.enter_context(Watch(model, seen.note)) if needs & OF_LAYERS else None
+        answer = stack.enter_context(objective.on(model))
+        for batch in batches:
+            for part in _examples(batch) if FISHER in needs else [batch]:
+                if needs <= OF_INPUTS:
+                    seen.n += objective.forward(model, part)
+                else:
+                    seen.count(answer, part)
     if not seen.n:
         raise MismatchError("evidence: expected batches to observe, found none")
-    return Evidence(seen.n, {statistic: seen.mean(statistic) for statistic in Statistic if statistic in needs})
+    return seen.evidence(watch.notes if watch else Notes())
 
 
 def sampled_labels(outputs: Float[Tensor, "n classes"], targets: object) -> Tensor:
@@ -139,104 +156,119 @@ def damped(grams: Float[Tensor, "groups d d"], fraction: float = 0.01) -> Float[
     return grams + torch.diag_embed(more.expand_as(diagonal))
 
 
-@dataclass
 class _Sums:
     """Sums over the examples so far."""
 
-    n: int = 0
-    sums: dict[Statistic, dict[str, Tensor]] = field(default_factory=lambda: defaultdict(dict))
-    n_running: int = 0  # examples of the forward pass, by which a mean loss divides the gradients of the sum
+    def __init__(self, model: nn.Module, needs: set[Statistic]) -> None:
+        self.n, self.needs = 0, needs
+        self.parameters = dict(model.named_parameters())
+        self.sums: dict[Statistic, dict[str, Tensor]] = defaultdict(dict)  # in the weights' own shapes
+        self.of_rows: dict[Statistic, dict[str, dict[_Rows, Tensor]]] = defaultdict(lambda: defaultdict(dict))
+        self.forms: dict[str, set[tuple[int, int, int]]] = defaultdict(set)  # (rows, inputs, step), one if all is well
+        self.n_running = 1  # examples of the forward pass
+        self.n_labels = 1  # by whose number the mean loss divides the gradients of the sum
 
-    def add(self, statistic: Statistic, name: str, value: Tensor) -> None:
-        sums = self.sums[statistic]
-        sums[name] = sums[name] + value if name in sums else value
+    def note(self, use: Use) -> None:
+        """Add what passes through one use of a weight."""
+        if self.needs & OF_INPUTS:
+            x = use.inputs()
+            x = x if x.dtype.itemsize >= 4 else x.float()
+            self.forms[use.name].add((use.n_rows, x.shape[2], use.step))
+            rows = (*use.rows, len(x))
+            if GRAM in self.needs:
+                self._add(self.of_rows[GRAM][use.name], rows, (x.mT @ x).double())
+            if NORM in self.needs:
+                self._add(self.of_rows[NORM][use.name], rows, x.square().sum(1).double())
+        if SENSITIVITY in self.needs and use.output.requires_grad:
+            positions, rows = use.n_positions / self.n_running, (*use.rows, 1)
+            self.forms[use.name].add((use.n_rows, self.parameters[use.name].numel() // use.n_rows, use.step))
 
-    def mean(self, statistic: Statistic) -> dict[str, Tensor]:
-        if statistic is NORM:
-            return {name: value.sqrt().float() for name, value in self.sums[NORM].items()}
-        return {name: (value / self.n).float() for name, value in self.sums[statistic].items()}
+            def add(delta: Tensor) -> None:
+                self._add(self.of_rows[SENSITIVITY][use.name], rows, use.squares(delta * self.n_labels) / positions)
 
-    def watch(self, name: str, layer: nn.Module, needs: set[Statistic]) -> Iterator[Any]:
-        """Hooks that gather what passes through a layer, under its weight's name."""
-        if needs & OF_INPUTS:
+            use.output.register_hook(add)
 
-            def before(_: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-                patches = unfold(layer, (args[0] if args else named["input"]).detach(), name)
-                if GRAM in needs:
-                    self.add(GRAM, name, (patches.mT @ patches).double())
-                if NORM in needs:
-                    self.add(NORM, name, _like_weight(layer, patches.square().sum(1).double()))
+    def count(self, answer: Any, batch: Any) -> None:
+        """Run a batch."""
+        self.n_running = n_of_batch(batch)
+        answered = answer(batch)
+        self.n += answered.n
+        self.n_labels = answered.n_labels
+        gradients = torch.autograd.grad(answered.loss, list(self.parameters.values()), allow_unused=True)
+        for name, gradient in zip(self.parameters, gradients, strict=True):
+            if gradient is not None and GRADIENT in self.needs:
+                self._add(self.sums[GRADIENT], name, gradient.double() * self.n_labels)
+            if gradient is not None and FISHER in self.needs:
+                self._add(self.sums[FISHER], name, (gradient.double() * self.n_labels).square())
 
-            yield layer.register_forward_pre_hook(before, with_kwargs=True)
-        if SENSITIVITY in needs:
+    @staticmethod
+    def _add(sums: dict[Any, Tensor], key: Any, value: Tensor) -> None:
+        sums[key] = sums[key] + value if key in sums else value
 
-            def after(_: nn.Module, args: object, output: Tensor) -> None:
-                positions = output.numel() // (self.n_running * len(_weight(layer)))
-                output.register_hook(
-                    lambda delta: self.add(SENSITIVITY, name, _squares(layer, delta * self.n_running) / positions)
-                )
-
-            yield layer.register_forward_hook(after)
-
-    def count(self, model: nn.Module, needs: set[Statistic], loss: Loss, batch: tuple[Any, Any]) -> None:
-        """Run a batch, one example at a time if squares of examples' gradients are needed."""
-        device, parameters = device_of(model), dict(model.named_parameters())
-        inputs, targets = map_tensors(lambda tensor: tensor.to(device), tuple(batch))
-        n = n_examples(inputs) or 0
-        self.n += n
-        for chosen in [slice(i, i + 1) for i in range(n)] if FISHER in needs else [slice(0, n)]:
-            self.n_running = chosen.stop - chosen.start
-            outputs = call(model, map_tensors(lambda tensor, chosen=chosen: tensor[chosen], inputs))
-            if not needs - OF_INPUTS:
+    def evidence(self, notes: Notes) -> Evidence:
+        """Means, and what is known of weights that have none."""
+        found = {
+            statistic: {n: (v / self.n).float() for n, v in self.sums[statistic].items()} for statistic in self.needs
+        }
+        elsewhere = {name: f"{where}, which is no product with inputs" for name, where in notes.elsewhere.items()}
+        elsewhere |= dict.fromkeys(notes.looked_up, "a table from which rows are looked up")
+        for name, forms in self.forms.items():
+            if len(forms) > 1:
+                elsewhere[name] = "products both as it is and transposed"
                 continue
-            value = loss(outputs, map_tensors(lambda tensor, chosen=chosen: tensor[chosen], targets))
-            gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-            for name, gradient in zip(parameters, gradients, strict=True):
-                if gradient is not None and GRADIENT in needs:
-                    self.add(GRADIENT, name, gradient.double() * self.n_running)
-                if gradient is not None and FISHER in needs:
-                    self.add(FISHER, name, gradient.double().square())
+            n_rows, d, step = next(iter(forms))
+            for statistic in self.needs & {*OF_INPUTS, SENSITIVITY}:
+                if parts := self.of_rows[statistic].get(name):
+                    total = _joined(parts, n_rows)
+                    weight = self.parameters[name]
+                    if statistic is GRAM and name in notes.looked_up:
+                        total = total + self._as_a_table(weight, total, step)
+                    found[statistic][name] = (
+                        _like(weight, total.sqrt(), d, step) if statistic is NORM else total / self.n
+                    ).float()
+        steps = {name: step for name, forms in self.forms.items() for _, _, step in forms if step and len(forms) == 1}
+        return Evidence(self.n, {s: found[s] for s in Statistic if s in self.needs}, steps, elsewhere)
+
+    def _as_a_table(self, weight: Tensor, gram: Tensor, step: int) -> Tensor:
+        """What a table's Gram matrix gains if its rows are looked up too: its relative error counts as much again."""
+        w = as_rows(weight.detach().double(), gram.shape[1], step).reshape(len(gram), -1, gram.shape[1])
+        outputs = ((w @ gram.to(w.device)) * w).sum() / w.square().sum().clamp(min=1e-300)
+        return (outputs * torch.eye(gram.shape[1], dtype=torch.float64, device=w.device)).to(gram.device)
 
 
-def unfold(layer: nn.Module, inputs: Tensor, name: str = "layer") -> Float[Tensor, "groups positions d"]:
-    """The inputs that a layer's weight multiplies: one row a position, d = in/groups · kernel inputs.
-
-    Raises:
-        UnsupportedError: the layer is neither linear nor a convolution.
-    """
-    if isinstance(layer, nn.Linear):
-        return inputs.reshape(1, -1, layer.in_features)
-    if not isinstance(layer, CONVOLUTIONS):
-        raise UnsupportedError(f"{name}: expected a linear layer or a convolution, found {type(layer).__name__}")
-    n_axes = len(layer.kernel_size)
-    batched = inputs if inputs.ndim == n_axes + 2 else inputs[None]
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    patches = F.pad(batched, layer._reversed_padding_repeated_twice, mode=mode)
-    for axis in range(n_axes):
-        reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
-        patches = patches.unfold(2 + axis, reach, layer.stride[axis])[..., :: layer.dilation[axis]]
-    # (examples, in, *positions, *kernel) → (groups, examples · positions, in/groups · kernel)
-    patches = patches.unflatten(1, (layer.groups, -1)).movedim((1, 0), (0, 1)).movedim(2, 2 + n_axes)
-    d = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-    return patches.reshape(layer.groups, -1, d)
+def n_of_batch(batch: Any) -> int:
+    """Number of examples of a batch, before it is run."""
+    return n_examples(batch) or 1
 
 
-def _weight(layer: nn.Module) -> Tensor:
-    return cast(Tensor, layer.weight)
+def _examples(batch: Any) -> Iterator[Any]:
+    for i in range(n_of_batch(batch)):
+        yield map_tensors(lambda tensor, i=i: tensor[i : i + 1] if tensor.ndim else tensor, batch)
 
 
-def _squares(layer: nn.Module, delta: Tensor) -> Float[Tensor, " out"]:
-    """Σ δ² over examples and positions."""
-    axis = 1 if isinstance(layer, CONVOLUTIONS) else -1
-    return delta.double().square().movedim(axis, 0).reshape(len(_weight(layer)), -1).sum(1)
+def _joined(parts: Mapping[_Rows, Tensor], n_rows: int) -> Tensor:
+    """Sums of row ranges, for groups of equal size that together are all rows; (rows,) for sensitivities."""
+    if next(iter(parts.values())).ndim == 1:
+        total = torch.zeros(n_rows, dtype=torch.float64, device=next(iter(parts.values())).device)
+        for (start, stop, _), value in parts.items():
+            total[start:stop] += value
+        return total
+    sizes = [(stop - start) // groups for start, stop, groups in parts]
+    size = math.gcd(n_rows, *sizes, *(start for start, _, _ in parts))
+    first = next(iter(parts.values()))
+    total = torch.zeros(n_rows // size, *first.shape[1:], dtype=torch.float64, device=first.device)
+    for (start, stop, groups), value in parts.items():
+        total[start // size : stop // size] += value.repeat_interleave((stop - start) // groups // size, 0)
+    return total
 
 
-def _like_weight(layer: nn.Module, of_inputs: Float[Tensor, "groups d"]) -> Tensor:
-    """Repeat for the rows of each group, in a shape that broadcasts with the weight."""
-    weight = _weight(layer)
+def _like(weight: Tensor, of_inputs: Float[Tensor, "groups d"], d: int, step: int) -> Tensor:
+    """Values of each group's inputs, in a shape that broadcasts with the weight."""
     groups = len(of_inputs)
-    rows = of_inputs if groups == 1 else of_inputs.repeat_interleave(weight.shape[0] // groups, 0)
-    return rows.reshape(len(rows), *weight.shape[1:])
+    if groups == 1 and not step:
+        return of_inputs.reshape(1, *weight.shape[1:])
+    n_rows = weight.numel() // d
+    return from_rows(of_inputs.repeat_interleave(n_rows // groups, 0), weight.shape, step)
 
 
 @contextmanager

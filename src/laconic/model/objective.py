@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from laconic.errors import MismatchError
 from laconic.model.modules import call, device_of, map_tensors, n_examples, unwrap
-from laconic.model.tasks import IGNORED, Classes, Custom, Judged, OwnLoss, Task, infer
+from laconic.model.tasks import IGNORED, Classes, Custom, Judged, Mean, OwnLoss, Task, infer
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
 Batches: TypeAlias = Iterable[Any]
@@ -50,7 +50,16 @@ class Answer:
     @property
     def loss(self) -> Tensor:
         """Mean loss of a label, in nats: a scalar to train with."""
-        return self.task.mean(self.outputs, self.targets) if self.own is None else self.own
+        return self._mean[0] if self.own is None else self.own
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels that the loss is the mean of."""
+        return int(self._mean[1])
+
+    @cached_property
+    def _mean(self) -> Mean:
+        return self.task.mean(self.outputs, self.targets)
 
     @cached_property
     def judged(self) -> Judged:
@@ -94,6 +103,13 @@ class Objective:
 
         yield answer
 
+    def forward(self, model: nn.Module, batch: Any) -> int:
+        """Run a model on a batch whose targets, if there are any, do not matter; the number of its examples."""
+        alone = isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) == 1)
+        inputs = batch if alone else split(batch, model)[0]
+        self.run(model, map_tensors(lambda tensor: tensor.to(device_of(model)), inputs))
+        return n_examples(inputs) or 1
+
     def settled(self, answer: Answer) -> Objective:
         """This objective with the task of an answer, for further batches."""
         return self if isinstance(answer.task, OwnLoss) else replace(self, loss=answer.task)
@@ -126,7 +142,7 @@ class Objective:
         if isinstance(targets, Tensor):
             n_labels = n if targets.is_floating_point() else max(int((targets != self.ignore_index).sum()), 1)
             for task in self._candidates(model, outputs, targets):
-                mean = task.mean(_logits(outputs).detach().float(), targets)
+                mean, _ = task.mean(_logits(outputs).detach().float(), targets)
                 if torch.isclose(mean, own.detach().float(), rtol=SAME, atol=1e-6):
                     return Answer(task, _logits(outputs), targets, own, n)
         return Answer(OwnLoss(), own, n_labels, own, n)
@@ -172,18 +188,18 @@ def _takes(model: nn.Module, keyword: str) -> bool:
     return keyword in inspect.signature(unwrap(model).forward).parameters
 
 
-def check_batches(batches: Any, name: str = "batches") -> None:
-    """Refuse what cannot be gone through again and again, and a pair (train, test), by what it is.
+def check_batches(batches: Any, name: str = "batches", once: bool = False) -> None:
+    """Refuse what are no batches, such as a pair (train, test), by what it is.
 
     Raises:
-        MismatchError: `batches` are no batches.
+        MismatchError: `batches` are no batches; or they run only once, as a generator does, unless `once` is enough.
     """
-    if isinstance(batches, Iterator):
+    if isinstance(batches, Iterator) and not once:
         raise MismatchError(f"{name}: expected a list or a loader, found {_kind(batches)}, which runs only once")
     if isinstance(batches, (Mapping, Tensor, nn.Module, str)) or not isinstance(batches, Iterable):
         raise MismatchError(f"{name}: expected an iterable of batches, found {_kind(batches)}")
-    if isinstance(batches, (tuple, list)) and batches and all(_is_loader(part) for part in batches):
-        raise MismatchError(f"{name}: expected batches, found {len(batches)} sets of batches; pass one of them")
+    if isinstance(batches, (tuple, list)) and len(batches) == 2 and all(_is_loader(part) for part in batches):
+        raise MismatchError(f"{name}: expected batches, found a pair of them, as of training and test")
     if isinstance(batches, Sized) and not len(batches):
         raise MismatchError(f"{name}: expected some, found none")
 
@@ -193,8 +209,8 @@ def _is_loader(part: Any) -> bool:
     if isinstance(part, (Tensor, Mapping, str)):
         return False
     if isinstance(part, (tuple, list)):
-        first = part[0] if part else None
-        return isinstance(first, (tuple, list)) and len(first) > 1 and isinstance(first[0], (Tensor, Mapping))
+        kinds = {tuple if isinstance(inner, (tuple, list)) else type(inner) for inner in part}
+        return isinstance(part, list) and kinds in ({tuple}, {dict})
     return isinstance(part, torch.utils.data.DataLoader) or hasattr(part, "batches")
 
 

@@ -1,4 +1,8 @@
-"""Which tensors compress: by default the weights of linear, convolutional and embedding layers.
+"""Which tensors compress: by default all floating-point parameters of two or more dimensions.
+
+It does not matter which module holds them: recurrent and attention layers, experts and bare parameters count too. Left
+out are the scales of norms, and those of `weight_norm`. Buffers never compress by default; a checkpoint does not say
+which tensors are buffers, so names tell.
 
 A *selector* widens or narrows that: the name of a parameter or of a module, a pattern ``re:…``, or a type of module. A
 pattern matches from the start of a parameter's name, as `re.match` does; end it in ``$`` to match whole names. A
@@ -20,8 +24,11 @@ from laconic.model.modules import n_nonzero, unwrap
 
 Selector: TypeAlias = str | type[nn.Module]
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-COMPRESSIBLE: tuple[type[nn.Module], ...] = (nn.Linear, *_CONVOLUTIONS, nn.Embedding, nn.EmbeddingBag)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+_OTHERS = (
+    r"(bias|mask|tril|triu|anchors?|anchor_grid|index|ids|scales?|scale_inv|zeros|absmax|mean|std|sin|cos|pe|freqs?)"
+)
+BUFFER = re.compile(rf"(.*[._])?{_OTHERS}(_cached|_cache)?")
 
 
 def compressible(
@@ -31,8 +38,8 @@ def compressible(
 
     Args:
         model: any module, also one wrapped by `torch.compile` or data parallelism: names are the inner ones.
-        include: selectors of what compresses, instead of the default layer types. A module's name or type selects its
-            parameters of two or more dimensions; others are selected by their own names.
+        include: selectors of what compresses, instead of the default. A module's name or type selects its parameters
+            of two or more dimensions; others are selected by their own names.
         exclude: selectors of what does not compress after all, under any of its names.
 
     Raises:
@@ -69,8 +76,8 @@ def names_to_quantize(
 ) -> set[str]:
     """Names of the tensors that a file may round: what compresses, and the biases beside those weights.
 
-    Tied tensors count under all their names. Bare tensors compress if they are of floats with two or more dimensions;
-    norms and statistics, which have one, stay exact.
+    Tied tensors count under all their names. Bare tensors compress if they are of floats with two or more dimensions
+    and `may_be_a_weight`.
     """
     exclude = list(exclude)
     if isinstance(source, nn.Module):
@@ -79,10 +86,15 @@ def names_to_quantize(
         chosen = {name for name, (_, parameter) in owners.items() if id(parameter) in chosen_ids}
     else:
         owners = {name: (None, tensor) for name, tensor in source.items()}
-        matrices = {n for n, t in source.items() if t.ndim > 1 and t.is_floating_point()}
-        chosen = matrices if include is None else _matching(owners, include, must=True)
+        weights = {name for name, tensor in source.items() if may_be_a_weight(name, tensor)}
+        chosen = weights if include is None else _matching(owners, include, must=True)
     beside = {f"{name.removesuffix('weight')}bias" for name in chosen if name.endswith("weight")}
     return (chosen | (beside & owners.keys())) - _matching(owners, exclude, must=True)
+
+
+def may_be_a_weight(name: str, tensor: Tensor) -> bool:
+    """Whether a checkpoint's tensor is taken for a weight: of floats, two or more dimensions, and no buffer's name."""
+    return tensor.ndim > 1 and tensor.is_floating_point() and not BUFFER.fullmatch(name)
 
 
 def quantized(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -109,9 +121,26 @@ def _owners(model: nn.Module) -> _Owners[nn.Parameter]:
 
 def _chosen(owners: _Owners[nn.Parameter], include: Iterable[Selector] | None, exclude: Iterable[Selector]) -> set[int]:
     """The identities of the parameters that compress."""
-    wanted = _matching(owners, COMPRESSIBLE if include is None else include, must=include is not None)
+    wanted = _default(owners) if include is None else _matching(owners, include, must=True)
     spared = _matching(owners, exclude, must=True)
     return {id(owners[name][1]) for name in wanted} - {id(owners[name][1]) for name in spared}
+
+
+def _default(owners: _Owners[nn.Parameter]) -> set[str]:
+    return {
+        name
+        for name, (module, parameter) in owners.items()
+        if parameter.ndim > 1 and parameter.is_floating_point() and not _is_scale(module, name)
+    }
+
+
+def _is_scale(module: nn.Module | None, name: str) -> bool:
+    """Whether a parameter scales what other parameters give: a norm's, or the length in `weight_norm`."""
+    if isinstance(module, NORMS):
+        return True
+    if name.endswith(".original0"):
+        return type(getattr(module, "0", None)).__name__ == "_WeightNorm"
+    return name.endswith("_g") and hasattr(module, f"{name.rsplit('.', 1)[-1][:-2]}_v")
 
 
 def _matching(owners: _Owners[T], selectors: Iterable[Selector], must: bool) -> set[str]:

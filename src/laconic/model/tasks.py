@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -43,12 +43,15 @@ class Judged:
     n_right: Int[Tensor, " entries"] | None = None
 
 
+Mean: TypeAlias = tuple[Tensor, int | Tensor]
+
+
 class Task(ABC):
     """What targets are."""
 
     @abstractmethod
-    def mean(self, outputs: Any, targets: Any) -> Tensor:
-        """Mean loss of a label, in nats: a scalar to train with."""
+    def mean(self, outputs: Any, targets: Any) -> Mean:
+        """Mean loss of a label, in nats: a scalar to train with; and the number of labels."""
 
     @abstractmethod
     def judge(self, outputs: Any, targets: Any) -> Judged:
@@ -82,12 +85,13 @@ class Classes(Task):
     shifted: bool = False
 
     @override
-    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def mean(self, outputs: Tensor, targets: Tensor) -> Mean:
         outputs, targets = self.aligned(outputs, targets)
+        n_labels = (targets != self.ignore_index).sum()
         if targets.ndim == 1:
-            return F.cross_entropy(outputs, targets, ignore_index=self.ignore_index)
+            return F.cross_entropy(outputs, targets, ignore_index=self.ignore_index), n_labels
         total = F.cross_entropy(outputs, targets, ignore_index=self.ignore_index, reduction="sum")
-        return total / (targets != self.ignore_index).sum().clamp(min=1)
+        return total / n_labels.clamp(min=1), n_labels
 
     @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
@@ -117,8 +121,8 @@ class SoftClasses(Task):
     """Each label is a distribution over the classes of axis 1; an answer is right where the modes agree."""
 
     @override
-    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets.to(outputs.dtype))
+    def mean(self, outputs: Tensor, targets: Tensor) -> Mean:
+        return F.cross_entropy(outputs, targets.to(outputs.dtype)), len(outputs)
 
     @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
@@ -132,8 +136,9 @@ class Binary(Task):
     """Each label is 0 or 1, and each output the logit of 1: several labels an example, or one."""
 
     @override
-    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+    def mean(self, outputs: Tensor, targets: Tensor) -> Mean:
+        targets = targets.reshape(outputs.shape).to(outputs.dtype)
+        return F.binary_cross_entropy_with_logits(outputs, targets), targets.numel()
 
     @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
@@ -148,8 +153,8 @@ class Regression(Task):
     """Each label is a number; there are no right answers."""
 
     @override
-    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
+    def mean(self, outputs: Tensor, targets: Tensor) -> Mean:
+        return F.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype)), targets.numel()
 
     @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
@@ -169,8 +174,9 @@ class Custom(Task):
     loss: Callable[[Any, Any], Tensor]
 
     @override
-    def mean(self, outputs: Any, targets: Any) -> Tensor:
-        return self._losses(outputs, targets).mean()
+    def mean(self, outputs: Any, targets: Any) -> Mean:
+        losses = self._losses(outputs, targets)
+        return losses.mean(), losses.numel() if losses.ndim else _length(targets) or _length(outputs) or 1
 
     @override
     def judge(self, outputs: Any, targets: Any) -> Judged:
@@ -197,8 +203,8 @@ class OwnLoss(Task):
     """The model's own loss, of labels whose number is all that is known of them."""
 
     @override
-    def mean(self, outputs: Any, targets: Any) -> Tensor:
-        return outputs
+    def mean(self, outputs: Any, targets: Any) -> Mean:
+        return outputs, targets
 
     @override
     def judge(self, outputs: Any, targets: Any) -> Judged:

@@ -162,10 +162,12 @@ def obs(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]
     Grosse 2015).
     """
     scale = evidence.n * BITS_PER_NAT / 2
-    return {
-        name: error * evidence.of(SENSITIVITY, name).reshape(-1, *[1] * (error.ndim - 1)) * scale
-        for name, error in _added(weights, evidence)
-    }
+    lost = {}
+    for name, error in _added(weights, evidence):
+        rows = evidence.rows(name, error)
+        sensitivity = evidence.of(SENSITIVITY, name).to(rows.device).reshape(len(rows), -1, 1)
+        lost[name] = evidence.from_rows(name, rows * sensitivity * scale, error.shape)
+    return lost
 
 
 def _added(weights: Weights, evidence: Evidence) -> Iterator[tuple[str, Tensor]]:
@@ -175,10 +177,11 @@ def _added(weights: Weights, evidence: Evidence) -> Iterator[tuple[str, Tensor]]
     for name, weight in weights.items():
         if weight.ndim > 1:
             grams = damped(evidence.of(GRAM, name))
-            rows = weight.detach().cpu().double().reshape(len(grams), -1, grams.shape[-1])
+            rows = evidence.rows(name, weight.detach().cpu().double())
             inverses = torch.cholesky_inverse(torch.linalg.cholesky(grams.cpu()))
             errors = [added_errors(r.numpy(), i.numpy()) for r, i in zip(rows, inverses, strict=True)]
-            yield name, torch.from_numpy(np.stack(errors)).reshape(weight.shape).to(weight.device)
+            error = evidence.from_rows(name, torch.from_numpy(np.stack(errors)), weight.shape)
+            yield name, error.to(weight.device)
 
 
 @criterion()

@@ -10,6 +10,7 @@ Call `reestimate_batch_norm_` afterwards: statistics of batch norms belong to th
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -74,25 +75,26 @@ class LeastSquares(Solver):
         for name in mask.keys() & evidence.found.get(GRAM, {}).keys():
             if not mask[name].all():
                 grams = damped(evidence.of(GRAM, name), self.damping)
-                solved[name] = _fitted(weights[name].detach(), mask[name], grams)
+                weight = weights[name].detach()
+                rows, kept = evidence.rows(name, weight.double()), evidence.rows(name, mask[name])
+                fitted = evidence.from_rows(name, _fitted(rows, kept, grams.to(weight.device)), weight.shape)
+                solved[name] = masked(fitted.to(weight.dtype), mask[name])
         return solved, mask
 
 
 def _fitted(
-    weight: Float[Tensor, " *shape"], kept: Bool[Tensor, " *shape"], grams: Float[Tensor, "groups d d"]
-) -> Float[Tensor, " *shape"]:
-    groups, d, _ = grams.shape
-    rows = weight.double().reshape(groups, -1, d)
+    rows: Float[Tensor, "groups rows d"], kept: Bool[Tensor, "groups rows d"], grams: Float[Tensor, "groups d d"]
+) -> Float[Tensor, "groups rows d"]:
     fitted = torch.zeros_like(rows)
-    for group, gram in enumerate(grams.to(weight.device)):
+    for group, gram in enumerate(grams):
         # Rows that keep the same inputs share a system: when channels are pruned, all rows do.
-        patterns, which = kept.reshape(groups, -1, d)[group].unique(dim=0, return_inverse=True)
+        patterns, which = kept[group].unique(dim=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             stays, alike = pattern.nonzero().squeeze(1), (which == number).nonzero().squeeze(1)
             targets = gram[stays] @ rows[group, alike].T
             factor = torch.linalg.cholesky(gram[stays[:, None], stays])
             fitted[group, alike[:, None], stays] = torch.cholesky_solve(targets, factor).T
-    return masked(fitted.reshape(weight.shape).to(weight.dtype), kept)
+    return fitted
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,14 @@ class SparseGPT(Solver):
         for name, kept in rates.items():
             weight = weights[name].detach()
             grams = damped(evidence.of(GRAM, name), self.damping).to(weight.device)
-            groups = zip(weight.chunk(len(grams)), kept.chunk(len(grams)), grams, strict=True)
+            rows, stay = evidence.rows(name, weight), evidence.rows(name, kept)
+            kernel = weight.shape[2:] if math.prod(weight.shape[1:]) == grams.shape[2] else ()  # of a convolution
+            matrices = rows.reshape(*rows.shape[:2], -1, *kernel)
+            groups = zip(matrices, stay, grams, strict=True)
             parts = [self._sweep(name, w, float(k.double().mean()), gram, selection) for w, k, gram in groups]
-            new, mask[name] = map(torch.cat, zip(*parts, strict=True))
-            solved[name] = masked(new.to(weight.dtype), mask[name])
+            new, stays = (torch.stack(part).reshape(rows.shape) for part in zip(*parts, strict=True))
+            mask[name] = evidence.from_rows(name, stays, weight.shape)
+            solved[name] = masked(evidence.from_rows(name, new, weight.shape).to(weight.dtype), mask[name])
         return solved, Mask(mask)
 
     def _sweep(

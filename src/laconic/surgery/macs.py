@@ -7,17 +7,16 @@ multiply–adds. Products of two activations (attention) and additions (biases, 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import nn
 
 from laconic.errors import UnsupportedError
-from laconic.model.modules import call, eval_mode, first_names, n_examples, unwrap
+from laconic.model.modules import call, eval_mode, n_examples, unwrap
 from laconic.model.selectors import compressible
+from laconic.model.uses import Use, Watch
 from laconic.surgery.verify import devices
 
 
@@ -39,29 +38,14 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     Raises:
         UnsupportedError: there is no tensor among the inputs.
     """
-    inner = unwrap(model)
-    names, uses = first_names(inner), Counter[str]()
+    inner, uses = unwrap(model), Counter[str]()
     if not (n := n_examples(inputs)):
-        raise UnsupportedError(
-            "macs: expected a tensor among the inputs, whose first dimension counts examples, found none"
-        )
+        expected = "expected a tensor among the inputs, whose first dimension counts examples, found none"
+        raise UnsupportedError(f"macs: {expected}")
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        match module:
-            case nn.Linear():
-                uses[names[id(module.weight)]] += math.prod(output.shape[:-1])
-            case nn.modules.conv._ConvNd():
-                n_space = len(module.kernel_size)
-                counted = next(iter((*args, *kwargs.values()))) if module.transposed else output
-                examples = counted.shape[0] if counted.ndim == n_space + 2 else 1
-                uses[names[id(module.weight)]] += examples * math.prod(counted.shape[-n_space:])
-            case nn.MultiheadAttention():  # its output projection is a layer that never runs itself
-                uses[names[id(module.out_proj.weight)]] += math.prod(output[0].shape[:-1])
+    def note(use: Use) -> None:
+        uses[use.name] += use.n_positions * (use.rows[1] - use.rows[0]) / use.n_rows
 
-    with ExitStack() as stack:
-        for module in inner.modules():
-            stack.enter_context(module.register_forward_hook(note, with_kwargs=True))
-        stack.enter_context(eval_mode(inner))
-        stack.enter_context(torch.random.fork_rng(devices=devices(inner)))
+    with eval_mode(inner), torch.random.fork_rng(devices=devices(inner)), Watch(inner, note):
         call(inner, inputs)
     return {name: uses[name] / n for name in compressible(inner)}
