@@ -72,20 +72,20 @@ def _layers(  # noqa: PLR0913 – the arguments of PyTorch's function
     n_each = len(flat) // (n_layers * (1 + bidirectional))
     each: Iterator[int] = iter(range(0, len(flat), n_each))
     found = x.transpose(0, 1) if batch_first else x
-    last: list[tuple[Tensor, Tensor | None]] = []
+    last: list[list[Any]] = []
     for _ in range(n_layers):
         directions = []
         for backward in range(1 + bidirectional):
             weights = flat[(at := next(each)) : at + n_each]
             state = hidden[at // n_each], cells[at // n_each]
             steps = found.flip(0) if backward else found
-            outputs, *state = _direction(_STEPS[func], steps, state, weights, biases)
+            outputs, *end = _direction(_STEPS[func], steps, state, weights, biases)
             directions.append(outputs.flip(0) if backward else outputs)
-            last.append((state[0], state[1]))
+            last.append(end)
         found = torch.cat(directions, -1)
     ends = [torch.stack([h for h, _ in last])]
     if func is torch.lstm:
-        ends.append(torch.stack([cell for _, cell in last if cell is not None]))
+        ends.append(torch.stack([cell for _, cell in last]))
     return (found.transpose(0, 1) if batch_first else found, *ends)
 
 

@@ -155,7 +155,7 @@ class Watch(TorchFunctionMode):
         """Where a view (d, rows) of a parameter, Wᵀ, lies in it; None if it has another form."""
         name, parameter = self._held[columns.untyped_storage().data_ptr()]
         (d, n), (step, stride) = columns.shape, columns.stride()
-        offset, n_rows = columns.storage_offset() - parameter.storage_offset(), parameter.numel() // d
+        offset, n_rows = int(columns.storage_offset() - parameter.storage_offset()), parameter.numel() // d
         if parameter.numel() % d:
             return None
         if (step == 1 or d == 1) and (stride == d or n == 1) and offset % d == 0:

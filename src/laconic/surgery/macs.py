@@ -7,7 +7,7 @@ multiply–adds. Products of two activations (attention) and additions (biases, 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     Raises:
         UnsupportedError: there is no tensor among the inputs.
     """
-    inner, uses = unwrap(model), Counter[str]()
+    inner, uses = unwrap(model), defaultdict[str, float](float)
     if not (n := n_examples(inputs)):
         expected = "expected a tensor among the inputs, whose first dimension counts examples, found none"
         raise UnsupportedError(f"macs: {expected}")
