@@ -37,3 +37,7 @@ class MismatchError(LaconicError, ValueError):
 
 class NonFiniteError(LaconicError, ValueError):
     """A tensor to be quantised or ranked holds NaN or infinity."""
+
+
+class CollapseError(LaconicError, ValueError):
+    """Pruning would leave a layer without weights, so that the network's outputs would be constant."""

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import laconic
-from laconic.errors import MismatchError, NonFiniteError
+from laconic.errors import CollapseError, MismatchError, NonFiniteError
 from laconic.pruning import budgets, contest
 
 
@@ -116,3 +116,29 @@ def test_an_amount_goes_through_the_frames_that_the_guide_lists(monkeypatch):
     listed = re.findall(r"^\| `([\w.]+)` \(", life, flags=re.MULTILINE)
     assert listed == [*reversed(stack), "largest"]
     assert len(listed) == 6
+
+
+def of_scales(*scales):
+    model = nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in scales))
+    for layer, scale in zip(model, scales, strict=True):
+        nn.init.uniform_(layer.weight, scale, 2 * scale)
+    return model
+
+
+@pytest.mark.parametrize("scales", [(1.0, 0.01, 1.0), (10.0, 1.0, 10.0), (1.0, 1.0, 1e-6)])
+def test_by_default_no_layer_is_emptied_unsaid(scales):
+    """Embeddings are drawn from N(0, 1), linear layers from ±1/√n: together, the linear ones would lose all weights."""
+    model = of_scales(*scales)
+    before = [layer.weight.clone() for layer in model]
+    emptied = min(range(3), key=lambda i: scales[i])
+    with pytest.raises(CollapseError, match=rf"{emptied}.weight: expected some of its 64 weights to stay"):
+        laconic.prune_(model, 0.5)
+    assert all(torch.equal(layer.weight, w) for layer, w in zip(model, before, strict=True))
+    assert laconic.prune_(model, 0.5, scope=laconic.pruning.scopes.PerTensor()).n_kept == 96
+    assert not laconic.prune_(of_scales(*scales), 0.5, scope=laconic.pruning.scopes.Global())[f"{emptied}.weight"].any()
+    assert laconic.prune_(of_scales(*scales), 1.0).n_kept == 0, "what was asked for"
+
+
+def test_percents_are_told():
+    with pytest.raises(ValueError, match=r"within \[0, 1\], found 90; 90 % is 0.9"):
+        laconic.prune_(net(), 90)

@@ -91,7 +91,7 @@ def test_rules_resume_with_the_run(tmp_path):
 
 def test_held_weights_stay_zero():
     model = net()
-    mask = laconic.prune_(model, 0.9)
+    mask = laconic.prune_(model, 0.9, scope=laconic.pruning.scopes.PerTensor())
     train(model, batches(), Training(epochs=1), [Hold(mask)])
     assert all(not p[~mask[n]].any() for n, p in laconic.model.compressible(model).items())
 

@@ -79,7 +79,7 @@ def test_the_model_stays_as_it_was():
 
 def test_it_holds_through_torch_compile():
     model = net()
-    mask = laconic.prune_(model, 0.7)
+    mask = laconic.prune_(model, 0.7, scope=laconic.pruning.scopes.PerTensor())
     compiled = torch.compile(model, backend="eager")
     optimizer = torch.optim.AdamW(compiled.parameters())
     with laconic.hold(mask, compiled, optimizer):
@@ -89,7 +89,7 @@ def test_it_holds_through_torch_compile():
 
 def test_it_holds_in_a_loop_of_accelerate():
     model = net()
-    mask = laconic.prune_(model, 0.7)
+    mask = laconic.prune_(model, 0.7, scope=laconic.pruning.scopes.PerTensor())
     accelerator = Accelerator(cpu=True)
     prepared, optimizer = accelerator.prepare(model, with_momentum(model.parameters()))
     with laconic.hold(mask, prepared, optimizer) as attached:

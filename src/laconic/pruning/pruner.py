@@ -17,13 +17,14 @@ from laconic.model.selectors import compressible
 from laconic.pruning.budgets import Budget, Fraction, Price
 from laconic.pruning.criteria import Criterion, magnitude
 from laconic.pruning.mask import Mask, broadcast_mask
-from laconic.pruning.scopes import Scope
-from laconic.pruning.selection import ALL, GLOBAL, Selection
+from laconic.pruning.scopes import Global, Scope
+from laconic.pruning.selection import ALL, Selection
 from laconic.pruning.solvers import Cut, Solver
 from laconic.pruning.units import EACH_WEIGHT, Unit
 
 Parameters: TypeAlias = Callable[[nn.Module], Mapping[str, Tensor]]
 CUT = Cut()
+NONE_EMPTY = Global(may_empty=False)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Pruner(Selection):
         if not isinstance(amount, (int, float)):
             return replace(self, budget=amount)
         if not 0 <= amount <= 1:
-            raise ValueError(f"amount: expected a fraction removed, within [0, 1], found {amount}")
+            percent = f"; {amount:g} % is {amount / 100:g}" if 1 < amount <= 100 else ""
+            raise ValueError(f"amount: expected a fraction removed, within [0, 1], found {amount}{percent}")
         if not isinstance(self.budget, Fraction):
             raise MismatchError(f"amount: expected none, as {self.budget} decides how much stays, found {amount}")
         return replace(self, budget=self.budget.at(1 - amount))
@@ -93,7 +95,7 @@ def prune_(  # noqa: PLR0913 – a public call
     amount: float | Budget,
     criterion: Criterion = magnitude,
     *,
-    scope: Scope = GLOBAL,
+    scope: Scope = NONE_EMPTY,
     unit: Unit = EACH_WEIGHT,
     solver: Solver = CUT,
     data: Iterable[tuple[Any, Any]] | Evidence = NO_EVIDENCE,
@@ -105,7 +107,8 @@ def prune_(  # noqa: PLR0913 – a public call
         model: any module; by default its linear, convolutional and embedding weights are pruned.
         amount: the fraction removed, in [0, 1]; or a budget that decides who stays, such as ``Count(2)``.
         criterion: what is lost if a weight goes: `laconic.pruning.criteria`.
-        scope: who competes with whom: `laconic.pruning.scopes`.
+        scope: who competes with whom: `laconic.pruning.scopes`. By default all weights of the model do, and no tensor
+            may lose all of its.
         unit: what lives and dies together: `laconic.pruning.units`.
         solver: what happens to the weights that stay: `laconic.pruning.solvers`.
         data: batches (inputs, targets) from which the evidence that criterion and solver need is gathered, or an
@@ -117,6 +120,7 @@ def prune_(  # noqa: PLR0913 – a public call
 
     Raises:
         ValueError: the fraction lies outside [0, 1].
+        CollapseError: a tensor would lose all its weights, under the default scope.
         MismatchError: a selector matches nothing, data are missing, or axes do not fit.
     """
     pruner = Pruner(criterion, unit, scope, ALL, solver, parameters).at(amount)

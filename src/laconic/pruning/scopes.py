@@ -47,9 +47,14 @@ class PerTensor(Scope):
 
 @dataclass(frozen=True)
 class Global(Scope):
-    """All members of all tensors compete together: global pruning."""
+    """All members of all tensors compete together: global pruning.
+
+    Attributes:
+        may_empty: whether a tensor may lose all its weights to others whose scores are higher; else that is refused.
+    """
 
     together: ClassVar[bool] = True
+    may_empty: bool = True
 
     @override
     def table(self, lost: torch.Tensor, name: str) -> Table:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from laconic.errors import NonFiniteError
+from laconic.errors import CollapseError, NonFiniteError
 from laconic.pruning.budgets import Budget, Density
 from laconic.pruning.contest import Contest, Kept
 from laconic.pruning.criteria import Criterion, magnitude
@@ -44,6 +44,7 @@ def select(
 
     Raises:
         NonFiniteError: a score is NaN.
+        CollapseError: a tensor would lose all its weights, and the scope does not allow that.
         MismatchError: scope or budget do not fit the tensors.
     """
     pooled = unit.pool(lost)
@@ -70,7 +71,13 @@ def select(
     winners: dict[str, Tensor] = {}
     for names, kept in zip(groups, budget.keep(contests), strict=True):
         winners |= restored(names, kept)
-    return Mask(unit.spread(winners, costs.like))
+    mask = Mask(unit.spread(winners, costs.like))
+    if isinstance(scope, Global) and not scope.may_empty and mask.n_kept:
+        for name, kept in mask.items():
+            if kept.ndim > 1 and kept.numel() and not kept.any():
+                why = f"expected some of its {kept.numel():,} weights to stay, found none: others' scores are higher"
+                raise CollapseError(f"{name}: {why}; compare within tensors (scope=PerTensor()), or exclude some")
+    return mask
 
 
 @dataclass(frozen=True)
