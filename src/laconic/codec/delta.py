@@ -24,11 +24,11 @@ from torch import Tensor
 from laconic.codec import exact
 from laconic.codec.rounded_chunks import N_SCALE_BYTES, read_scale, scale_bytes
 from laconic.codec.spec import TensorSpec
-from laconic.coding import octaves, planes, stream
+from laconic.coding import planes, stream
 from laconic.coding.bitio import Cursor, Pieces
 from laconic.coding.planes import Words
 from laconic.core.jit import I32, U8, kernel
-from laconic.core.parallel import Map
+from laconic.core.threads import Map
 from laconic.quantization import grid
 from laconic.quantization.grid import PASS_ELEMENTS, Grid, within_error
 
@@ -107,7 +107,7 @@ def decode(spec: TensorSpec, source: Cursor, parent: Tensor, run: Map = map) -> 
 def parts(spec: TensorSpec, source: Cursor) -> dict[str, int]:
     """Part → bytes of the chunk; they add up to its length."""
     if _mode(source) == EXACT:
-        found = exact.summed(spec, source, lambda n, block: octaves.measure(block, n))
+        found = exact.summed(spec, source, lambda n, block: planes.measure_octaves(block, n))
         return found | {"plane headers": found["plane headers"] + 1}
     return {"scale": 1 + len(source.take(N_SCALE_BYTES)), **stream.measure(source, spec.layout)}
 
@@ -124,11 +124,11 @@ def _encode_block(words: Words, base: Words, floating: bool) -> Pieces:
     difference -= _ordered(base, floating)
     signed = difference.view(_signed(words))
     folded = (signed << 1) ^ (signed >> (8 * words.itemsize - 1))
-    return octaves.encode(folded.view(words.dtype)[_order(base, floating)])
+    return planes.encode_octaves(folded.view(words.dtype)[_order(base, floating)])
 
 
 def _decode_block(source: Cursor, words: Words, base: Words, floating: bool) -> None:
-    folded = octaves.decode(source, words.size, words.dtype)
+    folded = planes.decode_octaves(source, words.size, words.dtype)
     one = words.dtype.type(1)
     words[_order(base, floating)] = (folded >> one) ^ -(folded & one)
     words += _ordered(base, floating)

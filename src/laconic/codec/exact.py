@@ -21,9 +21,8 @@ from laconic.codec.spec import TensorSpec
 from laconic.coding import planes
 from laconic.coding.bitio import Cursor, Pieces, varint
 from laconic.coding.planes import Words
-from laconic.core import buffers
 from laconic.core.jit import U8
-from laconic.core.parallel import Map
+from laconic.core.threads import Map, large_empty
 
 BLOCK = 1 << 19  # elements: larger ones code no shorter, smaller ones slower
 MIN_PLANE_BYTES = 512  # a smaller tensor's tables cost what they save
@@ -36,7 +35,7 @@ def encode(spec: TensorSpec, tensor: Tensor, run: Map = map) -> Pieces | None:
         return None
     words, n_columns, parts = as_words(tensor), columns(spec), blocks(spec)
     most_bytes = planes.most_bytes(parts[0].stop, words.itemsize)
-    out = buffers.empty(len(parts) * most_bytes, np.uint8).reshape(len(parts), most_bytes)
+    out = large_empty(len(parts) * most_bytes, np.uint8).reshape(len(parts), most_bytes)
 
     def block(part: tuple[slice, U8]) -> Pieces:
         return [planes.encode(words[part[0]], n_columns, spec.dtype.is_floating_point, part[1])]
@@ -55,7 +54,7 @@ def decode(spec: TensorSpec, source: Cursor, run: Map = map) -> Tensor:
 
 def decoded(spec: TensorSpec, source: Cursor, block: Callable[[slice, Cursor, Words], None], run: Map) -> Tensor:
     """The tensor of a chunk whose blocks `block` decodes: it fills in a block's words from its bytes."""
-    words = buffers.empty(spec.numel, UNSIGNED[spec.dtype.itemsize])
+    words = large_empty(spec.numel, UNSIGNED[spec.dtype.itemsize])
 
     def fill(part: tuple[slice, Cursor]) -> None:
         block(*part, words[part[0]])

@@ -18,7 +18,7 @@ from laconic.codec import delta, exact, rounded_chunks
 from laconic.codec.rounded_chunks import DEQUANTIZERS
 from laconic.codec.spec import DTYPES, GRID_DTYPES, Method, TensorSpec
 from laconic.coding.bitio import Buffer, Cursor, Pieces
-from laconic.core.parallel import Map
+from laconic.core.threads import Map
 from laconic.errors import NonFiniteError, UnsupportedError
 from laconic.model.modules import raw_bytes
 from laconic.quantization import grid

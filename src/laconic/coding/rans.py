@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic.core import buffers
 from laconic.core.jit import I64, U8, U16, U32, U64, kernel
+from laconic.core.threads import scratch
 
 LOWEST_STATE = 1 << 16
 MOST_LOG2_LANES = 3  # more decode no faster
@@ -34,7 +34,7 @@ def encode(values: NDArray[Any], lo: int, classes: Classes, frequencies: I64, pr
     frequencies (classes, symbols) of each class sum to 2**precision, and that of each value is positive.
     """
     tables = reciprocals(frequencies, precision)
-    out = buffers.scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
+    out = scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
     if 2 * values.size >= MIN_LANE_BYTES:
         states, words = encode_lanes(values, lo, classes, tables, MOST_LOG2_LANES, out)
         if words.nbytes >= MIN_LANE_BYTES:

@@ -18,9 +18,8 @@ import numpy as np
 
 from laconic.codec.spec import DTYPES, Method, TensorSpec
 from laconic.coding.bitio import MAX_VARINT_BYTES, Buffer, Cursor, varint
-from laconic.core import buffers
 from laconic.core.jit import kernel
-from laconic.core.parallel import Map
+from laconic.core.threads import Map, large_empty
 from laconic.errors import FormatError, LimitError, UnsupportedError
 from laconic.file import plan_section
 from laconic.file.names import read_name
@@ -147,7 +146,7 @@ class Reader:
             raise UnsupportedError(f"{self.path}: {entry.spec.name}: {entry.unknown}")
         if entry.chunk is not None:
             return entry.chunk  # the directory's checksum covers it
-        data = buffers.empty(entry.n_chunk_bytes, np.uint8).data
+        data = large_empty(entry.n_chunk_bytes, np.uint8).data
         with self._lock:
             self._file.seek(entry.offset)
             data = data[: self._file.readinto(data)]
