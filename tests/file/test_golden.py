@@ -18,7 +18,6 @@ import pytest
 import torch
 
 import laconic
-from laconic.codec.rounded_chunks import N_SCALE_BYTES
 from laconic.codec.tensor import Method, TensorSpec
 from laconic.coding import adaptive, stream
 from laconic.coding.bitio import Cursor, varint
@@ -28,6 +27,7 @@ from laconic.coding.static_model import ALL_COLUMNS_ALIKE, Formula, StaticModel
 from laconic.file import container
 from laconic.file.writer import drafted
 from laconic.quantization import Codebook, FixedBits, Grid
+from laconic.quantization.rounded import N_SCALE_BYTES
 from laconic.surgery import Plan
 from tests.support.files import plan_of
 

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from laconic.codec import exact
-from laconic.codec.rounded_chunks import N_SCALE_BYTES, read_scale, scale_bytes
-from laconic.codec.spec import TensorSpec
+from laconic.codec.spec import GRID_DTYPES, TensorSpec
 from laconic.coding import planes, stream
 from laconic.coding.bitio import Cursor, Pieces
 from laconic.coding.planes import Words
@@ -31,6 +30,7 @@ from laconic.core.jit import I32, U8, kernel
 from laconic.core.threads import Map
 from laconic.quantization import grid
 from laconic.quantization.grid import PASS_ELEMENTS, Grid, within_error
+from laconic.quantization.rounded import N_SCALE_BYTES, PerTensorScale
 
 EXACT, GRID = range(2)
 
@@ -75,7 +75,7 @@ def encode_on_grid(spec: TensorSpec, tensor: Tensor, parent: Tensor, quantizer: 
                 return None
             q = grid.quantize(difference, scale, math.inf)
         if within_error(flat, partial(_moved, base, q, scale), quantizer.relative_error):
-            return [bytes([GRID]), scale_bytes(scale), stream.write(q, spec.layout)]
+            return [bytes([GRID]), PerTensorScale(scale).coded(), stream.write(q, spec.layout)]
     return None
 
 
@@ -88,13 +88,13 @@ def _moved(parent: Tensor, q: I32, scale: float, part: slice) -> Tensor:
 def decode(spec: TensorSpec, source: Cursor, parent: Tensor, run: Map = map) -> Tensor:
     """The inverse of `encode` and `encode_on_grid`; FormatError if the chunk violates the specification."""
     if _mode(source) == GRID:
-        scale = read_scale(spec, source)
+        source.expect(spec.dtype in GRID_DTYPES, "a floating type on the grid", spec.dtype)
+        scale = PerTensorScale.read(source, spec.dtype, 1).scale
         q = stream.read(source, spec.layout)
         found = torch.empty(spec.numel, dtype=spec.dtype)
         for part in exact.blocks(spec, PASS_ELEMENTS):
             found[part] = _moved(parent.reshape(-1), q, scale, part)
-        if not found.isfinite().all():
-            raise source.error("finite sums of parent and difference", "others")
+        source.expect(found.isfinite().all(), "finite sums of parent and difference", "others")
         return found.reshape(spec.shape)
     base = exact.as_words(parent)
 
@@ -114,8 +114,7 @@ def parts(spec: TensorSpec, source: Cursor) -> dict[str, int]:
 
 def _mode(source: Cursor) -> int:
     mode = source.byte()
-    if mode > GRID:
-        raise source.error("a delta's mode below 2", str(mode))
+    source.expect(mode <= GRID, "a delta's mode below 2", mode)
     return mode
 
 

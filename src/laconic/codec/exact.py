@@ -110,8 +110,8 @@ def n_bytes(pieces: Pieces) -> int:
 def _sections(spec: TensorSpec, source: Cursor) -> list[tuple[slice, Cursor]]:
     """The blocks of a chunk: their elements, and their bytes."""
     length = source.varint()
-    if not length or -(-spec.numel // length) > len(source):
-        raise source.error(f"lengths of blocks of {length} elements", f"{len(source)} more bytes")
+    fits = length and -(-spec.numel // length) <= len(source)
+    source.expect(fits, f"lengths of blocks of {length} elements", f"{len(source)} more bytes")
     which = blocks(spec, length)
     lengths = [source.varint() for _ in which]
     found = [(part, Cursor(source.take(n), source.place)) for part, n in zip(which, lengths, strict=True)]
@@ -127,6 +127,6 @@ def as_words(tensor: Tensor) -> Words:
 def as_tensor(words: Words, spec: TensorSpec, source: Cursor) -> Tensor:
     """The inverse of `as_words`; FormatError if a boolean is neither 0 nor 1."""
     raw = torch.from_numpy(words.view(np.uint8))
-    if spec.dtype == torch.bool and raw.max() > 1:
-        raise source.error("bytes 0 and 1 for booleans", str(int(raw.max())))
+    if spec.dtype == torch.bool:
+        source.expect((most := int(raw.max())) <= 1, "bytes 0 and 1 for booleans", most)
     return raw.view(spec.dtype).reshape(spec.shape)

@@ -14,15 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from laconic.codec import delta, exact, rounded_chunks
-from laconic.codec.rounded_chunks import DEQUANTIZERS
+from laconic.codec import delta, exact
 from laconic.codec.spec import DTYPES, GRID_DTYPES, Method, TensorSpec
+from laconic.coding import stream
 from laconic.coding.bitio import Buffer, Cursor, Pieces
 from laconic.core.threads import Map
-from laconic.errors import NonFiniteError, UnsupportedError
+from laconic.errors import FormatError, NonFiniteError, UnsupportedError
 from laconic.model.modules import raw_bytes
-from laconic.quantization import grid
+from laconic.quantization import grid, rounded
 from laconic.quantization.grid import Grid, Rounder
+from laconic.quantization.rounded import Dequantizer, OutOfRangeError, Rounded
+
+# Method → the dequantizer, and what its bytes are called in a ledger.
+DEQUANTIZERS: Mapping[Method, tuple[type[Dequantizer], str]] = {
+    Method.GRID: (rounded.PerTensorScale, "scale"),
+    Method.ROWS: (rounded.PerRowScale, "scales"),
+    Method.CODEBOOK: (rounded.CodebookValues, "values"),
+}
 
 
 def encode_tensor(
@@ -53,9 +61,9 @@ def encode_tensor(
             if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
                 return replace(spec, method=Method.DELTA), pieces
         if found := rounder.rounded(tensor):
-            method, chunk = rounded_chunks.encode(spec, found)
-            if len(chunk) < spec.n_bytes:
-                return replace(spec, method=method), [chunk]
+            method, pieces = _encode_rounded(spec, found)
+            if exact.n_bytes(pieces) < spec.n_bytes:
+                return replace(spec, method=method), pieces
     if spec.numel:
         method, pieces = _encode_exactly(spec, tensor, parent, run)
         if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
@@ -69,10 +77,10 @@ def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None,
     FormatError if the chunk violates the specification, or the parent has another shape or type.
     """
     source = Cursor(chunk, spec.name)
-    if (spec.method is Method.EXACT or not spec.numel) and len(source) != spec.n_bytes:
-        raise source.error(f"a chunk of {spec.n_bytes} bytes", f"{len(source)}")
-    if spec.method in DEQUANTIZERS and spec.dtype not in GRID_DTYPES:  # also where it has no elements
-        raise source.error("a floating type on the grid or with values", str(spec.dtype))
+    if spec.method is Method.EXACT or not spec.numel:
+        source.expect(len(source) == spec.n_bytes, f"a chunk of {spec.n_bytes} bytes", len(source))
+    if spec.method in DEQUANTIZERS:  # also where it has no elements
+        source.expect(spec.dtype in GRID_DTYPES, "a floating type on the grid or with values", spec.dtype)
     if not spec.numel:
         return torch.empty(spec.shape, dtype=spec.dtype)
     if spec.method is Method.EXACT:
@@ -84,7 +92,12 @@ def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None,
             found = "none" if parent is None else f"{tuple(parent.shape)}, {parent.dtype}"
             raise source.error(f"a parent's tensor of {spec.shape}, {spec.dtype}", found)
         return delta.decode(spec, source, parent.detach().cpu().contiguous(), run)
-    return rounded_chunks.decode(spec, source)
+    dequantizer = _read_dequantizer(spec, source)
+    q = stream.read(source, spec.layout)
+    try:
+        return dequantizer.dequantize(q, spec.shape, spec.dtype)
+    except OutOfRangeError as error:
+        raise FormatError(f"{source.place}, byte {source.at}: {error}") from error
 
 
 def tensor_parts(spec: TensorSpec, chunk: Buffer) -> Mapping[str, int]:
@@ -96,14 +109,18 @@ def tensor_parts(spec: TensorSpec, chunk: Buffer) -> Mapping[str, int]:
         return exact.parts(spec, source)
     if spec.method is Method.DELTA:
         return delta.parts(spec, source)
-    return rounded_chunks.parts(spec, source)
+    source.expect(spec.dtype in GRID_DTYPES, "a floating type on the grid or with values", spec.dtype)
+    _read_dequantizer(spec, source)
+    return {DEQUANTIZERS[spec.method][1]: source.at, **stream.measure(source, spec.layout)}
 
 
 def symbol_model(spec: TensorSpec, chunk: Buffer) -> str | None:
     """The name of the model that codes a chunk which `decode` accepts; None where there is no stream."""
     if spec.method not in DEQUANTIZERS or not spec.numel:
         return None
-    return rounded_chunks.symbol_model(spec, Cursor(chunk, spec.name))
+    source = Cursor(chunk, spec.name)
+    _read_dequantizer(spec, source)
+    return stream.symbol_model(source)
 
 
 def _encode_exactly(spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run: Map) -> tuple[Method, Pieces | None]:
@@ -112,10 +129,19 @@ def _encode_exactly(spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run
         return Method.DELTA, delta.encode(spec, tensor, parent, run)
     in_planes = exact.encode(spec, tensor, run)
     if tensor.dtype in GRID_DTYPES and (found := grid.exactly(tensor)):
-        method, chunk = rounded_chunks.encode(spec, found)
-        if in_planes is None or len(chunk) < exact.n_bytes(in_planes):
-            return method, [chunk]
+        method, pieces = _encode_rounded(spec, found)
+        if in_planes is None or exact.n_bytes(pieces) < exact.n_bytes(in_planes):
+            return method, pieces
     return Method.PLANES, in_planes
+
+
+def _encode_rounded(spec: TensorSpec, found: Rounded) -> tuple[Method, Pieces]:
+    method = next(method for method, (kind, _) in DEQUANTIZERS.items() if isinstance(found.dequantizer, kind))
+    return method, [found.dequantizer.coded(), stream.write(found.q, spec.layout)]
+
+
+def _read_dequantizer(spec: TensorSpec, source: Cursor) -> Dequantizer:
+    return DEQUANTIZERS[spec.method][0].read(source, spec.dtype, spec.layout.n_rows)
 
 
 def _refuse_nonfinite(spec: TensorSpec, tensor: Tensor) -> None:

@@ -14,7 +14,7 @@ specification. `laconic.coding.arithmetic` codes the decisions.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def _size(value: int) -> int:
 
 
 @kernel
-def _magnitude(q: I32, at: int) -> int:
+def _magnitude(q: I32, at: int) -> Any:
     return min(abs(np.int64(q[at])), 1 << 20)  # in 64 bits, since the smallest 32-bit integer has no 32-bit magnitude
 
 
@@ -91,7 +91,7 @@ def _look_around(q: I32, at: int, shape: I64, sums: I64, contexts: I64) -> None:
 
 
 @kernel
-def _leaning(q: I32, at: int, shape: I64) -> int:
+def _leaning(q: I32, at: int, shape: I64) -> Any:
     """3 times the sign before in the line, plus the sign in the line before, of a kernel or a matrix's row."""
     n_kernel, n_line = shape[2], shape[3]
     place = at % shape[1] % n_kernel if n_kernel > 1 else at % shape[1]
@@ -177,7 +177,7 @@ def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
         _look_around(q, at, shape, sums, contexts)
         if prices.size:
             _price(contexts, votes, model, prices[at])
-        target = np.int64(q[at])
+        target: Any = np.int64(q[at])
         n_target, n, longer = bit_length(abs(target)), 0, 1
         while longer and n < MAX_LENGTH_BITS:
             longer = _decide_by_votes(1 if n_target > n else 0, n, contexts, votes, model, coder)

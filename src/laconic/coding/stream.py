@@ -185,7 +185,7 @@ def read_symbols(source: Cursor, layout: Layout, max_classes: int = MAX_CLASSES)
     n_classes, precision, resolution = (lanes >> 4) + 1, shape & 15, RESOLUTIONS[shape >> 4 & 3]
     by_formula, by_column = shape & BY_FORMULA, shape & BY_COLUMN
     lo, width = unzigzag(source.varint()), source.varint() + 1
-    in_range = n_classes <= max_classes and lanes & 15 <= 8 and 8 <= precision and width < 1 << precision
+    in_range = n_classes <= max_classes and lanes & 15 <= 8 and precision >= 8 and width < 1 << precision
     source.expect(in_range, "a stream header", "values out of range")
     agree = not (by_formula and resolution != 1) and not (by_column and n_classes == 1)
     source.expect(agree, "a formula without a resolution, columns with classes", f"shape {shape:#x}")
@@ -220,7 +220,7 @@ def _read_labels(source: Cursor, n: int, n_classes: int) -> U8:
     labels = np.empty(n, np.int32)
     symbols.decode(labels, source)
     lowest, highest = labels.min(), labels.max()
-    source.expect(0 <= lowest and highest < n_classes, f"labels below {n_classes}", f"{lowest} to {highest}")
+    source.expect(lowest >= 0 and highest < n_classes, f"labels below {n_classes}", f"{lowest} to {highest}")
     return labels.astype(np.uint8)
 
 
