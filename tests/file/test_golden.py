@@ -208,7 +208,7 @@ def write(name, path):
     step = b"\x80\x3e"  # a quarter
     with drafted(path, None) as draft:
         draft.append(spec, [step + writer(q.ravel(), spec.layout)])
-        draft.finish({}, {})
+        draft.finish({})
 
 
 def digest(tensors):

@@ -15,7 +15,7 @@ from laconic.coding import adaptive, stream
 from laconic.coding.bitio import varint, zigzag
 from laconic.errors import FormatError, LaconicError, LimitError, MismatchError, UnsupportedError
 from laconic.file import container
-from laconic.file.inspect import inspect
+from laconic.file.contents import inspect
 from laconic.model.modules import state_digest
 from tests.file.test_golden import FOLDER
 from tests.fuzz import surgeon

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from laconic.core.atomic import atomic
 from laconic.core.text import as_text
-from laconic.description.evaluate import evaluate as data_code
-from laconic.description.measurement import Measurement
+from laconic.description.describe import evaluate as data_code
+from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
