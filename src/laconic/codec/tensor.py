@@ -3,31 +3,38 @@
 `docs/format.md`, "Chunks", is the specification. A tensor is coded as its quantiser rounds it if that keeps its promise
 in fewer bytes, otherwise exactly: as its bytes, in planes, or by its difference from a parent's tensor, whichever is
 shortest. So coding never makes a tensor larger.
+
+A difference on a grid is w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relative to ‖w‖, not to the difference.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from laconic.codec import delta, exact
+from laconic.codec import exact
 from laconic.codec.spec import DTYPES, GRID_DTYPES, Method, TensorSpec
 from laconic.coding import stream
 from laconic.coding.bitio import Buffer, Cursor, Pieces
+from laconic.core.jit import I32
 from laconic.core.threads import Map
 from laconic.errors import FormatError, NonFiniteError, UnsupportedError
 from laconic.model.modules import raw_bytes
 from laconic.quantization import grid, rounded
-from laconic.quantization.grid import Grid, Rounder
-from laconic.quantization.rounded import Dequantizer, OutOfRangeError, Rounded
+from laconic.quantization.grid import PASS_ELEMENTS, Grid, Rounder, within_error
+from laconic.quantization.rounded import N_SCALE_BYTES, Dequantizer, OutOfRangeError, PerTensorScale, Rounded
 
+DELTA_EXACT, DELTA_ON_GRID = range(2)
 # Method → the dequantizer, and what its bytes are called in a ledger.
 DEQUANTIZERS: Mapping[Method, tuple[type[Dequantizer], str]] = {
-    Method.GRID: (rounded.PerTensorScale, "scale"),
+    Method.GRID: (PerTensorScale, "scale"),
     Method.ROWS: (rounded.PerRowScale, "scales"),
     Method.CODEBOOK: (rounded.CodebookValues, "values"),
 }
@@ -57,7 +64,7 @@ def encode_tensor(
         if parent is not None:
             if not isinstance(rounder, Grid):
                 raise UnsupportedError(f"{name}: expected a Grid for a difference, found {rounder}")
-            pieces = delta.encode_on_grid(spec, tensor, parent, rounder)
+            pieces = _encode_difference_on_grid(spec, tensor, parent, rounder)
             if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
                 return replace(spec, method=Method.DELTA), pieces
         if found := rounder.rounded(tensor):
@@ -91,7 +98,10 @@ def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None,
         if parent is None or (tuple(parent.shape), parent.dtype) != (spec.shape, spec.dtype):
             found = "none" if parent is None else f"{tuple(parent.shape)}, {parent.dtype}"
             raise source.error(f"a parent's tensor of {spec.shape}, {spec.dtype}", found)
-        return delta.decode(spec, source, parent.detach().cpu().contiguous(), run)
+        parent = parent.detach().cpu().contiguous()
+        if _delta_mode(source) == DELTA_EXACT:
+            return exact.decode_difference(spec, source, parent, run)
+        return _decode_difference_on_grid(spec, source, parent)
     dequantizer = _read_dequantizer(spec, source)
     q = stream.read(source, spec.layout)
     try:
@@ -108,7 +118,9 @@ def tensor_parts(spec: TensorSpec, chunk: Buffer) -> Mapping[str, int]:
     if spec.method is Method.PLANES:
         return exact.parts(spec, source)
     if spec.method is Method.DELTA:
-        return delta.parts(spec, source)
+        if _delta_mode(source) == DELTA_ON_GRID:
+            return {"scale": 1 + len(source.take(N_SCALE_BYTES)), **stream.measure(source, spec.layout)}
+        return exact.difference_parts(spec, source) + Counter({"plane headers": 1})
     source.expect(spec.dtype in GRID_DTYPES, "a floating type on the grid or with values", spec.dtype)
     _read_dequantizer(spec, source)
     return {DEQUANTIZERS[spec.method][1]: source.at, **stream.measure(source, spec.layout)}
@@ -125,8 +137,8 @@ def symbol_model(spec: TensorSpec, chunk: Buffer) -> str | None:
 
 def _encode_exactly(spec: TensorSpec, tensor: Tensor, parent: Tensor | None, run: Map) -> tuple[Method, Pieces | None]:
     """By a difference; else in planes, or on the grid that the tensor is on already, if that is shorter."""
-    if parent is not None and delta.saves(spec, tensor, parent):
-        return Method.DELTA, delta.encode(spec, tensor, parent, run)
+    if parent is not None and exact.is_shorter_as_difference(spec, tensor, parent):
+        return Method.DELTA, [bytes([DELTA_EXACT]), *exact.encode_difference(spec, tensor, parent, run)]
     in_planes = exact.encode(spec, tensor, run)
     if tensor.dtype in GRID_DTYPES and (found := grid.exactly(tensor)):
         method, pieces = _encode_rounded(spec, found)
@@ -142,6 +154,54 @@ def _encode_rounded(spec: TensorSpec, found: Rounded) -> tuple[Method, Pieces]:
 
 def _read_dequantizer(spec: TensorSpec, source: Cursor) -> Dequantizer:
     return DEQUANTIZERS[spec.method][0].read(source, spec.dtype, spec.layout.n_rows)
+
+
+def _encode_difference_on_grid(spec: TensorSpec, tensor: Tensor, parent: Tensor, quantizer: Grid) -> Pieces | None:
+    """The difference on a grid, such that ‖w − ŵ‖ ≤ relative_error · ‖w‖; None if a grid does not help.
+
+    The difference's own relative error is the allowed one times ‖w‖ / ‖w − p‖.
+    """
+    flat, base = tensor.reshape(-1), parent.reshape(-1)
+    weights = grid.widened(tensor)
+    difference = (weights - grid.widened(parent)).numpy()
+    energy, moved = grid.moments(weights.numpy())[0], grid.moments(difference)[0]
+    if not moved < energy < math.inf:
+        return None
+    for margin in grid.MARGINS:
+        allowed = quantizer.relative_error * margin * math.sqrt(energy / moved) if moved else 1.0
+        if allowed >= 1:  # every weight stays at the parent's
+            scale, q = 1.0, np.zeros(difference.size, np.int32)
+        else:
+            scale = Grid(allowed).scale(difference)
+            if scale is None:
+                return None
+            q = grid.quantize(difference, scale, math.inf)
+        if within_error(flat, partial(_moved, base, q, scale), quantizer.relative_error):
+            return [bytes([DELTA_ON_GRID]), PerTensorScale(scale).coded(), stream.write(q, spec.layout)]
+    return None
+
+
+def _moved(parent: Tensor, q: I32, scale: float, part: slice) -> Tensor:
+    """The sums p + q·Δ: q·Δ is exact, a sum is rounded to float64, then to the type as on a grid."""
+    total = parent[part].double() + torch.from_numpy(q[part]).double() * scale  # pyright: ignore[reportUnknownMemberType]
+    return total if parent.dtype == torch.float64 else total.float().to(parent.dtype)
+
+
+def _decode_difference_on_grid(spec: TensorSpec, source: Cursor, parent: Tensor) -> Tensor:
+    source.expect(spec.dtype in GRID_DTYPES, "a floating type on the grid", spec.dtype)
+    scale = PerTensorScale.read(source, spec.dtype, 1).scale
+    q = stream.read(source, spec.layout)
+    found = torch.empty(spec.numel, dtype=spec.dtype)
+    for part in exact.blocks(spec, PASS_ELEMENTS):
+        found[part] = _moved(parent.reshape(-1), q, scale, part)
+    source.expect(found.isfinite().all(), "finite sums of parent and difference", "others")
+    return found.reshape(spec.shape)
+
+
+def _delta_mode(source: Cursor) -> int:
+    mode = source.byte()
+    source.expect(mode <= DELTA_ON_GRID, "a delta's mode below 2", mode)
+    return mode
 
 
 def _refuse_nonfinite(spec: TensorSpec, tensor: Tensor) -> None:
