@@ -165,7 +165,7 @@ def predicted(residuals):
         coefficients[:, 0] = 5 - np.arange(m)
         coefficients[1:, 1] += 4
         found = Predictor(3, np.concatenate([coefficients[:, :1], np.tril(coefficients[:, 1:], -1)], 1))
-        inner = stream.write_static(found.flat, Layout.flat(found.flat.size))
+        inner = stream.write_static(found.flat, Layout(1, found.flat.size))
         head = bytes([stream.PREDICTED, found.shift]) + varint(len(inner)) + inner
         return head + residuals(found.residuals(q.reshape(-1, m)).ravel(), layout)
 

@@ -167,7 +167,7 @@ def test_predicted_streams(matrix, shift, seed, residuals):
     coefficients = np.random.default_rng(seed).integers(-60, 61, (m, m + 1))
     coefficients[:, 1:] = np.tril(coefficients[:, 1:], -1)
     found = Predictor(shift, coefficients)
-    inner = stream.write(found.flat, Layout.flat(found.flat.size))
+    inner = stream.write(found.flat, Layout(1, found.flat.size))
     head = bytes([stream.PREDICTED, shift]) + varint(len(inner)) + inner
     agree(head + residuals(found.residuals(lines).ravel(), Layout(*q.shape, kernel)), q, kernel)
 

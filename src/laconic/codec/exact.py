@@ -16,7 +16,7 @@ parent, so the order costs nothing.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain
 
 import numpy as np
@@ -49,20 +49,6 @@ def encode(spec: TensorSpec, tensor: Tensor, run: Map = map) -> Pieces | None:
     return _assembled(spec, run(block, zip(parts, out, strict=True)))
 
 
-def decode(spec: TensorSpec, source: Cursor, run: Map = map) -> Tensor:
-    """The tensor of a chunk of planes; FormatError if the chunk violates the specification."""
-
-    def block(part: slice, inner: Cursor, words: Words) -> None:
-        planes.decode(inner, words, _columns(spec), spec.dtype.is_floating_point)
-
-    return _decoded(spec, source, block, run)
-
-
-def parts(spec: TensorSpec, source: Cursor) -> Counter[str]:
-    """Part → bytes of a chunk of planes; they add up to its length."""
-    return _summed(spec, source, lambda n, inner: planes.measure(inner, n, spec.dtype.itemsize, _columns(spec)))
-
-
 def is_shorter_as_difference(spec: TensorSpec, tensor: Tensor, parent: Tensor) -> bool:
     """Whether the first block is shorter as a difference than in planes."""
     part, floating = blocks(spec)[0], spec.dtype.is_floating_point
@@ -82,38 +68,35 @@ def encode_difference(spec: TensorSpec, tensor: Tensor, parent: Tensor, run: Map
     return _assembled(spec, run(block, blocks(spec)))
 
 
-def decode_difference(spec: TensorSpec, source: Cursor, parent: Tensor, run: Map = map) -> Tensor:
-    """The inverse of `encode_difference`; FormatError if the chunk violates the specification."""
-    base = as_words(parent)
+def decode(spec: TensorSpec, source: Cursor, parent: Tensor | None = None, run: Map = map) -> Tensor:
+    """The tensor of a chunk of planes, or of its difference from `parent`.
 
-    def block(part: slice, inner: Cursor, words: Words) -> None:
-        _decode_difference(inner, words, base[part], spec.dtype.is_floating_point)
+    FormatError if the chunk violates the specification.
+    """
+    words, floating = large_empty(spec.numel, UNSIGNED[spec.dtype.itemsize]), spec.dtype.is_floating_point
+    base = None if parent is None else as_words(parent)
 
-    return _decoded(spec, source, block, run)
+    def block(coded: tuple[slice, Cursor]) -> None:
+        part, inner = coded
+        if base is None:
+            planes.decode(inner, words[part], _columns(spec), floating)
+        else:
+            _decode_difference(inner, words[part], base[part], floating)
 
-
-def difference_parts(spec: TensorSpec, source: Cursor) -> Counter[str]:
-    """Part → bytes of the rest of a chunk of a difference."""
-    return _summed(spec, source, lambda n, inner: planes.measure_octaves(inner, n))
-
-
-def _decoded(spec: TensorSpec, source: Cursor, block: Callable[[slice, Cursor, Words], None], run: Map) -> Tensor:
-    """The tensor of blocks that `block` decodes: it fills in a block's words from its bytes."""
-    words = large_empty(spec.numel, UNSIGNED[spec.dtype.itemsize])
-
-    def fill(part: tuple[slice, Cursor]) -> None:
-        block(*part, words[part[0]])
-
-    deque(run(fill, _sections(spec, source)), maxlen=0)
+    deque(run(block, _sections(spec, source)), maxlen=0)
     return as_tensor(words, spec, source)
 
 
-def _summed(spec: TensorSpec, source: Cursor, measure: Callable[[int, Cursor], Counter[str]]) -> Counter[str]:
-    """The parts of all blocks, and the rest of the chunk as headers."""
-    whole = len(source)
+def parts(spec: TensorSpec, source: Cursor, of_difference: bool = False) -> Counter[str]:
+    """Part → bytes of a chunk of planes, or of a difference; they add up to its length."""
+    whole = source.at + len(source)
     found: Counter[str] = Counter()
     for part, inner in _sections(spec, source):
-        found += measure(part.stop - part.start, inner)
+        n = part.stop - part.start
+        if of_difference:
+            found += planes.measure_octaves(inner, n)
+        else:
+            found += planes.measure(inner, n, spec.dtype.itemsize, _columns(spec))
     found["plane headers"] += whole - found.total()
     return found
 

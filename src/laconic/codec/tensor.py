@@ -10,8 +10,7 @@ A difference on a grid is w ≈ p + q·Δ, where ‖w − ŵ‖ is bounded relat
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -59,23 +58,26 @@ def encode_tensor(
     if parent is not None:
         same = (parent.shape, parent.dtype, parent.layout) == (tensor.shape, tensor.dtype, torch.strided)
         parent = parent.detach().cpu().contiguous() if same else None
+    for method, pieces in _candidates(spec, tensor, rounder, parent, run):
+        if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
+            return replace(spec, method=method), pieces
+    return spec, [raw_bytes(tensor)]
+
+
+def _candidates(
+    spec: TensorSpec, tensor: Tensor, rounder: Rounder | None, parent: Tensor | None, run: Map
+) -> Iterator[tuple[Method, Pieces | None]]:
+    """The chunks to try, in order: the first one shorter than the tensor is taken."""
     if rounder and tensor.dtype in GRID_DTYPES and spec.numel:
         _refuse_nonfinite(spec, tensor)
         if parent is not None:
             if not isinstance(rounder, Grid):
-                raise UnsupportedError(f"{name}: expected a Grid for a difference, found {rounder}")
-            pieces = _encode_difference_on_grid(spec, tensor, parent, rounder)
-            if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
-                return replace(spec, method=Method.DELTA), pieces
+                raise UnsupportedError(f"{spec.name}: expected a Grid for a difference, found {rounder}")
+            yield Method.DELTA, _encode_difference_on_grid(spec, tensor, parent, rounder)
         if found := rounder.rounded(tensor):
-            method, pieces = _encode_rounded(spec, found)
-            if exact.n_bytes(pieces) < spec.n_bytes:
-                return replace(spec, method=method), pieces
+            yield _encode_rounded(spec, found)
     if spec.numel:
-        method, pieces = _encode_exactly(spec, tensor, parent, run)
-        if pieces is not None and exact.n_bytes(pieces) < spec.n_bytes:
-            return replace(spec, method=method), pieces
-    return spec, [raw_bytes(tensor)]
+        yield _encode_exactly(spec, tensor, parent, run)
 
 
 def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None, run: Map = map) -> Tensor:
@@ -93,14 +95,14 @@ def decode_tensor(spec: TensorSpec, chunk: Buffer, parent: Tensor | None = None,
     if spec.method is Method.EXACT:
         return exact.as_tensor(source.rest().copy(), spec, source)
     if spec.method is Method.PLANES:
-        return exact.decode(spec, source, run)
+        return exact.decode(spec, source, None, run)
     if spec.method is Method.DELTA:
         if parent is None or (tuple(parent.shape), parent.dtype) != (spec.shape, spec.dtype):
             found = "none" if parent is None else f"{tuple(parent.shape)}, {parent.dtype}"
             raise source.error(f"a parent's tensor of {spec.shape}, {spec.dtype}", found)
         parent = parent.detach().cpu().contiguous()
         if _delta_mode(source) == DELTA_EXACT:
-            return exact.decode_difference(spec, source, parent, run)
+            return exact.decode(spec, source, parent, run)
         return _decode_difference_on_grid(spec, source, parent)
     dequantizer = _read_dequantizer(spec, source)
     q = stream.read(source, spec.layout)
@@ -120,7 +122,7 @@ def tensor_parts(spec: TensorSpec, chunk: Buffer) -> Mapping[str, int]:
     if spec.method is Method.DELTA:
         if _delta_mode(source) == DELTA_ON_GRID:
             return {"scale": 1 + len(source.take(N_SCALE_BYTES)), **stream.measure(source, spec.layout)}
-        return exact.difference_parts(spec, source) + Counter({"plane headers": 1})
+        return exact.parts(spec, source, of_difference=True)
     source.expect(spec.dtype in GRID_DTYPES, "a floating type on the grid or with values", spec.dtype)
     _read_dequantizer(spec, source)
     return {DEQUANTIZERS[spec.method][1]: source.at, **stream.measure(source, spec.layout)}

@@ -192,6 +192,5 @@ def read_golomb(data: U8, order: int, values: I64) -> int:
 
 def padding_is_zero(data: U8, n_bits: int) -> bool:
     """Whether `data` ends in the byte of bit `n_bits` − 1 and its bits from there on are zero."""
-    if data.size != (n_bits + 7) // 8:
-        return False
-    return n_bits % 8 == 0 or int(data[-1]) & (0xFF >> n_bits % 8) == 0
+    fits = data.size == (n_bits + 7) // 8
+    return fits and (n_bits % 8 == 0 or int(data[-1]) & (0xFF >> n_bits % 8) == 0)

@@ -48,7 +48,7 @@ def _write_predicted(q: I32, layout: Layout, max_bits: float) -> bytes | None:
     if not found or left is None:
         return None
     left, flat = left.ravel(), found.flat
-    in_line = Layout.flat(flat.size)
+    in_line = Layout(1, flat.size)
     coefficients = _write(flat, fit(flat, in_line)[0], in_line, SMALL >> 3)
     model, n_bits = fit(left, layout)
     if n_bits + 8 * len(coefficients) >= max_bits:
@@ -108,7 +108,7 @@ def write_symbols(model: StaticModel, q: U8 | I32, escape_order: int = 0, row_la
 
 def _write_labels(labels: U8) -> bytes:
     """A stream of its own, of one class."""
-    return write_static(labels.astype(np.int32), Layout.flat(labels.size), rarest=(0,))
+    return write_static(labels.astype(np.int32), Layout(1, labels.size), rarest=(0,))
 
 
 def read(source: Cursor, layout: Layout) -> I32:
@@ -155,7 +155,7 @@ def _read_predictor(source: Cursor, layout: Layout) -> Predictor:
     source.expect(possible, f"2 to {MAX_COLUMNS} columns of more rows", f"{n_columns}, {n_rows}")
     source.expect(shift <= MAX_SHIFT, f"a shift to {MAX_SHIFT}", shift)
     inner = Cursor(source.take(source.varint()), source.place)
-    flat = _read(inner, Layout.flat(n_columns * (n_columns + 1) // 2))
+    flat = _read(inner, Layout(1, n_columns * (n_columns + 1) // 2))
     largest = max(-int(flat.min()), int(flat.max()))
     source.expect(largest <= MAX_COEFFICIENT, f"coefficients of at most {MAX_COEFFICIENT}", "a larger one")
     return Predictor.from_flat(shift, n_columns, flat)
@@ -215,7 +215,7 @@ def read_symbols(source: Cursor, layout: Layout, max_classes: int = MAX_CLASSES)
 
 
 def _read_labels(source: Cursor, n: int, n_classes: int) -> U8:
-    symbols = read_symbols(source, Layout.flat(n), max_classes=1)
+    symbols = read_symbols(source, Layout(1, n), max_classes=1)
     source.expect(not symbols.model.has_escapes, "labels without escapes", "an escape symbol")
     labels = np.empty(n, np.int32)
     symbols.decode(labels, source)
