@@ -15,10 +15,9 @@ from . import (
     training,
     zoo,
 )
-from .description.describe import describe
-from .description.evaluate import evaluate
+from .description.describe import describe, evaluate
 from .errors import LaconicError
-from .file.inspect import inspect
+from .file.contents import inspect
 from .file.save_load import load, save
 from .pruning.pruner import prune_
 from .report.compare import compare

@@ -7,7 +7,7 @@ import constriction
 import numpy as np
 import pytest
 
-from laconic.coding import static_stream
+from laconic.coding import stream
 from laconic.coding.bitio import Cursor
 from laconic.coding.fit import fit
 from laconic.coding.layout import Layout
@@ -57,7 +57,7 @@ def test_words_and_states_against_other_coders_and_the_ideal(kind, coder):
     symbols = np.where((q >= model.lo) & (q < model.lo + model.width), q - model.lo, model.width)
     shares = model.frequencies[classes_of(model), symbols] / 2**model.precision
     ideal = -np.log2(shares).sum()
-    ours = 8 * static_stream.measure(Cursor(static_stream.write(q, Layout(*SHAPE)), "here"), Layout(*SHAPE))["weights"]
+    ours = 8 * stream.measure(Cursor(stream.write_static(q, Layout(*SHAPE)), "here"), Layout(*SHAPE))["weights"]
     theirs = oracle_bits(symbols, model, coder)
     assert ideal <= min(ours, theirs)
     assert ours <= 1.001 * ideal + 8 * (4 + 3)  # a lane's state, the varint, a word that is not full

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from laconic.coding import byte_stream, octaves, planes
+from laconic.coding import byte_stream, planes
 from laconic.coding.bitio import Cursor
 from laconic.errors import FormatError
 
@@ -31,13 +31,13 @@ def test_planes_of_any_words_round_trip(found, n_columns, floating):
 
 @given(words)
 def test_magnitudes_of_any_words_round_trip(found):
-    coded = b"".join(octaves.encode(found))
-    assert (octaves.decode(Cursor(coded, "here"), found.size, found.dtype) == found).all()
-    assert octaves.measure(Cursor(coded, "here"), found.size).total() == len(coded)
+    coded = b"".join(planes.encode_octaves(found))
+    assert (planes.decode_octaves(Cursor(coded, "here"), found.size, found.dtype) == found).all()
+    assert planes.measure_octaves(Cursor(coded, "here"), found.size).total() == len(coded)
     with pytest.raises(FormatError):
-        octaves.decode(Cursor(coded + b"\0", "here"), found.size, found.dtype)
+        planes.decode_octaves(Cursor(coded + b"\0", "here"), found.size, found.dtype)
     with pytest.raises(FormatError):
-        octaves.decode(Cursor(coded[:-1], "here"), found.size, found.dtype)
+        planes.decode_octaves(Cursor(coded[:-1], "here"), found.size, found.dtype)
 
 
 def entropy_bytes(plane):

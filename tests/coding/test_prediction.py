@@ -89,12 +89,12 @@ def test_damaged_predictions_are_refused():
         stream.read(Cursor(data, "here"), Layout(q.size, 1))
     flat = some_predictor(5).flat
     flat[0] = 5000
-    inner = stream.write(flat, Layout.flat(flat.size))
+    inner = stream.write(flat, Layout(1, flat.size))
     head = bytes([stream.PREDICTED, 4]) + varint(len(inner)) + inner
     with pytest.raises(FormatError, match="coefficients of at most"):
         stream.read(Cursor(head + stream.write(q.ravel(), Layout(*q.shape)), "here"), Layout(*q.shape))
     flat[:5] = 2000  # predicts integers beyond 32 bits
-    inner = stream.write(flat, Layout.flat(flat.size))
+    inner = stream.write(flat, Layout(1, flat.size))
     largest = stream.write(np.full(q.size, 2**31 - 1, np.int32), Layout(*q.shape))
     head = bytes([stream.PREDICTED, 0]) + varint(len(inner)) + inner
     with pytest.raises(FormatError, match="32 bits"):

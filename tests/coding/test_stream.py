@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from laconic.coding import adaptive, static_stream, stream
+from laconic.coding import adaptive, stream
 from laconic.coding.bitio import Cursor
 from laconic.coding.layout import Layout
 from laconic.errors import FormatError
@@ -22,7 +22,7 @@ def write_adaptive(q, layout):
     return bytes([stream.ADAPTIVE]) + adaptive.encode(q, layout)
 
 
-WRITERS = {"chosen": stream.write, "static": static_stream.write, "adaptive": write_adaptive}
+WRITERS = {"chosen": stream.write, "static": stream.write_static, "adaptive": write_adaptive}
 
 
 def round_trip(matrix, write=stream.write):
@@ -88,7 +88,7 @@ def test_the_shortest_is_chosen():
     assert set(chosen.values()) == {"static", "adaptive"}
     for q in CASES.values():
         assert len(round_trip(q.astype(np.int32))) <= len(
-            static_stream.write(q.astype(np.int32).ravel(), Layout(*np.atleast_2d(q).shape))
+            stream.write_static(q.astype(np.int32).ravel(), Layout(*np.atleast_2d(q).shape))
         )
     assert chosen["fine"] == "static"  # too long to be worth an adaptive model's time
 
@@ -112,7 +112,7 @@ def test_every_truncation_and_extension_is_refused_or_other_integers(write):
 
 def test_nested_classes_of_classes_are_refused():
     rows = CASES["rows of different scales"].astype(np.int32)
-    data = bytearray(static_stream.write(rows.ravel(), Layout(*rows.shape)))
+    data = bytearray(stream.write_static(rows.ravel(), Layout(*rows.shape)))
     parts = stream.measure(Cursor(bytes(data), "here"), Layout(*rows.shape))
     assert parts["classes"] > 0
     data[parts["code header"] + parts["tables"]] |= 0x10  # the class stream claims two classes

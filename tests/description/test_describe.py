@@ -8,6 +8,8 @@ from torch import nn
 import laconic
 from laconic.description.ledger import BIT_EACH, DENSE
 from laconic.errors import FormatError
+from laconic.model.evidence import SENSITIVITY
+from laconic.model.modules import eval_mode
 
 
 @pytest.fixture
@@ -102,3 +104,44 @@ def test_other_likelihoods():
     code = laconic.evaluate(nn.Identity(), [batch], gaussian_nats)
     assert code.bits == pytest.approx(5 * 0.5 * (1 + math.log(2 * math.pi)) / math.log(2))
     assert code.n_right == 0
+
+
+BATCHES = [(torch.randn(8, 3), torch.arange(8) % 2)]
+
+
+@pytest.fixture
+def half_frozen():
+    """In training, but for a batch norm whose statistics are frozen."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2)).train()
+    model[1].eval()
+    return model
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+def test_frozen_batch_norms_stay_frozen(half_frozen):
+    before, mean = modes(half_frozen), half_frozen[1].running_mean.clone()
+    assert laconic.evaluate(half_frozen, BATCHES).n_examples == 8
+    assert modes(half_frozen) == before == [True, True, False, True, True]
+    assert torch.equal(half_frozen[1].running_mean, mean)
+
+
+def test_modes_are_restored_after_an_error(half_frozen):
+    before = modes(half_frozen)
+    with pytest.raises(RuntimeError, match="shapes"):
+        laconic.evaluate(half_frozen, [(torch.randn(8, 5), torch.zeros(8))])
+    assert modes(half_frozen) == before
+
+
+def test_all_that_look_at_a_model_restore_its_modes(half_frozen):
+    """`observe`, `count_macs` and tracing take the same way."""
+    before = modes(half_frozen)
+    laconic.model.observe(half_frozen, BATCHES, [SENSITIVITY])
+    laconic.surgery.count_macs(half_frozen, BATCHES[0][0])
+    laconic.surgery.find_channels(half_frozen, BATCHES[0][0])
+    with pytest.raises(ZeroDivisionError), eval_mode(half_frozen):
+        assert not any(modes(half_frozen))
+        raise ZeroDivisionError
+    assert modes(half_frozen) == before

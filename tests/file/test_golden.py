@@ -18,9 +18,8 @@ import pytest
 import torch
 
 import laconic
-from laconic.codec.rounded_chunks import N_SCALE_BYTES
 from laconic.codec.tensor import Method, TensorSpec
-from laconic.coding import adaptive, static_stream, stream
+from laconic.coding import adaptive, stream
 from laconic.coding.bitio import Cursor, varint
 from laconic.coding.layout import Layout
 from laconic.coding.prediction import Predictor
@@ -28,6 +27,7 @@ from laconic.coding.static_model import ALL_COLUMNS_ALIKE, Formula, StaticModel
 from laconic.file import container
 from laconic.file.writer import drafted
 from laconic.quantization import Codebook, FixedBits, Grid
+from laconic.quantization.rounded import N_SCALE_BYTES
 from laconic.surgery import Plan
 from tests.support.files import plan_of
 
@@ -141,7 +141,7 @@ def written_adaptively(q, layout):
 
 
 def written_statically(q, layout):
-    return static_stream.write(q, layout)
+    return stream.write_static(q, layout)
 
 
 def by_formula(escape, drops):
@@ -151,7 +151,7 @@ def by_formula(escape, drops):
         rows, columns = 2 + np.arange(layout.n_rows) % 2, 2 * (np.arange(layout.n_columns) % 3 > 0)
         table = Formula(12, 40, 24, escape, np.array([-40, 0, 8, 16]))
         classes = rows.astype(np.uint8), columns.astype(np.uint8) if drops else ALL_COLUMNS_ALIKE
-        return static_stream.write_under(StaticModel(-50, 100, table, 12, *classes), q)
+        return stream.write_under(StaticModel(-50, 100, table, 12, *classes), q)
 
     return write
 
@@ -165,7 +165,7 @@ def predicted(residuals):
         coefficients[:, 0] = 5 - np.arange(m)
         coefficients[1:, 1] += 4
         found = Predictor(3, np.concatenate([coefficients[:, :1], np.tril(coefficients[:, 1:], -1)], 1))
-        inner = static_stream.write(found.flat, Layout.flat(found.flat.size))
+        inner = stream.write_static(found.flat, Layout(1, found.flat.size))
         head = bytes([stream.PREDICTED, found.shift]) + varint(len(inner)) + inner
         return head + residuals(found.residuals(q.reshape(-1, m)).ravel(), layout)
 
@@ -208,7 +208,7 @@ def write(name, path):
     step = b"\x80\x3e"  # a quarter
     with drafted(path, None) as draft:
         draft.append(spec, [step + writer(q.ravel(), spec.layout)])
-        draft.finish({}, {})
+        draft.finish({})
 
 
 def digest(tensors):
@@ -287,11 +287,11 @@ def stream_traits(spec, source):
         yield "a shift" if source.take(2)[1] else "no shift"
         source.take(source.varint())
     if kind.endswith("static"):
-        parts = static_stream.measure(Cursor(source.data[source.at :], "here"), spec.layout)
+        parts = stream.measure(Cursor(source.data[source.at :], "here"), spec.layout)
         lanes, shape = source.take(2)
         yield "lanes" if lanes & 15 else "one lane"
-        classes = "drops" if shape & static_stream.BY_COLUMN else "classes" if lanes >> 4 else "one class"
-        yield "formula" if shape & static_stream.BY_FORMULA else "levels", classes, parts["escapes"] > 0
+        classes = "drops" if shape & stream.BY_COLUMN else "classes" if lanes >> 4 else "one class"
+        yield "formula" if shape & stream.BY_FORMULA else "levels", classes, parts["escapes"] > 0
 
 
 def test_together_they_use_every_part_of_a_stream():

@@ -11,11 +11,11 @@ from torch import nn
 
 import laconic
 from laconic.codec.spec import DTYPES
-from laconic.coding import adaptive, static_stream
+from laconic.coding import adaptive, stream
 from laconic.coding.bitio import varint, zigzag
 from laconic.errors import FormatError, LaconicError, LimitError, MismatchError, UnsupportedError
 from laconic.file import container
-from laconic.file.inspect import inspect
+from laconic.file.contents import inspect
 from laconic.model.modules import state_digest
 from tests.file.test_golden import FOLDER
 from tests.fuzz import surgeon
@@ -298,8 +298,8 @@ def test_crafted_differences_are_refused_by_name(name, tmp_path):
 @pytest.mark.parametrize(("base", "error"), [(None, MismatchError), ({"w": torch.zeros(2)}, FormatError)])
 def test_a_difference_of_any_size_is_not_described_on_its_own_word(base, error, tmp_path):
     """Differences are as large as the parent, so they are under no other limit; found by fuzzing."""
-    stream = static_stream.write(np.array([0, 1] * 40, np.int32), in_rows(80))
-    (tmp_path / "crafted").write_bytes(difference(b"\1\x80\x3f" + stream, shape=(1 << 44, 2)))
+    coded = stream.write_static(np.array([0, 1] * 40, np.int32), in_rows(80))
+    (tmp_path / "crafted").write_bytes(difference(b"\1\x80\x3f" + coded, shape=(1 << 44, 2)))
     with pytest.raises(error, match="w.*: expected"):
         laconic.describe(tmp_path / "crafted", base=base)
 

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 import laconic
 from laconic.codec.spec import DTYPES, GRID_DTYPES
-from laconic.coding import adaptive, static_stream, stream
+from laconic.coding import adaptive, stream
 from laconic.coding.bitio import Cursor, varint
 from laconic.coding.layout import Layout
 from laconic.coding.prediction import Predictor
@@ -167,7 +167,7 @@ def test_predicted_streams(matrix, shift, seed, residuals):
     coefficients = np.random.default_rng(seed).integers(-60, 61, (m, m + 1))
     coefficients[:, 1:] = np.tril(coefficients[:, 1:], -1)
     found = Predictor(shift, coefficients)
-    inner = stream.write(found.flat, Layout.flat(found.flat.size))
+    inner = stream.write(found.flat, Layout(1, found.flat.size))
     head = bytes([stream.PREDICTED, shift]) + varint(len(inner)) + inner
     agree(head + residuals(found.residuals(lines).ravel(), Layout(*q.shape, kernel)), q, kernel)
 
@@ -200,7 +200,7 @@ def test_static_streams_under_any_tables(tables, data):
     model = data.draw(static_models(tables, *q.shape))
     if not model.frequencies[:, -1].all():  # nothing may escape
         q = q.clip(model.lo, model.lo + model.width - 1)
-    agree(static_stream.write_under(model, q.ravel()), q, kernel)
+    agree(stream.write_under(model, q.ravel()), q, kernel)
 
 
 def change(rng):

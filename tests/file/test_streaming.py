@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import laconic
 from laconic.cli import main
 from laconic.errors import CheckpointError, MismatchError
-from laconic.file.exporting import export
+from laconic.file.contents import export
 from laconic.file.workers import FileOptions
 from laconic.formats import Checkpoint, open_checkpoint
 from tests.support.states import same_bits, tensor_of

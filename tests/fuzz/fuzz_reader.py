@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["laconic"]):
     from laconic.description.describe import describe
     from laconic.errors import LaconicError
     from laconic.file import container
-    from laconic.file.inspect import inspect
+    from laconic.file.contents import inspect
     from laconic.file.save_load import load
 
 from tests.fuzz import surgeon

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import laconic
-from laconic.codec.rounded_chunks import DEQUANTIZERS
 from laconic.codec.spec import GRID_DTYPES
+from laconic.codec.tensor import DEQUANTIZERS
 from laconic.errors import NonFiniteError, UnsupportedError
-from laconic.file.inspect import inspect
+from laconic.file.contents import inspect
 from laconic.model.selectors import names_to_quantize
 from laconic.quantization import Codebook, FixedBits, Grid, RateLoss, squared_error
 from tests.file import small_reader

@@ -10,7 +10,7 @@ from typing import Any
 from laconic.cli.tables import bytes_bar
 from laconic.errors import MismatchError
 from laconic.file.container import Reader
-from laconic.file.exporting import export
+from laconic.file.contents import export
 from laconic.file.save_load import save
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import Checkpoint, files_of, open_checkpoint

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from laconic.datasets.standard import Dataset
-from laconic.description.evaluate import evaluate
+from laconic.description.describe import evaluate
 from laconic.errors import MismatchError
 from laconic.search.compress import compress
 from laconic.search.targets import Attempt, MaxBytes, MaxDrop, Shortest, Target

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from laconic import zoo
 from laconic.datasets import standard
 from laconic.datasets.standard import Dataset
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.model.selectors import compressible
 from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner

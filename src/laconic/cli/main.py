@@ -304,7 +304,7 @@ def inspect(
 ) -> None:
     """List a file's tensors: shape, type, method and model, sparsity, bits a weight, bytes."""
     from laconic.cli.tables import inspection
-    from laconic.file.inspect import inspect as read
+    from laconic.file.contents import inspect as read
 
     found = read(file)
     if as_json:

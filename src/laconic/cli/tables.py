@@ -32,7 +32,7 @@ def bytes_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
 
 
 def inspection(found: dict[str, Any]) -> Group:
-    """A table of the tensors that `laconic.file.inspect.inspect` found, and a line on the plan."""
+    """A table of the tensors that `laconic.inspect` found, and a line on the plan."""
     title = f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
     if found["parent"]:
         title += f", with differences from {found['parent'][:12]}…"

@@ -14,7 +14,7 @@ specification. `laconic.coding.arithmetic` codes the decisions.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,9 @@ FIRST_VALUES = (0, 1, 33, 65, 97, 353, 1377)
 N_CONTEXTS, UNKNOWN = len(N_VALUES), 31
 # Decisions that contexts vote on: zero or not, then for each length whether the magnitude is longer.
 N_VOTED = MAX_LENGTH_BITS = 32
-# Decisions that have one probability each: the sign, the bit below the highest, the one below that.
-SIGN, UPPER, LOWER, N_PLAIN = 0, 5, 38, 104
+# Decisions that have one probability each, after all others: the sign, the bit below the highest, the one below that.
+SIGN = (FIRST_VALUES[-1] + N_VALUES[-1]) * N_VOTED
+UPPER, LOWER, N_SLOTS = SIGN + 5, SIGN + 38, SIGN + 104
 
 SCALE = 22  # bits of a stored probability
 MAX_SEEN = 255
@@ -59,14 +60,8 @@ def _size(value: int) -> int:
 
 
 @kernel
-def _integer(q: I32, at: int) -> int:
-    """In 64 bits, since the smallest 32-bit integer has no 32-bit magnitude."""
-    return np.int64(q[at])  # pyright: ignore[reportReturnType] – it counts as one in kernels
-
-
-@kernel
-def _magnitude(q: I32, at: int) -> int:
-    return min(abs(_integer(q, at)), 1 << 20)
+def _magnitude(q: I32, at: int) -> Any:
+    return min(abs(np.int64(q[at])), 1 << 20)  # in 64 bits, since the smallest 32-bit integer has no 32-bit magnitude
 
 
 @kernel
@@ -96,36 +91,29 @@ def _look_around(q: I32, at: int, shape: I64, sums: I64, contexts: I64) -> None:
 
 
 @kernel
-def _side(q: I32, at: int) -> int:
-    return (1 if q[at] > 0 else 0) - (1 if q[at] < 0 else 0)
-
-
-@kernel
-def _leaning(q: I32, at: int, shape: I64) -> int:
+def _leaning(q: I32, at: int, shape: I64) -> Any:
     """3 times the sign before in the line, plus the sign in the line before, of a kernel or a matrix's row."""
     n_kernel, n_line = shape[2], shape[3]
     place = at % shape[1] % n_kernel if n_kernel > 1 else at % shape[1]
-    before = _side(q, at - 1) if place % n_line > 0 else 0
-    over = _side(q, at - n_line) if place >= n_line else 0
+    before = np.sign(q[at - 1]) if place % n_line > 0 else 0
+    over = np.sign(q[at - n_line]) if place >= n_line else 0
     return 3 * before + over
 
 
 class _Model(NamedTuple):
     """What adapts. A probability is that of a 1, in units of 2^−SCALE; `seen` counts its uses."""
 
-    chances: I32  # by context, its value, and decision
+    chances: I32  # by context, its value, and decision; then of the decisions that have one each
     seen: U8
     weights: I64  # (decisions, contexts) of votes, in 65536ths
-    plain_chances: I32
-    plain_seen: U8
 
 
 @kernel
-def _step(chances: I32, seen: U8, slot: int, bit: int) -> None:
+def _step(model: _Model, slot: int, bit: int) -> None:
     """Move a probability towards what was decided: by 1/1.5 the first time, by 1/2.5 the second, and so on."""
-    chances[slot] += ((bit << SCALE) - chances[slot]) * 2 // (2 * np.int64(seen[slot]) + 3)
-    if seen[slot] < MAX_SEEN:
-        seen[slot] += 1
+    seen = np.int64(model.seen[slot])
+    model.chances[slot] += ((bit << SCALE) - model.chances[slot]) * 2 // (2 * seen + 3)
+    model.seen[slot] = min(seen + 1, MAX_SEEN)
 
 
 @kernel
@@ -149,16 +137,16 @@ def _decide_by_votes(bit: int, n: int, contexts: I64, votes: I64, model: _Model,
     error = ((bit << 16) - p) * 4
     for i in range(N_CONTEXTS):
         model.weights[n, i] += (votes[i] * error + (1 << 18)) >> 19
-        _step(model.chances, model.seen, contexts[i] + n, bit)
+        _step(model, contexts[i] + n, bit)
     return bit
 
 
 @kernel
 def _decide_plainly(bit: int, slot: int, model: _Model, coder: Coder) -> int:
     """By a probability of its own."""
-    p = min(max(model.plain_chances[slot] >> (SCALE - 16), 1), 65535)
+    p = min(max(model.chances[slot] >> (SCALE - 16), 1), 65535)
     bit = decide(bit, p, coder)
-    _step(model.plain_chances, model.plain_seen, slot, bit)
+    _step(model, slot, bit)
     return bit
 
 
@@ -178,14 +166,8 @@ def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
 
     `prices` (integers, lengths), if any, are filled with the bits that other integers would cost.
     """
-    n_slots = (FIRST_VALUES[-1] + N_VALUES[-1]) * N_VOTED
-    model = _Model(
-        np.full(n_slots, 1 << (SCALE - 1), np.int32),
-        np.zeros(n_slots, np.uint8),
-        np.full((N_VOTED, N_CONTEXTS), FIRST_WEIGHT, np.int64),
-        np.full(N_PLAIN, 1 << (SCALE - 1), np.int32),
-        np.zeros(N_PLAIN, np.uint8),
-    )
+    chances, seen = np.full(N_SLOTS, 1 << (SCALE - 1), np.int32), np.zeros(N_SLOTS, np.uint8)
+    model = _Model(chances, seen, np.full((N_VOTED, N_CONTEXTS), FIRST_WEIGHT, np.int64))
     contexts, votes = np.empty(N_CONTEXTS, np.int64), np.empty(N_CONTEXTS, np.int64)
     sums = np.zeros(shape[1] + 1, np.int64)  # of magnitudes: each column's, and the row's
     for at in range(q.size):
@@ -195,7 +177,7 @@ def _run(q: I32, shape: I64, coder: Coder, prices: F32) -> None:
         _look_around(q, at, shape, sums, contexts)
         if prices.size:
             _price(contexts, votes, model, prices[at])
-        target = _integer(q, at)
+        target: Any = np.int64(q[at])
         n_target, n, longer = bit_length(abs(target)), 0, 1
         while longer and n < MAX_LENGTH_BITS:
             longer = _decide_by_votes(1 if n_target > n else 0, n, contexts, votes, model, coder)
@@ -248,13 +230,12 @@ def encode(q: I32, layout: Layout, prices: F32 = NO_PRICES) -> bytes:
 
 def decode(source: Cursor, layout: Layout) -> I32:
     """Decode the rest of `source`; FormatError beyond MAX_INTEGERS, or if they do not end where it does."""
-    if layout.n > MAX_INTEGERS:
-        raise source.error(f"at most {MAX_INTEGERS:,} integers in an adaptive stream", f"{layout.n:,}")
+    few = layout.n <= MAX_INTEGERS
+    source.expect(few, f"at most {MAX_INTEGERS:,} integers in an adaptive stream", f"{layout.n:,}")
     coder = decoder(source.rest().copy())
     q = np.zeros(layout.n, np.int32)
     _run(q, _shape(layout), coder, NO_PRICES)
-    if not is_exhausted(coder):
-        raise source.error("bytes that decode to the end", "too few, too many, or damaged ones")
+    source.expect(is_exhausted(coder), "bytes that decode to the end", "too few, too many, or damaged ones")
     return q
 
 

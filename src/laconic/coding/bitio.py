@@ -52,7 +52,7 @@ class Cursor:
     def take(self, n_bytes: int) -> memoryview:
         """The next `n_bytes`; FormatError if fewer are left."""
         if n_bytes > len(self):
-            raise self.error(f"{n_bytes} more bytes", f"{len(self)}")
+            raise self.error(f"{n_bytes} more bytes", len(self))
         self.at += n_bytes
         return self.data[self.at - n_bytes : self.at]
 
@@ -71,17 +71,20 @@ class Cursor:
             byte = self.byte()
             value |= (byte & 0x7F) << 7 * i
             if byte < 0x80:
-                if byte == 0 and i:
-                    raise self.error("a varint in its shortest form", "a longer one")
+                self.expect(byte or not i, "a varint in its shortest form", "a longer one")
                 return value
         raise self.error(f"a varint of at most {MAX_VARINT_BYTES} bytes", "a longer one")
 
     def end(self, expected: str) -> None:
         """FormatError if bytes are left."""
-        if len(self):
-            raise self.error(expected, f"{len(self)} more bytes")
+        self.expect(not len(self), expected, f"{len(self)} more bytes")
 
-    def error(self, expected: str, found: str) -> FormatError:
+    def expect(self, holds: Any, expected: str, found: object) -> None:
+        """FormatError unless `holds`."""
+        if not holds:
+            raise self.error(expected, found)
+
+    def error(self, expected: str, found: object) -> FormatError:
         """A FormatError that names this place."""
         return FormatError(f"{self.place}, byte {self.at}: expected {expected}, found {found}")
 
@@ -189,6 +192,5 @@ def read_golomb(data: U8, order: int, values: I64) -> int:
 
 def padding_is_zero(data: U8, n_bits: int) -> bool:
     """Whether `data` ends in the byte of bit `n_bits` − 1 and its bits from there on are zero."""
-    if data.size != (n_bits + 7) // 8:
-        return False
-    return n_bits % 8 == 0 or int(data[-1]) & (0xFF >> n_bits % 8) == 0
+    fits = data.size == (n_bits + 7) // 8
+    return fits and (n_bits % 8 == 0 or int(data[-1]) & (0xFF >> n_bits % 8) == 0)

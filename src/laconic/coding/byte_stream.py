@@ -15,8 +15,8 @@ from laconic.coding.bitio import Cursor
 from laconic.coding.fit import levels_for
 from laconic.coding.layout import Layout
 from laconic.coding.static_model import ALL_COLUMNS_ALIKE, Levels, StaticModel
-from laconic.coding.static_stream import read_symbols, write_symbols
-from laconic.core.jit import I64, U8, kernel
+from laconic.coding.stream import read_symbols, write_symbols
+from laconic.core.jit import I64, U8, U32, kernel
 
 PRECISION = 12
 MAX_GROUPS = 8
@@ -45,10 +45,9 @@ def read(source: Cursor, plane: U8, n_rows: int) -> None:
     """
     symbols = read_symbols(source, Layout(n_rows, plane.size // n_rows))
     model = symbols.model
-    if model.column_drop.size:
-        raise source.error("bytes whose columns are alike", "drops of columns")
-    if model.lo < 0 or model.lo + model.width > 256 or model.has_escapes:
-        raise source.error("a table of bytes without escapes", f"one from {model.lo}, {model.width} wide")
+    source.expect(not model.column_drop.size, "bytes whose columns are alike", "drops of columns")
+    of_bytes = 0 <= model.lo <= 256 - model.width and not model.has_escapes
+    source.expect(of_bytes, "a table of bytes without escapes", f"one from {model.lo}, {model.width} wide")
     source.end("the stream's end")
     symbols.decode(plane, source)
 
@@ -101,14 +100,13 @@ def least_bits(plane: U8) -> float:
 
 
 @kernel
-def _row_sums(plane: U8, n_rows: int) -> I64:
-    sums = np.zeros(n_rows, np.int64)
+def _row_sums(plane: U8, n_rows: int) -> U32:
+    sums = np.zeros(n_rows, np.uint32)
     n_columns = plane.size // n_rows
     for row in range(n_rows):
-        of_row = plane[row * n_columns : (row + 1) * n_columns]
         total = np.uint32(0)  # 32 bits hold a block's sum, in wider vectors
-        for i in range(of_row.size):
-            total = np.uint32(total + of_row[i])
+        for byte in plane[row * n_columns : (row + 1) * n_columns]:
+            total += np.uint32(byte)
         sums[row] = total
     return sums
 
@@ -116,24 +114,13 @@ def _row_sums(plane: U8, n_rows: int) -> I64:
 @kernel
 def _histograms(plane: U8, row_group: U8, n_groups: int) -> I64:
     """(groups, 256) counts. Neighbours count in tables of their own: equal ones would wait for each other."""
-    counts = np.zeros((4, n_groups, 256), np.uint32)
-    n_columns, one, four = plane.size // row_group.size, np.uint32(1), np.uint64(4)
+    counts = np.zeros((n_groups, 4, 256), np.uint32)
+    n_columns = plane.size // row_group.size
     for row in range(row_group.size):
-        group = row_group[row]
-        a, b, c, d = counts[0, group], counts[1, group], counts[2, group], counts[3, group]
-        of_row = plane[row * n_columns : (row + 1) * n_columns]
-        for k in range(of_row.size // 4):
-            i = four * np.uint64(k)  # unsigned, so that it is not checked for being negative
-            a[of_row[i]] += one
-            b[of_row[i + np.uint64(1)]] += one
-            c[of_row[i + np.uint64(2)]] += one
-            d[of_row[i + np.uint64(3)]] += one
-        for i in range(of_row.size // 4 * 4, of_row.size):
-            a[of_row[i]] += one
-    total = np.zeros((n_groups, 256), np.int64)
-    for part in range(4):
-        total += counts[part]
-    return total
+        of_group = counts[row_group[row]]
+        for i, byte in enumerate(plane[row * n_columns : (row + 1) * n_columns]):
+            of_group[np.uint64(i) & np.uint64(3), byte] += np.uint32(1)
+    return counts.sum(1).astype(np.int64)
 
 
 @kernel

@@ -21,11 +21,6 @@ class Layout:
         n_rows = shape[0] if len(shape) > 1 else 1
         return cls(n_rows, math.prod(shape) // n_rows, tuple(shape[2:]))
 
-    @classmethod
-    def flat(cls, n: int) -> Layout:
-        """`n` integers in one row."""
-        return cls(1, n)
-
     @property
     def n(self) -> int:
         """Number of integers."""

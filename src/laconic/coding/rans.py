@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laconic.core import buffers
 from laconic.core.jit import I64, U8, U16, U32, U64, kernel
+from laconic.core.threads import scratch
 
 LOWEST_STATE = 1 << 16
 MOST_LOG2_LANES = 3  # more decode no faster
@@ -34,7 +34,7 @@ def encode(values: NDArray[Any], lo: int, classes: Classes, frequencies: I64, pr
     frequencies (classes, symbols) of each class sum to 2**precision, and that of each value is positive.
     """
     tables = reciprocals(frequencies, precision)
-    out = buffers.scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
+    out = scratch("words", values.size + 1, np.uint16)  # a symbol emits at most one word
     if 2 * values.size >= MIN_LANE_BYTES:
         states, words = encode_lanes(values, lo, classes, tables, MOST_LOG2_LANES, out)
         if words.nbytes >= MIN_LANE_BYTES:
@@ -160,17 +160,16 @@ def decode(states: U64, words: U16, classes: Classes, tables: tuple[U16, U32], l
     while (1 << np.int64(shift)) < n_slots:
         shift += np.uint64(1)
     of_all = (tables[0].reshape(-1), tables[1].reshape(-1), shift & np.uint64(15))
-    last = np.empty(1, np.uint16)  # read, but never taken, where no word is left
     one, seven, eight = np.uint64(1), np.uint64(7), np.uint64(8)
     at, i, n_words = np.uint64(0), np.uint64(0), np.uint64(words.size)
+    words = np.append(words, np.zeros(8, np.uint16))  # read, but never taken from a valid stream
     for row in range(row_class.size):
         if row_class[row] != filled:
             filled = int(row_class[row])
             _fill(begins, filled, column_drop, n_slots)
         column = np.uint64(0)
         while column < n_columns:
-            in_full = lane_mask == seven and i & seven == 0 and column + eight <= n_columns
-            if in_full and at + eight <= n_words:
+            if lane_mask == seven and i & seven == 0 and column + eight <= n_columns:
                 for k in range(8):
                     lane = np.uint64(k)
                     symbol, at = _get(x, lane, of_all, begins[column + lane], words, at)
@@ -178,13 +177,10 @@ def decode(states: U64, words: U16, classes: Classes, tables: tuple[U16, U32], l
                 column += eight
                 i += eight
             else:
-                if at < n_words:
-                    symbol, at = _get(x, i & lane_mask, of_all, begins[column], words, at)
-                else:
-                    symbol, taken = _get(x, i & lane_mask, of_all, begins[column], last, np.uint64(0))
-                    if taken:
-                        return False
+                symbol, at = _get(x, i & lane_mask, of_all, begins[column], words, at)
                 values[i] = symbol + lo
                 column += one
                 i += one
-    return at == words.size and (x == np.uint64(1 << 16)).all()
+            if at > n_words:
+                return False
+    return at == n_words and (x == np.uint64(1 << 16)).all()

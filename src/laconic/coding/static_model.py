@@ -64,8 +64,8 @@ class Levels:
         """The inverse of `coded`."""
         steps = _read_rice(source, shape[0] * shape[1], rice_order, 64 * resolution + 4)
         levels = 2 * resolution + steps.reshape(shape).cumsum(1)
-        if levels.min() < 0 or levels.max() > 16 * resolution + 1:
-            raise source.error(f"levels of 0 to {16 * resolution + 1}", "others")
+        most = 16 * resolution + 1
+        source.expect(levels.min() >= 0 and levels.max() <= most, f"levels of 0 to {most}", "others")
         return cls(levels, resolution)
 
 
@@ -99,8 +99,8 @@ class Formula:
         growth, escape = source.take(2)
         spikes = _read_rice(source, n_classes, rice_order, 4 * MAX_SPIKE).cumsum()
         in_range = 0 < exponent <= MAX_EXPONENT and abs(scale) <= 1024 and escape <= MAX_ESCAPE
-        if not in_range or np.abs(spikes).max() > MAX_SPIKE:
-            raise source.error("a formula's parameters", "values out of range")
+        in_range = in_range and np.abs(spikes).max() <= MAX_SPIKE
+        source.expect(in_range, "a formula's parameters", "values out of range")
         return cls(exponent, scale, growth, escape, spikes)
 
 
@@ -149,13 +149,13 @@ def _rice(codes: I64) -> tuple[int, bytes]:
 
 def _read_rice(source: Cursor, n_codes: int, order: int, largest: int) -> I64:
     """The signed numbers whose zigzag codes come next."""
-    if n_codes > 8 * len(source):  # each takes a bit at least
-        raise source.error(f"tables of {n_codes} numbers", f"{len(source)} more bytes")
+    enough = n_codes <= 8 * len(source)  # each takes a bit at least
+    source.expect(enough, f"tables of {n_codes} numbers", f"{len(source)} more bytes")
     codes = np.empty(n_codes, np.int64)
     rest = np.frombuffer(source.data[source.at :], np.uint8)
     n_bits = bitio.read_rice(rest, order, largest, codes)
-    if n_bits < 0 or not bitio.padding_is_zero(rest[: (n_bits + 7) // 8], n_bits):
-        raise source.error("tables of Rice codes", "a code that is cut, too long, or padded with ones")
+    whole = n_bits >= 0 and bitio.padding_is_zero(rest[: (n_bits + 7) // 8], n_bits)
+    source.expect(whole, "tables of Rice codes", "a code that is cut, too long, or padded with ones")
     source.take((n_bits + 7) // 8)
     return unzigzag(codes)
 

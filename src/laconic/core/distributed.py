@@ -1,10 +1,14 @@
-"""Processes that train together: who writes files, and how all come to hold the same tensors."""
+"""Processes that train together: who writes files, and how all come to hold the same tensors and random numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, distributed
+
+STRIDE = 1_000_003
+CPU = torch.device("cpu")
 
 
 def n_ranks() -> int:
@@ -41,3 +45,11 @@ def broadcast(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for copy in copies.values():
         distributed.broadcast(copy, src=0)
     return {name: copy.to(tensors[name].device) for name, copy in copies.items()}
+
+
+def generator(seed: int, step: int, device: torch.device = CPU) -> torch.Generator:
+    """A generator seeded by (seed, step), not the history: its numbers are equal on every rank and after resuming.
+
+    They differ between kinds of device.
+    """
+    return torch.Generator(device).manual_seed((seed * STRIDE + step) % 2**63)

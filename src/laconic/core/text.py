@@ -12,10 +12,9 @@ def as_text(renderable: Any) -> str:
     """What rich prints of `renderable` in 80 columns, without colours."""
     from rich.console import Console
 
-    console = Console(width=80, file=io.StringIO())
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()
+    out = io.StringIO()
+    Console(width=80, file=out).print(renderable)
+    return out.getvalue()
 
 
 def short(value: float) -> str:

@@ -1,5 +1,4 @@
-from .evaluate import DataCode
-from .ledger import Ledger, LedgerRow
-from .measurement import Measurement
+from .describe import DataCode
+from .ledger import Ledger, LedgerRow, Measurement
 
 __all__ = ["DataCode", "Ledger", "LedgerRow", "Measurement"]

@@ -1,5 +1,5 @@
 from .container import Reader
-from .exporting import export
+from .contents import export
 from .workers import FileOptions
 
 __all__ = ["FileOptions", "Reader", "export"]

@@ -11,19 +11,19 @@ import os
 import threading
 import zlib
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
 from laconic.codec.spec import DTYPES, Method, TensorSpec
 from laconic.coding.bitio import MAX_VARINT_BYTES, Buffer, Cursor, varint
-from laconic.core import buffers
 from laconic.core.jit import kernel
-from laconic.core.parallel import Map
+from laconic.core.threads import Map, large_empty
 from laconic.errors import FormatError, LimitError, UnsupportedError
-from laconic.file import plan_section
-from laconic.file.names import read_name
+from laconic.file.sections import read_name, read_plan
 from laconic.surgery.plan import Plan
 
 MAGIC = b"\x89LAC"
@@ -32,8 +32,7 @@ HEAD = MAGIC + bytes([VERSION])
 N_CHECKSUM_BYTES = 4
 MAX_INLINE_BYTES = 64  # of a chunk that stands in the directory; longer ones lie before it
 METHODS = tuple(method for method in Method if method is not Method.TIED)  # with a chunk
-NOTES = (Method.PARENT, Method.PLAN)  # entries that are no tensors, in this order, after all others
-NOTE_NAMES = {Method.PARENT: "@parent", Method.PLAN: "@plan"}
+NOTES = {Method.PARENT: "@parent", Method.PLAN: "@plan"}  # entries that are no tensors, in this order, after all others
 N_DIGEST_BYTES = 32
 MAX_DIMENSIONS = 64
 FREE_BYTES = 64 << 20  # any file may decode to this much …
@@ -111,7 +110,7 @@ def line(entry: Entry) -> bytes:
     return kind + b"".join(numbers) + (checksum if entry.chunk is None else entry.chunk)
 
 
-class Reader:
+class Reader(AbstractContextManager["Reader"]):
     """An open `.lac` file: its directory, and any tensor's chunk.
 
     Attributes:
@@ -132,9 +131,8 @@ class Reader:
             entries = self._read_directory()
             self.n_header_bytes = self.n_bytes - sum(e.n_bytes for e in entries.values())
             self._notes = {e.spec.method: e for e in entries.values() if e.spec.method in NOTES}
-            n_note_bytes = {method: e.n_bytes for method, e in self._notes.items()}
-            self.n_plan_bytes = n_note_bytes.get(Method.PLAN, 0)
-            self.n_parent_bytes = n_note_bytes.get(Method.PARENT, 0)
+            n_note_bytes = (self._notes[note].n_bytes if note in self._notes else 0 for note in NOTES)
+            self.n_parent_bytes, self.n_plan_bytes = n_note_bytes
             self.entries = {n: e for n, e in entries.items() if e.spec.method not in NOTES}
             self.parent = self._read_parent()
         except BaseException:
@@ -147,7 +145,7 @@ class Reader:
             raise UnsupportedError(f"{self.path}: {entry.spec.name}: {entry.unknown}")
         if entry.chunk is not None:
             return entry.chunk  # the directory's checksum covers it
-        data = buffers.empty(entry.n_chunk_bytes, np.uint8).data
+        data = large_empty(entry.n_chunk_bytes, np.uint8).data
         with self._lock:
             self._file.seek(entry.offset)
             data = data[: self._file.readinto(data)]
@@ -162,7 +160,11 @@ class Reader:
         if Method.PLAN not in self._notes:
             return None
         specs = [None if entry.tied_to else entry.spec for entry in self.entries.values()]
-        return plan_section.decode(Cursor(self.chunk(self._notes[Method.PLAN]), f"{self.path}: plan"), specs)
+        return read_plan(Cursor(self.chunk(self._notes[Method.PLAN]), f"{self.path}: plan"), specs)
+
+    def holder(self, name: str) -> Entry:
+        """The entry that holds a tensor: its own, or the one to which it is tied."""
+        return self.entries[self.entries[name].tied_to or name]
 
     def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
         """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES).
@@ -212,9 +214,7 @@ class Reader:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> Reader:
-        return self
-
+    @override
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -229,11 +229,10 @@ def _entries(source: Cursor, offset: int, end: int) -> dict[str, Entry]:
         begin = source.at
         previous = read_name(source, previous)
         name = previous.decode()
-        if name in entries:
-            raise source.error("names that differ", f"{name!r} twice")
+        source.expect(name not in entries, "names that differ", f"{name!r} twice")
         entry = read_entry(source, name, (begin, offset), by_index)
-        if last in NOTES and (last is Method.PLAN or entry.spec.method is not Method.PLAN):
-            raise source.error("the plan as the last entry, after any parent", f"{name!r} after it")
+        in_order = last not in NOTES or (last is Method.PARENT and entry.spec.method is Method.PLAN)
+        source.expect(in_order, "the plan as the last entry, after any parent", f"{name!r} after it")
         offset += entry.n_bytes_before
         by_index.append(entry)
         entries[name] = entry
@@ -249,17 +248,15 @@ def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Ent
     spec = source.byte()
     if spec == Method.TIED << 4:
         index = source.varint()
-        if index >= len(earlier) or earlier[index].tied_to:
-            raise source.error("an earlier entry that is not tied", f"entry {index}")
+        untied = index < len(earlier) and not earlier[index].tied_to
+        source.expect(untied, "an earlier entry that is not tied", f"entry {index}")
         original = earlier[index]
         shared = TensorSpec(name, original.spec.dtype, original.spec.shape, Method.TIED)
         return Entry(shared, offset, 0, 0, original.spec.name, source.at - begin, original.unknown)
     code, method = spec & 15, spec >> 4
-    if method == Method.TIED:
-        raise source.error("a tied entry without a type", f"type {code}")
+    source.expect(method != Method.TIED, "a tied entry without a type", f"type {code}")
     n_dimensions = source.varint()
-    if n_dimensions > MAX_DIMENSIONS:
-        raise source.error(f"at most {MAX_DIMENSIONS} dimensions", f"{n_dimensions}")
+    source.expect(n_dimensions <= MAX_DIMENSIONS, f"at most {MAX_DIMENSIONS} dimensions", n_dimensions)
     shape = tuple(source.varint() for _ in range(n_dimensions))
     n_chunk_bytes = source.varint()
     n_entry_bytes, chunk, checksum = source.at - begin, None, 0
@@ -268,13 +265,13 @@ def read_entry(source: Cursor, name: str, at: tuple[int, int], earlier: list[Ent
     else:
         n_entry_bytes += N_CHECKSUM_BYTES
         checksum = int.from_bytes(source.take(N_CHECKSUM_BYTES), "little")
-    if method in NOTES and (code or shape):
-        raise source.error("a note without type and dimensions", f"type {code}, shape {shape}")
+    plain = method not in NOTES or not (code or shape)
+    source.expect(plain, "a note without type and dimensions", f"type {code}, shape {shape}")
     unknown = None
     if code >= len(DTYPES) or method not in METHODS:
         unknown = f"type {code}, method {method}: not known to this version"
         code, method = 8, Method.EXACT
     known = TensorSpec(name, DTYPES[code], shape, Method(method))
-    if math.prod(max(n, 1) for n in shape) * known.dtype.itemsize >= 1 << 63:
-        raise source.error("fewer than 2^63 bytes", f"shape {shape}")
+    in_range = math.prod(max(n, 1) for n in shape) * known.dtype.itemsize < 1 << 63
+    source.expect(in_range, "fewer than 2^63 bytes", f"shape {shape}")
     return Entry(known, offset, n_chunk_bytes, checksum, None, n_entry_bytes, unknown, chunk)

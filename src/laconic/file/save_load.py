@@ -1,11 +1,16 @@
-"""A network's tensors to a file and back: `save` and `load`."""
+"""A network's tensors to a file and back: `save` and `load`.
+
+A file of differences names its parent, the state that they are from, by a digest.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Iterable, Mapping
-from typing import TypeVar, overload
+import weakref
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +20,19 @@ from laconic.codec.tensor import decode_tensor, encode_tensor
 from laconic.coding.bitio import Pieces
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file import container, writer
-from laconic.file.container import Entry, Reader, crc32
-from laconic.file.parent import State, checked_parent, open_parent
+from laconic.file.container import MAGIC, Entry, Reader, crc32
 from laconic.file.workers import FileOptions
-from laconic.formats.checkpoints import Checkpoint
+from laconic.formats.checkpoints import Checkpoint, open_checkpoint
 from laconic.model.modules import state_digest, unwrap
 from laconic.model.selectors import Selector, names_to_quantize
 from laconic.quantization.grid import Grid, Quantizer, Rounder
 from laconic.surgery.cut import cut_, refuse_distributed
 from laconic.surgery.plan import Plan
 
+State: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 DEFAULT = Grid()
 ANY_WORK = FileOptions()
+SHORT = 12  # hex digits of a digest in a message
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -94,7 +100,7 @@ def save(  # noqa: PLR0913 – a public call
         for coded in work.in_order(encode, own.items(), max(own.values(), default=0)):
             draft.append(*coded)
             del coded  # before the next is waited for
-        return draft.finish(tied, writer.notes(plan, digest, draft))
+        return draft.finish(tied, plan, digest)
 
 
 def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -193,25 +199,77 @@ def _misfit(reader: Reader, state: Mapping[str, Tensor]) -> str | None:
 
 
 def _decode(reader: Reader, names: Iterable[str], base: State | None, work: FileOptions) -> dict[str, Tensor]:
-    names = list(names)
-    holders = {reader.entries[name].tied_to or name: None for name in names}
-    decoded = dict(zip(holders, decode_each(reader, holders, base, work), strict=True))
-    return {name: decoded[reader.entries[name].tied_to or name] for name in names}
+    holders = {name: reader.holder(name).spec.name for name in names}
+    untied = dict.fromkeys(holders.values())
+    decoded = dict(zip(untied, decode_each(reader, untied, base, work), strict=True))
+    return {name: decoded[holder] for name, holder in holders.items()}
 
 
 def decode_each(
     reader: Reader, names: Iterable[str], base: State | None, work: FileOptions = ANY_WORK
 ) -> Generator[Tensor]:
-    """The tensors of untied entries, in order, in memory bounded by the largest one."""
-    entries = [reader.entries[name] for name in names]
-    parent = checked_parent(reader, entries, base)
+    """The tensors of these names, in order, in memory bounded by the largest one."""
+    entries = [reader.holder(name) for name in names]
+    parent = _checked_parent(reader, entries, base)
     sized = [(entry, entry.spec.n_bytes) for entry in entries]
     work = work.for_bytes(sum(n_bytes for _, n_bytes in sized))
     with work.blocks() as run:
 
         def decode(entry: Entry) -> Tensor:
-            differs = entry.spec.method is Method.DELTA
-            beside = parent.get(entry.spec.name) if parent is not None and differs else None
+            beside = parent.get(entry.spec.name) if parent is not None and entry.spec.method is Method.DELTA else None
             return decode_tensor(entry.spec, reader.chunk(entry, run), beside, run)
 
         yield from work.in_order(decode, sized, max((n for _, n in sized), default=0))
+
+
+def open_parent(base: State) -> Mapping[str, Tensor]:
+    """A parent's tensors, which files are read for one by one."""
+    if isinstance(base, nn.Module):
+        return unwrap(base).state_dict()
+    if isinstance(base, Mapping):
+        return base
+    path = Path(base)
+    if not path.is_dir():
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return _File(path)
+    return open_checkpoint(path)
+
+
+def _checked_parent(reader: Reader, entries: Iterable[Entry], base: State | None) -> Mapping[str, Tensor] | None:
+    """The parent that `entries` need, if any; MismatchError if it is missing, or not the one that the file names."""
+    differs = next((entry.spec.name for entry in entries if entry.spec.method is Method.DELTA), None)
+    if differs is None or reader.parent is None:
+        return None
+    wanted = f"{reader.path}: {differs}: expected the parent {reader.parent[:SHORT]}…"
+    if base is None:
+        raise MismatchError(f"{wanted}, found none: name it as base")
+    parent = open_parent(base)
+    if (digest := state_digest(parent)) != reader.parent:
+        raise MismatchError(f"{wanted}, found {digest[:SHORT]}…")
+    return parent
+
+
+class _File(Mapping[str, Tensor]):
+    """A `.lac` file's tensors, each decoded on access."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._reader = Reader(path)
+        weakref.finalize(self, self._reader.close)
+        if self._reader.parent:
+            found = f"a difference from {self._reader.parent[:SHORT]}…: decompress it first"
+            raise UnsupportedError(f"{path}: expected a parent that stands alone, found {found}")
+        self._reader.check_limit(self._reader.entries)
+
+    def __getitem__(self, name: str) -> Tensor:
+        holder = self._reader.holder(name)
+        return decode_tensor(holder.spec, self._reader.chunk(holder))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._reader.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reader.entries)
+
+    def __len__(self) -> int:
+        return len(self._reader.entries)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic
 
-from laconic.core.parallel import A, B, Map, n_cores
+from laconic.core.threads import A, B, Map, n_cores
 
 MIN_THREADED_BYTES = 1 << 20  # in all; for less, starting threads takes longer than the work
 BATCH_BYTES = 1 << 18  # small tensors go to a thread together: handing one over takes as long as its work

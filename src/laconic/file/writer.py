@@ -19,9 +19,8 @@ from laconic.codec.spec import DTYPES, Method, TensorSpec
 from laconic.coding.bitio import Cursor, Pieces, varint
 from laconic.core.atomic import atomic, begin_to_store
 from laconic.errors import FormatError, MismatchError, UnsupportedError
-from laconic.file import plan_section
-from laconic.file.container import HEAD, MAX_INLINE_BYTES, N_CHECKSUM_BYTES, NOTE_NAMES, Entry, crc32, line, read_entry
-from laconic.file.names import read_name, write_name
+from laconic.file.container import HEAD, MAX_INLINE_BYTES, N_CHECKSUM_BYTES, NOTES, Entry, crc32, line, read_entry
+from laconic.file.sections import read_name, write_name, write_plan
 from laconic.surgery.plan import Plan
 
 JOURNAL = b"\x89LACpart"
@@ -50,14 +49,20 @@ class Draft:
             self._journal.flush()
         self.stored.append(entry)
 
-    def finish(self, tied: Mapping[str, str], notes: Mapping[Method, bytes]) -> int:
-        """Add `tied` (name → earlier name), notes and the directory; the file's length."""
+    def finish(self, tied: Mapping[str, str], plan: Plan | None = None, parent: str | None = None) -> int:
+        """Add `tied` (name → earlier name), the parent's digest, a plan that cuts something, and the directory.
+
+        Returns the file's length.
+        """
+        notes = {Method.PARENT: bytes.fromhex(parent)} if parent else {}
+        if plan:
+            notes[Method.PLAN] = write_plan(plan, [entry.spec for entry in self.stored])
         index = {entry.spec.name: i for i, entry in enumerate(self.stored)}
         lines = [(entry.spec.name, line(entry)) for entry in self.stored]
         lines += [(name, bytes([Method.TIED << 4]) + varint(index[first])) for name, first in tied.items()]
         taken = {name for name, _ in lines}
         for method, chunk in notes.items():
-            note = NOTE_NAMES[method]
+            note = NOTES[method]
             if note in taken:
                 raise UnsupportedError(f"{note}: a file with a {method.name.lower()} holds no tensor of this name")
             entry = _entry(TensorSpec(note, DTYPES[0], (), method), [chunk], self._file.tell())
@@ -158,11 +163,3 @@ def _recovered(file: BinaryIO, records: Cursor) -> tuple[list[Entry], int]:
         stored.append(entry)
         offset, end = offset + entry.n_bytes_before, records.at
     return stored, end
-
-
-def notes(plan: Plan | None, parent: str | None, draft: Draft) -> dict[Method, bytes]:
-    """The notes of a file: its parent's digest, and a plan that cuts something."""
-    found = {Method.PARENT: bytes.fromhex(parent)} if parent else {}
-    if plan:
-        found[Method.PLAN] = plan_section.encode(plan, [entry.spec for entry in draft.stored])
-    return found

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from laconic.description.evaluate import CLASS_LABELS, Nats, evaluate
+from laconic.description.describe import CLASS_LABELS, Nats, evaluate
 from laconic.description.ledger import Ledger, LedgerRow
 from laconic.errors import MismatchError
 from laconic.mdl.gaussians import Gaussian, Mixture

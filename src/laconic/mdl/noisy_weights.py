@@ -23,8 +23,7 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from laconic.core.distributed import mean_of_ranks, rank
-from laconic.core.randomness import generator
+from laconic.core.distributed import generator, mean_of_ranks, rank
 from laconic.errors import UnsupportedError
 from laconic.mdl.gaussians import Gaussian, Mixture
 from laconic.model.modules import unwrap

@@ -44,7 +44,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from laconic import zoo
 from laconic.core.text import as_text
 from laconic.datasets.standard import Split
-from laconic.description.evaluate import DataCode
+from laconic.description.describe import DataCode
 from laconic.description.ledger import Ledger, LedgerRow
 from laconic.errors import NonFiniteError
 from laconic.model.modules import device_of

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from laconic.core.jit import F64, I64, kernel
-from laconic.core.parallel import n_cores
+from laconic.core.threads import n_cores
 
 
 def added_errors(rows: F64, inverse: F64) -> F64:

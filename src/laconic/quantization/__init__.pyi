@@ -1,6 +1,5 @@
-from .codebook import Codebook
-from .fixed import FixedBits
 from .grid import Grid, KeepGrid, Quantizer, Rounder
+from .hardware import Codebook, FixedBits
 from .rate import Curvature, RateLoss, data_bits, layer_error, squared_error
 from .rounded import CodebookValues, Dequantizer, PerRowScale, PerTensorScale, Rounded
 

@@ -169,13 +169,11 @@ def within_error(tensor: Tensor, decoded: Callable[[slice], Tensor], relative_er
 
 def exactly(tensor: Tensor) -> Rounded | None:
     """The integers of a tensor whose numbers, finite or not, are all on one grid already; else None."""
-    weights = widened(tensor.reshape(-1)[:N_FIRST]).numpy()  # of a tensor on no grid, they hardly ever are
-    if common_divisor(weights) == 0:
-        return None
-    weights = widened(tensor).numpy()
-    common = common_divisor(weights)
-    if common == 0:
-        return None
+    weights, common = np.zeros(0), 0.0
+    for part in (tensor.reshape(-1)[:N_FIRST], tensor):  # of a tensor on no grid, the first hardly ever are
+        weights = widened(part).numpy()
+        if (common := common_divisor(weights)) == 0:
+            return None
     scales = (as_scale(common / multiple) for multiple in range(1, MAX_DIVISOR + 1))
     scale = next((scale for k, scale in enumerate(scales, 1) if k * scale == common), None)
     return Rounded(quantize(weights, scale, math.inf), PerTensorScale(scale)) if scale else None

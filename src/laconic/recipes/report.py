@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.model.selectors import compressible
 from laconic.pruning.mask import Mask
 from laconic.recipes.recipe import Recipe

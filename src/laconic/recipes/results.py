@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from laconic.core.atomic import atomic
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.errors import FormatError
 from laconic.report.trials import Trial
 

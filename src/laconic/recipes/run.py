@@ -26,7 +26,7 @@ from torch import nn
 from laconic import __version__
 from laconic.core.atomic import atomic
 from laconic.datasets.adapter import AsTheyCome, Batch, Data, TrainTest, seeded
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError
 from laconic.model.evidence import Evidence, observe
 from laconic.model.modules import state_digest, unwrap

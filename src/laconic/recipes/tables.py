@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from laconic.core.text import short
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.recipes.results import Result
 from laconic.report.trials import Quantity, spread
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from laconic.core.text import as_text
 from laconic.datasets.adapter import TrainTest
 from laconic.datasets.standard import Dataset
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError
 from laconic.quantization.grid import Grid, KeepGrid, Quantizer
 from laconic.report.measurement import fewest_bits, measure, table

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from laconic.datasets.adapter import TrainTest
 from laconic.datasets.standard import Dataset
-from laconic.description.describe import describe_decoded
-from laconic.description.evaluate import evaluate
-from laconic.description.ledger import DENSE, Ledger
-from laconic.description.measurement import Measurement
+from laconic.description.describe import describe_decoded, evaluate
+from laconic.description.ledger import DENSE, Ledger, Measurement
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
 from laconic.model.modules import n_nonzero

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import mean, stdev
 
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from laconic.core.atomic import atomic
 from laconic.core.text import as_text
-from laconic.description.evaluate import evaluate as data_code
-from laconic.description.measurement import Measurement
+from laconic.description.describe import evaluate as data_code
+from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
@@ -245,7 +245,11 @@ class _Job:
         if isinstance(self.data, Sized):  # prices are updated at least twenty times
             every = max(1, min(every, self.finetune.epochs * len(self.data) // 20))
         n = sum(len(targets) for _, targets in self.data)
-        rule = CodeLengthRule(price=price, n_examples=n, every=every, lr=SCALES_LR, parameters=trainable_parameters)
+
+        def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+            return {name: p for name, p in unwrap(network).named_parameters() if p.requires_grad}
+
+        rule = CodeLengthRule(price=price, n_examples=n, every=every, lr=SCALES_LR, parameters=trainable)
         train(model, self.data, self.finetune, [rule])
         _save_cut(model.cpu().eval(), plan, next(iter(self.data))[0], path)
 
@@ -268,8 +272,3 @@ def _save(model: nn.Module, path: Path, plan: Plan, quantizer: Quantizer | None 
     state = unwrap(model).state_dict()
     floats = [name for name, tensor in state.items() if tensor.is_floating_point()]
     return save(state, path, quantizer, include=floats, plan=plan or None)
-
-
-def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that require gradients, by name."""
-    return {name: p for name, p in unwrap(model).named_parameters() if p.requires_grad}

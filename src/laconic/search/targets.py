@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from typing_extensions import override
 
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 
 MAX_ATTEMPTS = 20
 MAX_SHARE = 0.95  # largest part of the fewest total bits that a file may take for longer files to be tried

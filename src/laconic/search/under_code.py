@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from laconic.coding.layout import Layout
 from laconic.coding.stream import prices
-from laconic.core.randomness import generator
+from laconic.core.distributed import generator
 from laconic.model.selectors import quantized
 from laconic.pruning.pruner import Parameters
 from laconic.quantization.grid import Grid, exactly, widened

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from laconic.core.randomness import generator
+from laconic.core.distributed import generator
 from laconic.errors import MismatchError
 from laconic.pruning.contest import largest
 from laconic.pruning.mask import Mask, broadcast_mask

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from laconic.core.randomness import generator
+from laconic.core.distributed import generator
 from laconic.model.modules import unwrap
 from laconic.pruning.units import EACH_WEIGHT, Unit
 from laconic.training.rules import State

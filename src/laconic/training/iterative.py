@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from laconic.core import distributed
-from laconic.core.randomness import generator
+from laconic.core.distributed import generator
 from laconic.errors import UnsupportedError
 from laconic.model.evidence import NO_EVIDENCE, Evidence
 from laconic.model.modules import unwrap

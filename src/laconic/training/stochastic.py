@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from laconic.core.randomness import generator
+from laconic.core.distributed import generator
 from laconic.model.selectors import compressible
 from laconic.pruning.pruner import Parameters
 from laconic.training.rules import Rule, State, StepContext

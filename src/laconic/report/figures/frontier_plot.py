@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.report.figures.style import BLUE, GREY, INK, STYLE, VERMILION, WIDTH, dress, need, shortened
 from laconic.report.trials import Quantity, Spread, Trial, by_setting
 

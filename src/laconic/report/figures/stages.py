@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.report.figures.style import BLUE, INK, STYLE, VERMILION, WIDTH, dress, key, need, shortened, single_axes
 from laconic.report.measurement import dense_float32_bits, fewest_bits
 

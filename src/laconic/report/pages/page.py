@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from laconic.description.measurement import Measurement
+from laconic.description.ledger import Measurement
 from laconic.report.measurement import dense_float32_bits, fewest_bits, ledger_of
 from laconic.report.pages.rendering import framed, render, write
 from laconic.report.tensor_table import TensorTable

@@ -1,19 +1,24 @@
 """The plan in a file: what it costs, what it does to a dense model, and that it never does more."""
 
 import copy
+import itertools
 import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import laconic
 from laconic import zoo
 from laconic.cli.main import main
 from laconic.codec.spec import Method, TensorSpec
-from laconic.coding.bitio import Cursor
+from laconic.coding.bitio import Cursor, varint
 from laconic.errors import FormatError, MismatchError, UnsupportedError
-from laconic.file import Reader, plan_section
+from laconic.file import Reader, sections
+from laconic.file.sections import ENDINGS, MAX_NAME_BYTES, read_name, write_name
 from laconic.surgery import Plan
+from tests.file import small_bytes
 from tests.support.files import plan_bytes, plan_of
 from tests.support.networks import NETWORKS
 from tests.surgery.test_conformance import agree, half, run
@@ -168,6 +173,48 @@ def test_the_same_positions_are_stored_once():
     names = [f"t{i}" for i in range(20)]
     plan = Plan(dict.fromkeys(names, (500, 500)), {n: {0: kept, 1: kept} for n in names})
     specs = [TensorSpec(n, torch.float32, (3, 3), Method.EXACT) for n in names]
-    encoded = plan_section.encode(plan, specs)
+    encoded = sections.write_plan(plan, specs)
     assert len(encoded) <= 2 + 63 + 1 + 3 * 40 + 2
-    assert plan_section.decode(Cursor(encoded, "plan"), specs) == plan
+    assert sections.read_plan(Cursor(encoded, "plan"), specs) == plan
+
+
+PARTS = st.sampled_from([b"layer1.", b"0.", b"conv1", b"bn", "é".encode(), b".", b"running_", *ENDINGS[1:]])
+NAMES = st.lists(PARTS, min_size=1, max_size=5).map(b"".join)
+
+
+def spellings(name, previous):
+    """Every way to write `name`."""
+    for ending, shared in itertools.product(ENDINGS, range(min(len(name), len(previous)) + 1)):
+        rest = name.removesuffix(ending)
+        if name.endswith(ending) and shared <= len(rest) and rest[:shared] == previous[:shared]:
+            kind = 16 * (len(rest) - shared) + ENDINGS.index(ending)
+            yield varint(shared) + varint(kind) + rest[shared:]
+
+
+@given(name=NAMES, previous=NAMES | st.just(b""))
+def test_names_are_read_however_they_are_written_and_written_as_short_as_can_be(name, previous):
+    written = list(spellings(name, previous))
+    assert write_name(name, previous) in written
+    assert len(write_name(name, previous)) == min(map(len, written))
+    for data in written:
+        source = Cursor(data, "here")
+        assert read_name(source, previous) == small_bytes.Bytes(data).name(previous) == name
+        assert not len(source)
+
+
+def test_the_endings_are_those_of_the_page():
+    assert list(ENDINGS) == small_bytes.ENDINGS
+    assert len(set(ENDINGS)) == 16
+
+
+@pytest.mark.parametrize("name", [b"", b"x" * (MAX_NAME_BYTES + 1)])
+def test_names_of_other_lengths_are_refused(name):
+    with pytest.raises(UnsupportedError, match="1 to 1024"):
+        write_name(name, b"")
+
+
+def test_a_batch_norm_takes_its_own_name_and_little_else():
+    own = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = [f"stem.norm.{name}".encode() for name in own]
+    lengths = [len(write_name(b, a)) for a, b in itertools.pairwise([b"", *names])]
+    assert lengths == [2 + len("stem."), 2, 2, 2, 2]

@@ -8,7 +8,7 @@ import laconic
 from laconic.codec.spec import Method
 from laconic.codec.tensor import decode_tensor, encode_tensor, tensor_parts
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.file.parent import open_parent
+from laconic.file.save_load import open_parent
 from laconic.model.modules import state_digest
 from laconic.quantization import Grid
 from tests.support.states import KINDS, TYPES, same_bits, tensor_of
@@ -165,7 +165,7 @@ def test_a_parent_with_infinities_is_passed_over_by_a_grid(path):
 
 
 def test_the_ledger_and_the_inspection_know_differences(path):
-    from laconic.file.inspect import inspect
+    from laconic.file.contents import inspect
 
     parent = parent_state()
     n_bytes = laconic.save(tuned(parent), path, None, base=parent)

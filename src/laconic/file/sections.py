@@ -1,10 +1,12 @@
-"""A plan's bytes. `docs/format.md`, "Plan", is the specification.
+"""Names and plans in a file; `docs/format.md`, "Directory" and "Plan", is the specification.
 
-Tensors that lose the same channels share one bitmap, and are named by their place in the directory.
+Each name repeats leading bytes of the one before, and may end as parameters' names do. In a plan, tensors that lose the
+same channels share one bitmap, and are named by their place in the directory.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,14 +15,47 @@ from torch import Tensor
 
 from laconic.codec.spec import TensorSpec
 from laconic.coding.bitio import Cursor, varint
-from laconic.errors import MismatchError
-from laconic.file.names import read_name, write_name
+from laconic.errors import MismatchError, UnsupportedError
 from laconic.surgery.plan import Plan
 
 MAX_TUPLE_LENGTH = 64  # of what a bypassed block returns
+MAX_NAME_BYTES = 1024
+# By their numbers, which `docs/format.md` fixes.
+ENDINGS = (
+    *(b"", b".weight", b".bias", b".running_mean", b".running_var", b".num_batches_tracked"),
+    *(b"weight", b"bias", b"conv1.weight", b"conv2.weight", b"bn1.weight", b"bn2.weight"),
+    *(b"norm.weight", b"LayerNorm.weight", b"dense.weight", b"_proj.weight"),
+)
 
 
-def encode(plan: Plan, specs: Sequence[TensorSpec]) -> bytes:
+def write_name(name: bytes, previous: bytes) -> bytes:
+    """`name` after `previous`."""
+    if not 0 < len(name) <= MAX_NAME_BYTES:
+        raise UnsupportedError(f"name of {len(name)} bytes: a file's are 1 to {MAX_NAME_BYTES}")
+    # No other choice is shorter: what a longer ending has in common with `previous` need not be shared.
+    ending = max((e for e in ENDINGS if name.endswith(e)), key=len)
+    rest = name.removesuffix(ending)
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(rest, previous, strict=False))
+    shared = len(list(same))
+    kind = len(ENDINGS) * (len(rest) - shared) + ENDINGS.index(ending)
+    return varint(shared) + varint(kind) + rest[shared:]
+
+
+def read_name(source: Cursor, previous: bytes) -> bytes:
+    """The next name, which is UTF-8; FormatError if it is not."""
+    shared, (n_more, number) = source.varint(), divmod(source.varint(), len(ENDINGS))
+    ending = ENDINGS[number]
+    fits = shared <= len(previous) and 0 < shared + n_more + len(ending) <= MAX_NAME_BYTES
+    source.expect(fits, f"a name of 1 to {MAX_NAME_BYTES} bytes", f"{shared} + {n_more} + {len(ending)}")
+    name = previous[:shared] + bytes(source.take(n_more)) + ending
+    try:
+        name.decode()
+    except UnicodeDecodeError as error:
+        raise source.error("a name in UTF-8", repr(name)) from error
+    return name
+
+
+def write_plan(plan: Plan, specs: Sequence[TensorSpec]) -> bytes:
     """The bytes of a plan; MismatchError if it does not leave tensors of `specs`, in the directory's order."""
     index = {spec.name: i for i, spec in enumerate(specs)}
     uses: dict[bytes, list[tuple[int, int]]] = {}
@@ -40,7 +75,7 @@ def encode(plan: Plan, specs: Sequence[TensorSpec]) -> bytes:
     return out + _named(settings) + _named(dict(plan.bypassed))
 
 
-def decode(source: Cursor, specs: Sequence[TensorSpec | None]) -> Plan:
+def read_plan(source: Cursor, specs: Sequence[TensorSpec | None]) -> Plan:
     """The plan in `source`, for the directory's tensors; None stands for a tied one.
 
     FormatError if the bytes violate the specification, or do not fit the tensors.
@@ -54,16 +89,15 @@ def decode(source: Cursor, specs: Sequence[TensorSpec | None]) -> Plan:
             if spec is None or axis >= len(spec.shape) or spec.shape[axis] != len(positions):
                 found = f"entry {i}, axis {axis}" if spec is None else f"{spec.name} of {spec.shape}, axis {axis}"
                 raise source.error(f"a tensor with {len(positions)} positions along the axis", found)
-            if axis in kept.setdefault(spec.name, {}):
-                raise source.error("an axis once", f"axis {axis} of {spec.name} twice")
-            kept[spec.name][axis] = positions
+            axes = kept.setdefault(spec.name, {})
+            source.expect(axis not in axes, "an axis once", f"axis {axis} of {spec.name} twice")
+            axes[axis] = positions
             shape = shapes.get(spec.name, spec.shape)
             shapes[spec.name] = (*shape[:axis], n, *shape[axis + 1 :])
     settings: dict[tuple[str, str], int] = {}
     for path, value in _read_named(source).items():
         module, _, attribute = path.rpartition(".")
-        if not attribute or not value:
-            raise source.error("an attribute and its value above 0", f"{path!r} = {value}")
+        source.expect(attribute and value, "an attribute and its value above 0", f"{path!r} = {value}")
         settings[module, attribute] = value
     bypassed = _read_named(source)
     if too_long := [name for name, n in bypassed.items() if n > MAX_TUPLE_LENGTH]:
@@ -83,8 +117,8 @@ def _read_bitmap(source: Cursor) -> tuple[int, Tensor]:
     """Length of the dense axis, and its kept positions."""
     n = source.varint()
     bits = np.unpackbits(np.frombuffer(source.take((n + 7) // 8), np.uint8))
-    if bits[n:].any() or not bits.any():
-        raise source.error("a bitmap with a position that stays and zeros after its end", "another")
+    valid = bits.any() and not bits[n:].any()
+    source.expect(valid, "a bitmap with a position that stays and zeros after its end", "another")
     return n, torch.tensor(np.flatnonzero(bits), dtype=torch.int64)
 
 
@@ -102,13 +136,11 @@ def _read_uses(source: Cursor) -> list[tuple[int, int]]:
     for _ in range(source.varint()):
         step = source.varint()
         axis = source.varint() if step % 2 else 0
-        if step % 2 and not axis:
-            raise source.error("an axis above 0", "0")
+        source.expect(axis or not step % 2, "an axis above 0", 0)
         places.append((step // 2 + (places[-1][0] if places else 0), axis))
         if places[-2:-1] >= places[-1:]:
             raise source.error("places in increasing order", f"{places[-1]} after {places[-2]}")
-    if not places:
-        raise source.error("a bitmap that is used", "one that is not")
+    source.expect(places, "a bitmap that is used", "one that is not")
     return places
 
 
@@ -125,7 +157,7 @@ def _read_named(source: Cursor) -> dict[str, int]:
     previous = b""
     for _ in range(source.varint()):
         previous = read_name(source, previous)
-        if previous.decode() in values:
-            raise source.error("names that differ", f"{previous.decode()!r} twice")
-        values[previous.decode()] = source.varint()
+        name = previous.decode()
+        source.expect(name not in values, "names that differ", f"{name!r} twice")
+        values[name] = source.varint()
     return values

@@ -1,4 +1,4 @@
-"""From a `.lac` file to safetensors, tensor by tensor, in one file or in shards as Hugging Face has them.
+"""What a file holds: described as plain values, or exported to safetensors, in one file or in Hugging Face's shards.
 
 A safetensors file is the length of a header as a u64, the header, which is JSON, and the tensors' bytes one after
 another. The `.lac` file's directory tells all lengths, so the header is written first, then each decoded tensor.
@@ -7,22 +7,89 @@ another. The `.lac` file's directory tells all lengths, so the header is written
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from laconic.codec.spec import TensorSpec
+from laconic.codec.spec import Method, TensorSpec
+from laconic.codec.tensor import decode_tensor, symbol_model
 from laconic.core.atomic import atomic, begin_to_store
-from laconic.file.container import Reader
-from laconic.file.parent import State
-from laconic.file.save_load import ANY_WORK, decode_each
+from laconic.file.container import Entry, Reader
+from laconic.file.save_load import ANY_WORK, State, decode_each
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import TYPES
-from laconic.model.modules import raw_bytes
+from laconic.model.modules import n_nonzero, raw_bytes
 
 SHARD_BYTES = 5 << 30
 CODES = {dtype: code for code, dtype in TYPES.items()}
+
+
+def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Describe the file's tensors: name, shape, dtype, method, model, sparsity, bits per weight, bytes.
+
+    The model is that of a rounded tensor's integers, else None. Tensors are decoded one at a time to count their zeros,
+    except differences, which need their parent: their sparsity is None, and so is the file's. Totals: weights,
+    sparsity, bits per weight, bytes; what the file's plan removes; the parent's digest, if there are differences.
+
+    Raises:
+        FormatError: the file is damaged.
+        LimitError: it would decode to more than the default limit.
+    """
+    with Reader(path) as reader:
+        reader.check_limit(reader.entries)
+        tensors = [_tensor(reader, entry) for entry in reader.entries.values()]
+        stored = [tensor for tensor in tensors if tensor["method"] != "tied"]
+        n_weights = sum(tensor["weights"] for tensor in stored)
+        zeros = [tensor["zeros"] for tensor in stored]
+        return {
+            "file": os.fspath(path),
+            "bytes": reader.n_bytes,
+            "weights": n_weights,
+            "sparsity": None if None in zeros else sum(zeros) / max(1, n_weights),
+            "bits_per_weight": 8 * reader.n_bytes / max(1, n_weights),
+            "plan": _plan(reader),
+            "parent": reader.parent,
+            "tensors": tensors,
+        }
+
+
+def _plan(reader: Reader) -> dict[str, Any] | None:
+    plan = reader.plan
+    if plan is None:
+        return None
+    removed = {name: math.prod(shape) - math.prod(plan.cut_shape(name)) for name, shape in plan.shapes.items()}
+    return {
+        "bytes": reader.n_plan_bytes,
+        "tensors_cut": len(removed),
+        "elements_removed": sum(removed.values()),
+        "bypassed": list(plan.bypassed),
+    }
+
+
+def _tensor(reader: Reader, entry: Entry) -> dict[str, Any]:
+    spec = entry.spec
+    n_bytes, n = entry.n_bytes, max(1, spec.numel)
+    holder = reader.holder(spec.name)
+    chunk = reader.chunk(holder)
+    zeros = None
+    if holder.spec.method is not Method.DELTA:
+        zeros = spec.numel - n_nonzero(decode_tensor(holder.spec, chunk))
+    return {
+        "name": spec.name,
+        "shape": list(spec.shape),
+        "dtype": str(spec.dtype).removeprefix("torch."),
+        "method": spec.method.name.lower(),
+        "model": symbol_model(spec, chunk),
+        "tied_to": entry.tied_to,
+        "weights": spec.numel,
+        "bytes": n_bytes,
+        "bits_per_weight": 8 * n_bytes / n,
+        "zeros": zeros,
+        "sparsity": None if zeros is None else zeros / n,
+    }
 
 
 def export(
@@ -47,7 +114,7 @@ def export(
     shards = _shards(specs, shard_bytes)
     n, stem = len(shards), output.name.removesuffix(".safetensors")
     paths = [output.with_name(f"{stem}-{i:05}-of-{n:05}.safetensors") for i in range(1, n + 1)] if n > 1 else [output]
-    with closing(decode_each(reader, [reader.entries[f.name].tied_to or f.name for f in specs], base, work)) as tensors:
+    with closing(decode_each(reader, [spec.name for spec in specs], base, work)) as tensors:
         for path, shard in zip(paths, shards, strict=True):
             with atomic(path) as file:
                 _write_header(file, shard)
