@@ -18,7 +18,7 @@ from torch import Tensor
 
 import laconic
 from benchmarks.networks import minilm
-from laconic.model import Evidence, Statistic
+from laconic.model import Evidence, Objective, Statistic
 from laconic.quantization import Curvature, RateLoss, data_bits, layer_error
 
 N_SENTENCES = 1200
@@ -51,7 +51,7 @@ def _loss(words_count: float) -> Callable[[str, Tensor, Evidence], Curvature]:
 def _observed() -> Evidence:
     torch.manual_seed(0)  # of directions
     needs = [Statistic.GRAM, Statistic.SENSITIVITY]
-    return laconic.model.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, _projected)
+    return laconic.model.observe(minilm.encoder(), minilm.calibration(N_SENTENCES), needs, Objective(_projected))
 
 
 def _projected(outputs: Tensor, targets: object) -> Tensor:

@@ -19,7 +19,7 @@ from benchmarks.command_line import command_line
 from benchmarks.networks.cifar import accuracy, drawn, resnet20
 from benchmarks.record_keeping import once, spread, write_result
 from laconic.datasets import Split
-from laconic.model import Evidence, Statistic, observe, sampled_labels
+from laconic.model import Evidence, Objective, Statistic, observe, sampled_labels
 from laconic.pruning import Pruner, criteria
 from laconic.pruning.scopes import PerRow, PerTensor
 from laconic.pruning.solvers import LeastSquares, SparseGPT
@@ -52,7 +52,7 @@ def gathered(model: nn.Module, images: Split) -> Evidence:
     batches = images.batches(64)
     needs = [Statistic.GRADIENT, Statistic.FISHER, Statistic.GRAM, Statistic.NORM]
     seen = observe(model, batches, needs)
-    own = observe(model, batches, [Statistic.SENSITIVITY], sampled_labels)
+    own = observe(model, batches, [Statistic.SENSITIVITY], Objective(sampled_labels))
     return Evidence(seen.n, {**seen.found, **own.found})
 
 

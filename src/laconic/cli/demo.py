@@ -25,7 +25,7 @@ from laconic.quantization.grid import Grid
 from laconic.report.figures.stages import accuracy_by_active, accuracy_by_sparsity, description_bars
 from laconic.report.figures.tensors import mask_maps, weight_histograms
 from laconic.report.measurement import dense_float32_bits, fewest_bits, measure, table
-from laconic.report.pages.page import Page, write_page
+from laconic.report.pages import Page, write_page
 from laconic.report.tensor_table import compare_tensors
 from laconic.training.iterative import prune_iteratively_
 from laconic.training.loop import ProgressBar, Training, train

@@ -13,11 +13,11 @@ from laconic.cli.compress import network_of
 from laconic.cli.references import function
 from laconic.datasets.standard import Dataset
 from laconic.errors import MismatchError
+from laconic.recipes.recipe import read_recipe
 from laconic.recipes.results import Result
 from laconic.recipes.run import run_recipe
 from laconic.recipes.tables import CAPTION, table_of_many, table_of_one
-from laconic.recipes.validation import read_recipe
-from laconic.report.pages.frontier_page import write_frontier_page
+from laconic.report.pages import write_frontier_page
 from laconic.report.trials import Trial
 
 

@@ -1,6 +1,4 @@
-from .bits_back_code import bits_back, expected_data_bits, residual_bits
-from .gaussians import Gaussian, Mixture
-from .noisy_weights import NoisyWeights
+from .noisy_weights import Gaussian, Mixture, NoisyWeights, bits_back, expected_data_bits, residual_bits
 from .prequential_code import Learner, PrequentialCode, SentBlock, doubling, prequential, probe, timesteps
 
 __all__ = [

@@ -21,15 +21,13 @@ from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
 from laconic.recipes.options import AtLeastOne, NonNegative, Positive, UnitInterval
 from laconic.search.under_code import CodeLengthRule
-from laconic.training import drop_and_grow, schedules
-from laconic.training import gradual as gradual_rule
-from laconic.training.drop_and_grow import AtRandom, ByGradient, Growth
-from laconic.training.gates import Gates
-from laconic.training.iterative import Round, prune_iteratively_
-from laconic.training.proximal import Proximal
+from laconic.training import schedules
+from laconic.training.drop_and_grow import AtRandom, ByGradient, DropAndGrow, Growth
+from laconic.training.iterative import AT_HAND, Gradual, Round, prune_iteratively_
+from laconic.training.projections import Proximal
 from laconic.training.rules import Hold, Rule
 from laconic.training.schedules import Curve, Schedule
-from laconic.training.variational import VariationalDropout
+from laconic.training.stochastic import Gates, VariationalDropout
 
 OF_SCORES = frozenset({"criterion", "unit", "scope", "budget", "solver"})
 CurveName: TypeAlias = Literal["linear", "cubic", "cosine", "geometric", "one-shot"]
@@ -154,9 +152,9 @@ def gradual(
     """Prune ever more during training (Zhu & Gupta 2017), until a fraction of its steps."""
     schedule = Schedule(context.amount, max(1, context.until(until)), _curve(curve), initial)
     needs = context.pruner.needs
-    at_hand = needs <= gradual_rule.AT_HAND and MOVEMENT in needs
+    at_hand = needs <= AT_HAND and MOVEMENT in needs
     observe = context.observe if needs and not at_hand else None
-    context.train("training", [gradual_rule.Gradual(schedule, every, context.pruner, observe)])
+    context.train("training", [Gradual(schedule, every, context.pruner, observe)])
 
 
 @method(moves=True)
@@ -173,7 +171,7 @@ def rigl(context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0
 
 def _moving(context: MethodContext, schedule: Schedule, every: int, growth: Growth) -> None:
     mask = context.prune_()
-    context.train("training", [drop_and_grow.DropAndGrow(mask, schedule, growth, every)])
+    context.train("training", [DropAndGrow(mask, schedule, growth, every)])
 
 
 @method(axes=frozenset({"unit"}))

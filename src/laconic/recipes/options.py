@@ -10,7 +10,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
@@ -51,7 +51,9 @@ def options_of(constructor: Callable[..., Any]) -> type[msgspec.Struct]:
     for name, parameter in inspect.signature(constructor).parameters.items():
         if name not in HIDDEN:
             kind, default = kinds[name], parameter.default
-            if default is inspect.Parameter.empty and NoneType in get_args(kind):
+            if any(map(is_dataclass, (kind, *get_args(kind)))):
+                kind, default = Any, None  # a choice or a table of further options, which is read apart
+            elif default is inspect.Parameter.empty and NoneType in get_args(kind):
                 default = None  # TOML has no null: what may be None is None where it is left out
             required = default is inspect.Parameter.empty
             fields.append((name, kind) if required else (name, kind, default))

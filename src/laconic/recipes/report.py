@@ -14,7 +14,7 @@ from laconic.pruning.mask import Mask
 from laconic.recipes.recipe import Recipe
 from laconic.report.figures.stages import accuracy_by_active, description_bars
 from laconic.report.figures.tensors import mask_maps, weight_histograms
-from laconic.report.pages.page import Page, write_page
+from laconic.report.pages import Page, write_page
 from laconic.report.tensor_table import TensorTable
 
 

@@ -1,16 +1,12 @@
 from . import schedules
 from .distillation import Distillation
 from .drop_and_grow import AtRandom, ByGradient, DropAndGrow, Growth
-from .gates import Gates
-from .gradual import Gradual
-from .iterative import Round, Snapshot, prune_iteratively_, reinitialize_, shuffled
+from .iterative import Gradual, Round, Snapshot, prune_iteratively_, reinitialize_, shuffled
 from .loop import Progress, ProgressBar
-from .proximal import Proximal
+from .projections import Proximal, SharedValues
 from .rules import Attached, Hold, Rule, StepContext
 from .schedules import Schedule
-from .shared_values import SharedValues
-from .stochastic import StochasticWeights
-from .variational import VariationalDropout
+from .stochastic import Gates, StochasticWeights, VariationalDropout
 
 __all__ = [
     "AtRandom",

@@ -1,7 +1,5 @@
-from .frontier_plot import frontier
-from .sensitivity_map import sensitivity
-from .stages import accuracy_by_active, accuracy_by_sparsity, description_bars
-from .tensors import mask_maps, weight_histograms
+from .stages import accuracy_by_active, accuracy_by_sparsity, description_bars, frontier
+from .tensors import mask_maps, sensitivity, weight_histograms
 
 __all__ = [
     "accuracy_by_active",

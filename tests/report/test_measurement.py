@@ -31,7 +31,7 @@ def test_each_network_counts_as_its_shortest_file(networks):
     assert [stage.name for stage in found.networks] == list(models)
     totals = {stage.name: stage.ledger.total_bits for stage in found.networks}
     for name, model in models.items():
-        ledgers = [laconic.describe(model, data.train.batches(), quantizer=q) for q in laconic.report.compare.GRIDS]
+        ledgers = [laconic.describe(model, data.train.batches(), quantizer=q) for q in laconic.report.measurement.GRIDS]
         assert totals[name] == pytest.approx(min(ledger.total_bits for ledger in ledgers))
     assert totals["under the code"] < totals["pruned"] < totals["dense"]
     assert found.shortest.ledger.total_bits == min(totals.values())

@@ -1,1 +1,0 @@
-"""Self-contained HTML pages, to be read without a network."""
