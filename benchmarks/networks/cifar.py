@@ -83,7 +83,7 @@ def learn(
     for network in (model, teacher):
         channels_last_(network)
     with _fast(model), _fast(teacher):
-        laconic.train(model, images, replace(training, loss=laconic.training.Distillation(teacher)), rules)
+        laconic.train(model, images, replace(training, objective=laconic.training.Distillation(teacher)), rules)
     model.to("cpu", memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     model.eval()
 

@@ -107,8 +107,7 @@ def trained(network: str, price: float, seed: int) -> nn.Module:
         rule = CodeLengthRule(price=at_price, n_examples=N_TRAINING, first=Grid(0.3), lr=1e-2)
         training = _training(epochs, seed + 1000, setup.lr, falls=at_price is price)
         if price in setup.temperatures:
-            loss = Distillation(teacher(), setup.temperatures[price])
-            training = replace(training, loss=loss)
+            training = replace(training, objective=Distillation(teacher(), setup.temperatures[price]))
         laconic.train(model, images, training, [rule])
         _cut(model)
     return model

@@ -28,6 +28,7 @@ from benchmarks.record_keeping import once, spread, write_result
 from laconic import Training
 from laconic.datasets import Split, mnist
 from laconic.mdl import Learner
+from laconic.model import Objective
 
 SEEDS = (0, 1, 2)
 FOLDER = Path(__file__).parents[2] / "runs" / "prequential"
@@ -99,7 +100,7 @@ def training(n_examples: int, lr: float) -> Training:
     return Training(
         EPOCHS,
         partial(torch.optim.AdamW, lr=lr),
-        partial(F.cross_entropy, label_smoothing=min(0.1, 8 / n_examples)),
+        Objective(partial(F.cross_entropy, label_smoothing=min(0.1, 8 / n_examples))),
         partial(LambdaLR, lr_lambda=rate),
     )
 

@@ -83,9 +83,9 @@ def rounded() -> Mapping[str, Tensor]:
 
 def shorten(model: minilm.Encoder, seed: int) -> None:
     model.get_parameter(WORDS).requires_grad_(False)
-    loss = Distillation(minilm.encoder(), hints=[BLOCKS], loss=squared_error)
+    objective = Distillation(minilm.encoder(), hints=[BLOCKS], loss=squared_error)
     falls = partial(CosineAnnealingLR, T_max=EPOCHS)
-    training = Training(EPOCHS, partial(Adam, lr=LEARNING_RATE), loss, falls, seed)
+    training = Training(EPOCHS, partial(Adam, lr=LEARNING_RATE), objective, falls, seed)
     rule = CodeLengthRule(price=PRICE * math.log(2), n_examples=1, lr=LEARNING_RATE, parameters=all_but_words)
     laconic.train(model, sentences(), training, [rule])
 

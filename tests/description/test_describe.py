@@ -8,6 +8,7 @@ from torch import nn
 import laconic
 from laconic.description.ledger import BIT_EACH, DENSE
 from laconic.errors import FormatError
+from laconic.model import Objective
 from laconic.model.evidence import SENSITIVITY
 from laconic.model.modules import eval_mode
 
@@ -98,12 +99,26 @@ def test_evaluate_counts_bits_and_hits():
 
 def test_other_likelihoods():
     def gaussian_nats(outputs, targets):
-        return 0.5 * ((outputs - targets) ** 2 + math.log(2 * math.pi)).sum()
+        return 0.5 * ((outputs - targets) ** 2 + math.log(2 * math.pi))
 
     batch = (torch.zeros(5, 1), torch.ones(5, 1))
-    code = laconic.evaluate(nn.Identity(), [batch], gaussian_nats)
+    code = laconic.evaluate(nn.Identity(), [batch], Objective(gaussian_nats))
     assert code.bits == pytest.approx(5 * 0.5 * (1 + math.log(2 * math.pi)) / math.log(2))
-    assert code.n_right == 0
+    assert code.n_right is None
+    assert code.score == pytest.approx(-0.5 * (1 + math.log(2 * math.pi)))
+
+
+def test_regression_is_scored_by_its_loss():
+    code = laconic.evaluate(nn.Identity(), [(torch.zeros(5, 2), torch.full((5, 2), 3.0))])
+    assert (code.n_labels, code.loss, code.score) == (10, pytest.approx(9), pytest.approx(-9))
+    assert math.isnan(code.accuracy)
+
+
+def test_pixels_are_labels():
+    logits = torch.zeros(2, 3, 4, 4)
+    logits[:, 1] = 1
+    code = laconic.evaluate(nn.Identity(), [(logits, torch.ones(2, 4, 4, dtype=torch.int64))])
+    assert (code.n_examples, code.n_labels, code.accuracy) == (2, 32, 1)
 
 
 BATCHES = [(torch.randn(8, 3), torch.arange(8) % 2)]

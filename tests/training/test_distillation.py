@@ -25,10 +25,10 @@ def test_the_loss_is_t_squared_times_the_divergence():
 def test_another_loss_takes_the_place_of_the_divergence():
     x, teacher, student = torch.randn(6, 4), network(1).eval(), network(2)
     distillation = Distillation(teacher, loss=nn.functional.mse_loss, hints=["0"], hint_weight=2)
-    with distillation.of(student) as loss, torch.no_grad():
+    with distillation.on(student) as answer, torch.no_grad():
         outputs, inner = student(x) - teacher(x), student[0](x) - teacher[0](x)
         expected = outputs.square().mean() + 2 * inner.square().sum() / teacher[0](x).square().sum()
-        assert float(loss(x, student(x))) == pytest.approx(float(expected), rel=1e-5)
+        assert float(answer(x).loss) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_student_comes_to_do_what_the_teacher_does_whatever_the_labels():
@@ -37,7 +37,7 @@ def test_the_student_comes_to_do_what_the_teacher_does_whatever_the_labels():
     batches = [(part, torch.zeros(len(part), dtype=torch.long)) for part in x.split(64)]
     teacher, student = network(1).eval(), network(2)
     before = copy.deepcopy(teacher.state_dict())
-    training = Training(60, lambda p: torch.optim.Adam(p, lr=1e-2), loss=Distillation(teacher))
+    training = Training(60, lambda p: torch.optim.Adam(p, lr=1e-2), objective=Distillation(teacher))
     train(student, batches, training)
     assert (student(x).argmax(1) == teacher(x).argmax(1)).float().mean() > 0.95
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
@@ -47,8 +47,8 @@ def test_the_student_comes_to_do_what_the_teacher_does_whatever_the_labels():
 def test_hints_add_their_relative_squared_errors():
     x, teacher, student = torch.randn(6, 4), network(1).eval(), network(2)
     distillation = Distillation(teacher, hints=["re:[01]"], hint_weight=3)
-    with distillation.of(student) as loss, torch.no_grad():
-        found = loss(x, student(x))
+    with distillation.on(student) as answer, torch.no_grad():
+        found = answer(x).loss
         expected = distillation(student(x), teacher(x))
         for n in (1, 2):
             s, t = student[:n](x), teacher[:n](x)
@@ -62,8 +62,8 @@ def test_a_student_with_hints_learns_the_inner_outputs():
     x = torch.randn(256, 4)
     teacher, students = network(1).eval(), [network(2), network(2)]
     for student, hints in zip(students, [(), ["0"]], strict=True):
-        loss = Distillation(teacher, hints=hints, hint_weight=10)
-        train(student, [(x, x)], Training(60, lambda p: torch.optim.Adam(p, lr=1e-2), loss))
+        objective = Distillation(teacher, hints=hints, hint_weight=10)
+        train(student, [(x, x)], Training(60, lambda p: torch.optim.Adam(p, lr=1e-2), objective))
     with torch.no_grad():
         without, having = (float((student[0](x) - teacher[0](x)).norm()) for student in students)
     assert having < 0.5 * without
@@ -76,8 +76,8 @@ def test_hints_of_a_compiled_student():
     distillation = Distillation(teacher, hints=["0"], hint_weight=3)
     losses = []
     for model in (student, compiled):
-        with distillation.of(model) as loss:
-            found = loss(x, model(x))
+        with distillation.on(model) as answer:
+            found = answer(x).loss
             found.backward()
             losses.append(float(found.detach()))
     assert losses[0] == pytest.approx(losses[1])
@@ -117,8 +117,8 @@ class Unpaired(nn.Module):
 )
 def test_hints_that_cannot_be_given(student, teacher, hint, error, message):
     x = torch.randn(2, 4)
-    with pytest.raises(error, match=message), Distillation(teacher.eval(), hints=[hint]).of(student) as loss:
-        loss(x, student(x))
+    with pytest.raises(error, match=message), Distillation(teacher.eval(), hints=[hint]).on(student) as answer:
+        answer(x)
 
 
 @pytest.mark.parametrize(

@@ -12,26 +12,22 @@ import itertools
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from laconic.codec.tensor import tensor_parts
 from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
 from laconic.file.container import Reader
 from laconic.file.save_load import DEFAULT, State, decode_each, load, save
-from laconic.model.modules import device_of, eval_mode, n_nonzero, unwrap
+from laconic.model.modules import eval_mode, n_nonzero, unwrap
+from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
+from laconic.model.tasks import Judged
 from laconic.quantization.grid import Quantizer
-
-Nats: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-
-CLASS_LABELS: Nats = partial(F.cross_entropy, reduction="sum")
 
 
 @dataclass(frozen=True)
@@ -41,46 +37,68 @@ class DataCode:
     Attributes:
         n_examples: number of examples.
         bits: Σ −log2 p(target | input).
-        n_right: number of examples whose most probable class is right; 0 if targets are no classes.
+        n_right: number of labels whose most probable value is right; None if the task is no classification.
+        n_labels: number of labels: one for each example, or for each pixel, token, …
+        entries: the same for each example, or for each batch whose loss does not divide.
     """
 
     n_examples: int
     bits: float
-    n_right: int
+    n_right: int | None
+    n_labels: int
+    entries: Judged | None = field(default=None, repr=False, compare=False)
 
     @property
     def accuracy(self) -> float:
-        """The fraction of examples whose most probable class is right."""
-        return self.n_right / self.n_examples if self.n_examples else math.nan
+        """The fraction of labels that are right; NaN if the task is no classification."""
+        return math.nan if self.n_right is None or not self.n_labels else self.n_right / self.n_labels
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a label, in nats."""
+        return self.bits * math.log(2) / self.n_labels if self.n_labels else math.nan
+
+    @property
+    def score(self) -> float:
+        """The accuracy; where the task is no classification, minus the loss."""
+        return -self.loss if self.n_right is None else self.accuracy
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nats: Nats = CLASS_LABELS) -> DataCode:
+def evaluate(model: nn.Module, batches: Iterable[Any], objective: Objective = DEFAULT_OBJECTIVE) -> DataCode:
     """Code the targets of `batches` with the model's predictions; the mode of each module is restored.
 
     Args:
-        model: on its own device; inputs are moved there.
-        batches: pairs (inputs, targets).
-        nats: from outputs (as float64) and targets, Σ −ln p; by default for logits and class labels.
+        model: on its own device; batches are moved there.
+        batches: see `laconic.model.Objective`.
+        objective: what the targets are, or the loss in nats; by default what the first batch shows.
+
+    Raises:
+        MismatchError: batches and outputs do not fit the objective.
     """
-    device = device_of(model)
-    n_examples, total_nats, n_right = 0, 0.0, 0
-    with eval_mode(model):
-        for inputs, targets in batches:
-            outputs, expected = model(inputs.to(device)).double(), targets.to(device)
-            total_nats += float(nats(outputs, expected))
-            if outputs.ndim == expected.ndim + 1:
-                n_right += int((outputs.argmax(1) == expected).sum())
-            n_examples += len(expected)
-    return DataCode(n_examples, total_nats / math.log(2), n_right)
+    check_batches(batches, once=True)
+    n_examples, judged = 0, list[Judged]()
+    with eval_mode(model), objective.on(model) as answer:
+        for batch in batches:
+            answered = answer(batch)
+            n_examples += answered.n
+            judged.append(answered.judged)
+    if not judged:
+        return DataCode(0, 0.0, None, 0)
+    nats, n_labels = (torch.cat([getattr(j, of) for j in judged]).cpu() for of in ("nats", "n_labels"))
+    right = [j.n_right for j in judged if j.n_right is not None]
+    n_right = torch.cat(right).cpu() if len(right) == len(judged) else None
+    all_right = None if n_right is None else int(n_right.sum())
+    entries = Judged(nats, n_labels, n_right)
+    return DataCode(n_examples, float(nats.sum()) / math.log(2), all_right, int(n_labels.sum()), entries)
 
 
 def describe(
     model_or_path: nn.Module | str | os.PathLike[str],
-    batches: Iterable[tuple[Tensor, Tensor]] = (),
+    batches: Iterable[Any] = (),
     into: nn.Module | None = None,
     quantizer: Quantizer | None = DEFAULT,
-    nats: Nats = CLASS_LABELS,
+    objective: Objective = DEFAULT_OBJECTIVE,
     base: State | None = None,
 ) -> Ledger:
     """Count the bits of a network and of the data given it.
@@ -91,10 +109,10 @@ def describe(
 
     Args:
         model_or_path: a model, or a `.lac` file.
-        batches: pairs (inputs, targets) whose targets the network codes; none for the model's bits alone.
+        batches: those whose targets the network codes, see `laconic.model.Objective`; none for the model's bits alone.
         into: for a file with batches, a model of its architecture, dense if the file has a plan; it is not changed.
         quantizer: for a model, how it is saved.
-        nats: Σ −ln p from outputs and targets; by default class labels.
+        objective: what the targets are, or the loss in nats; by default what the first batch shows.
         base: the parent of the differences; its own bits are not counted.
 
     Raises:
@@ -105,7 +123,8 @@ def describe(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.lac"
             save(model_or_path, path, quantizer, base=base)
-            return describe(path, batches, model_or_path, nats=nats, base=base)
+            return describe(path, batches, model_or_path, objective=objective, base=base)
+    check_batches(batches, once=True)
     batches = iter(batches)
     first = next(batches, None)
     with Reader(model_or_path) as reader:
@@ -114,19 +133,19 @@ def describe(
             if into is None:
                 raise ValueError("describe: to code data with a file's network, pass a model as into=")
             decoded = load(model_or_path, copy.deepcopy(into), base=base)
-            return describe_decoded(reader, decoded, itertools.chain([first], batches), nats)
+            return describe_decoded(reader, decoded, itertools.chain([first], batches), objective)
         # References first: they check that a difference has its parent's shape.
         references = _references(reader, decode_each(reader, _stored(reader), base))
         return Ledger(tuple(_model_rows(reader)), references)
 
 
 def describe_decoded(
-    reader: Reader, decoded: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], nats: Nats = CLASS_LABELS
+    reader: Reader, decoded: nn.Module, batches: Iterable[Any], objective: Objective = DEFAULT_OBJECTIVE
 ) -> Ledger:
     """The ledger of an open file and of the targets of `batches`, given the network that it decodes to."""
     state = unwrap(decoded).state_dict()
     references = _references(reader, (state[name] for name in _stored(reader)))
-    code = evaluate(decoded, batches, nats)
+    code = evaluate(decoded, batches, objective)
     of_data = LedgerRow("", "targets given the network", code.bits, measured=False, of_data=True)
     return Ledger((*_model_rows(reader), of_data), references, code.n_examples)
 

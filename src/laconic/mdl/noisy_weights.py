@@ -35,10 +35,11 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from laconic.core.distributed import generator, mean_of_ranks, rank
-from laconic.description.describe import CLASS_LABELS, Nats, evaluate
+from laconic.description.describe import evaluate
 from laconic.description.ledger import Ledger, LedgerRow
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.model.modules import unwrap
+from laconic.model.objective import DEFAULT_OBJECTIVE, Objective
 from laconic.pruning import scopes
 from laconic.training.rules import Attached, State, StepContext
 from laconic.training.stochastic import Named, StochasticWeights, perturbed
@@ -298,8 +299,8 @@ def bits_back(
 def expected_data_bits(
     model: nn.Module,
     posterior: Mapping[str, Gaussian],
-    batches: Collection[tuple[Tensor, Tensor]],
-    nats: Nats = CLASS_LABELS,
+    batches: Collection[Any],
+    objective: Objective = DEFAULT_OBJECTIVE,
     n_draws: int = 10,
     seed: int = 0,
 ) -> float:
@@ -308,8 +309,8 @@ def expected_data_bits(
     Args:
         model: the network; inputs are moved to its device.
         posterior: the Gaussians of its weights, by name.
-        batches: pairs (inputs, targets), read once for each draw.
-        nats: as for `evaluate`.
+        batches: see `laconic.model.Objective`; read once for each draw.
+        objective: as for `evaluate`.
         n_draws: number of networks drawn.
         seed: seed of the draws.
     """
@@ -321,7 +322,7 @@ def expected_data_bits(
         for _ in range(n_draws):
             for name, found in posterior.items():
                 parameters[name].copy_(found.sample(draw))
-            total += evaluate(model, batches, nats).bits
+            total += evaluate(model, batches, objective).bits
     finally:
         for name, value in before.items():
             parameters[name].copy_(value)

@@ -296,7 +296,7 @@ def _mixed(
 def _code(log_probabilities: Float[Tensor, "examples classes"], labels: Int64[Tensor, " examples"]) -> DataCode:
     nats = -log_probabilities[torch.arange(len(labels)), labels].sum()
     n_right = int((log_probabilities.argmax(1) == labels).sum())
-    return DataCode(len(labels), float(nats) / math.log(2), n_right)
+    return DataCode(len(labels), float(nats) / math.log(2), n_right, len(labels))
 
 
 def probe(

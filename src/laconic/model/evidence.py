@@ -193,7 +193,7 @@ class _Sums:
         self.n_running = n_of_batch(batch)
         answered = answer(batch)
         self.n += answered.n
-        self.n_labels = answered.n_labels
+        self.n_labels = int(answered.n_labels)
         gradients = torch.autograd.grad(answered.loss, list(self.parameters.values()), allow_unused=True)
         for name, gradient in zip(self.parameters, gradients, strict=True):
             if gradient is not None and GRADIENT in self.needs:

@@ -53,9 +53,14 @@ class Answer:
         return self._mean[0] if self.own is None else self.own
 
     @property
-    def n_labels(self) -> int:
+    def n_labels(self) -> int | Tensor:
         """Number of labels that the loss is the mean of."""
-        return int(self._mean[1])
+        return self._mean[1]
+
+    @property
+    def n_right(self) -> Tensor | None:
+        """Numbers of right answers; None where the task is no classification."""
+        return self.task.right(self.outputs, self.targets)
 
     @cached_property
     def _mean(self) -> Mean:
@@ -105,8 +110,7 @@ class Objective:
 
     def forward(self, model: nn.Module, batch: Any) -> int:
         """Run a model on a batch whose targets, if there are any, do not matter; the number of its examples."""
-        alone = isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) == 1)
-        inputs = batch if alone else split(batch, model)[0]
+        inputs, _ = split(batch, model, must=False)
         self.run(model, map_tensors(lambda tensor: tensor.to(device_of(model)), inputs))
         return n_examples(inputs) or 1
 
@@ -132,9 +136,9 @@ class Objective:
         if targets is None:
             found = f"a mapping with {_listed(inputs)}" if isinstance(inputs, Mapping) else _kind(batch)
             raise MismatchError(f"batch: expected labels in it, under {LABELS[0]!r}, or beside it, found {found}")
-        logits = _logits(outputs)
-        task = given or infer(logits, targets, self.ignore_index, last=not isinstance(outputs, Tensor))
-        return Answer(task, logits, targets, own, n)
+        judged = logits(outputs)
+        task = given or infer(judged, targets, self.ignore_index, last=not isinstance(outputs, Tensor))
+        return Answer(task, judged, targets, own, n)
 
     def _as_the_model(self, model: nn.Module, own: Tensor, outputs: Any, targets: Any, n: int) -> Answer:
         """Find the task whose mean loss is what the model says; if there is none, the batch is one entry."""
@@ -142,14 +146,14 @@ class Objective:
         if isinstance(targets, Tensor):
             n_labels = n if targets.is_floating_point() else max(int((targets != self.ignore_index).sum()), 1)
             for task in self._candidates(model, outputs, targets):
-                mean, _ = task.mean(_logits(outputs).detach().float(), targets)
+                mean, _ = task.mean(logits(outputs).detach().float(), targets)
                 if torch.isclose(mean, own.detach().float(), rtol=SAME, atol=1e-6):
-                    return Answer(task, _logits(outputs), targets, own, n)
+                    return Answer(task, logits(outputs), targets, own, n)
         return Answer(OwnLoss(), own, n_labels, own, n)
 
     def _candidates(self, model: nn.Module, outputs: Any, targets: Tensor) -> Iterator[Task]:
         try:
-            task = infer(_logits(outputs), targets, self.ignore_index, last=True)
+            task = infer(logits(outputs), targets, self.ignore_index, last=True)
         except MismatchError:
             return
         causal = isinstance(task, Classes) and task.last and targets.shape[1] > 1
@@ -161,12 +165,15 @@ class Objective:
 DEFAULT_OBJECTIVE = Objective()
 
 
-def split(batch: Any, model: nn.Module) -> tuple[Any, Any]:
-    """The inputs and the targets of a batch; no targets where the model's inputs hold them, or none are found.
+def split(batch: Any, model: nn.Module, must: bool = True) -> tuple[Any, Any]:
+    """The inputs and the targets of a batch; None for targets of a mapping without labels.
 
     Raises:
-        MismatchError: it is no batch.
+        MismatchError: it is no batch, or has no targets but `must` have some.
     """
+    alone = isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) == 1)
+    if alone and not must:
+        return batch, None
     if isinstance(batch, Mapping):
         label = next((key for key in LABELS if key in batch), None)
         if label is None:
@@ -174,9 +181,7 @@ def split(batch: Any, model: nn.Module) -> tuple[Any, Any]:
         inputs = batch if _takes(model, label) else {key: v for key, v in batch.items() if key != label}
         return inputs, batch[label]
     if not isinstance(batch, (tuple, list)) or len(batch) < 2 or any(_is_loader(part) for part in batch):
-        hint = ""
-        if isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) == 1):
-            hint = "; an autoencoder's batches are (x, x)"
+        hint = "; an autoencoder's batches are (x, x)" if alone else ""
         raise MismatchError(f"batch: expected (inputs, targets) or a mapping with labels, found {_kind(batch)}{hint}")
     inputs, targets = batch[0] if len(batch) == 2 else tuple(batch[:-1]), batch[-1]
     if isinstance(inputs, Mapping) and LABELS[0] not in inputs and _takes(model, LABELS[0]):
@@ -200,7 +205,7 @@ def check_batches(batches: Any, name: str = "batches", once: bool = False) -> No
         raise MismatchError(f"{name}: expected an iterable of batches, found {_kind(batches)}")
     if isinstance(batches, (tuple, list)) and len(batches) == 2 and all(_is_loader(part) for part in batches):
         raise MismatchError(f"{name}: expected batches, found a pair of them, as of training and test")
-    if isinstance(batches, Sized) and not len(batches):
+    if isinstance(batches, Sized) and not len(batches) and not once:
         raise MismatchError(f"{name}: expected some, found none")
 
 
@@ -226,7 +231,7 @@ def _own_loss(outputs: Any, inputs: Any) -> tuple[Tensor | None, Any]:
     return None, outputs
 
 
-def _logits(outputs: Any) -> Tensor:
+def logits(outputs: Any) -> Tensor:
     """The tensor that is judged.
 
     Raises:
@@ -235,7 +240,7 @@ def _logits(outputs: Any) -> Tensor:
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, (tuple, list)) and outputs:
-        return _logits(outputs[0])
+        return logits(outputs[0])
     named = outputs if isinstance(outputs, Mapping) else getattr(outputs, "__dict__", {})
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor) and value.ndim}
     for key in LOGITS:
@@ -250,7 +255,7 @@ def _logits(outputs: Any) -> Tensor:
 def _custom_outputs(outputs: Any) -> Any:
     """What a user's loss reads: the logits where there are such, or else all outputs."""
     try:
-        return _logits(outputs)
+        return logits(outputs)
     except MismatchError:
         return outputs
 

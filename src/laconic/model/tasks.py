@@ -54,6 +54,10 @@ class Task(ABC):
         """Mean loss of a label, in nats: a scalar to train with; and the number of labels."""
 
     @abstractmethod
+    def right(self, outputs: Any, targets: Any) -> Int[Tensor, " entries"] | None:
+        """Numbers of right answers; None where the task is no classification."""
+
+    @abstractmethod
     def judge(self, outputs: Any, targets: Any) -> Judged:
         """Losses and right answers of each example.
 
@@ -62,12 +66,8 @@ class Task(ABC):
         """
 
 
-def _by_example(losses: Tensor, counted: Tensor, right: Tensor | None) -> Judged:
-    """From values of each label, (n, …), sums over each example's labels that count."""
-    n = len(losses)
-    nats = (losses * counted).reshape(n, -1).sum(1)
-    n_right = None if right is None else (right & counted).reshape(n, -1).sum(1)
-    return Judged(nats, counted.reshape(n, -1).sum(1), n_right)
+def _per_example(of_labels: Tensor) -> Tensor:
+    return of_labels.reshape(len(of_labels), -1).sum(1)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,13 @@ class Classes(Task):
         return total / n_labels.clamp(min=1), n_labels
 
     @override
+    def right(self, outputs: Tensor, targets: Tensor) -> Int[Tensor, " entries"]:
+        outputs, targets = self.aligned(outputs, targets)
+        return _per_example((outputs.argmax(1) == targets) & (targets != self.ignore_index))
+
+    @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
+        n_right = self.right(outputs, targets)
         outputs, targets = self.aligned(outputs, targets)
         counted = targets != self.ignore_index
         n_classes = outputs.shape[1]
@@ -103,7 +109,7 @@ class Classes(Task):
             expected = f"expected classes below {n_classes}, or {self.ignore_index} for labels that do not count"
             raise MismatchError(f"targets: {expected}, found {found}; see Objective(ignore_index=)")
         losses = F.cross_entropy(outputs, targets, ignore_index=self.ignore_index, reduction="none")
-        return _by_example(losses, counted, outputs.argmax(1) == targets)
+        return Judged(_per_example(losses), _per_example(counted), n_right)
 
     def aligned(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (n, classes, …), and targets (n, …) in int64."""
@@ -125,10 +131,14 @@ class SoftClasses(Task):
         return F.cross_entropy(outputs, targets.to(outputs.dtype)), len(outputs)
 
     @override
+    def right(self, outputs: Tensor, targets: Tensor) -> Int[Tensor, " entries"]:
+        return _per_example(outputs.argmax(1) == targets.argmax(1))
+
+    @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         losses = F.cross_entropy(outputs, targets.to(outputs.dtype), reduction="none")
-        right = outputs.argmax(1) == targets.argmax(1)
-        return _by_example(losses, torch.ones_like(right), right)
+        n_labels = _per_example(torch.ones_like(losses, dtype=torch.int64))
+        return Judged(_per_example(losses), n_labels, self.right(outputs, targets))
 
 
 @dataclass(frozen=True)
@@ -141,11 +151,15 @@ class Binary(Task):
         return F.binary_cross_entropy_with_logits(outputs, targets), targets.numel()
 
     @override
+    def right(self, outputs: Tensor, targets: Tensor) -> Int[Tensor, " entries"]:
+        return _per_example((outputs > 0) == (targets.reshape(outputs.shape) > 0))
+
+    @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
-        targets = targets.reshape(outputs.shape)
-        losses = F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none")
-        right = (outputs > 0) == (targets > 0)
-        return _by_example(losses, torch.ones_like(right), right)
+        expected = targets.reshape(outputs.shape).to(outputs.dtype)
+        losses = F.binary_cross_entropy_with_logits(outputs, expected, reduction="none")
+        n_labels = _per_example(torch.ones_like(losses, dtype=torch.int64))
+        return Judged(_per_example(losses), n_labels, self.right(outputs, targets))
 
 
 @dataclass(frozen=True)
@@ -157,9 +171,13 @@ class Regression(Task):
         return F.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype)), targets.numel()
 
     @override
+    def right(self, outputs: Tensor, targets: Tensor) -> None:
+        return None
+
+    @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         losses = (outputs - targets.reshape(outputs.shape)).square()
-        return _by_example(losses, torch.ones_like(losses, dtype=torch.bool), None)
+        return Judged(_per_example(losses), _per_example(torch.ones_like(losses, dtype=torch.int64)))
 
 
 @dataclass(frozen=True)
@@ -179,14 +197,19 @@ class Custom(Task):
         return losses.mean(), losses.numel() if losses.ndim else _length(targets) or _length(outputs) or 1
 
     @override
+    def right(self, outputs: Any, targets: Any) -> Int[Tensor, " entries"] | None:
+        """Those of class indices, one for each example."""
+        if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
+            return None
+        return Classes().right(outputs, targets) if outputs.ndim == 2 and targets.ndim == 1 else None
+
+    @override
     def judge(self, outputs: Any, targets: Any) -> Judged:
-        losses = self._losses(outputs, targets)
+        losses, n_right = self._losses(outputs, targets), self.right(outputs, targets)
         if losses.ndim:
-            return _by_example(losses, torch.ones_like(losses, dtype=torch.bool), _right(outputs, targets))
-        right = _right(outputs, targets)
+            return Judged(_per_example(losses), _per_example(torch.ones_like(losses, dtype=torch.int64)), n_right)
         n = torch.tensor([_length(targets) or _length(outputs) or 1], device=losses.device)
-        n_right = None if right is None or right.numel() != int(n) else right.sum().reshape(1)
-        return Judged(losses[None] * n, n, n_right)
+        return Judged(losses[None] * n, n, None if n_right is None else n_right.sum().reshape(1))
 
     def _losses(self, outputs: Any, targets: Any) -> Tensor:
         if getattr(self.loss, "reduction", None) == "sum":
@@ -205,6 +228,10 @@ class OwnLoss(Task):
     @override
     def mean(self, outputs: Any, targets: Any) -> Mean:
         return outputs, targets
+
+    @override
+    def right(self, outputs: Any, targets: Any) -> None:
+        return None
 
     @override
     def judge(self, outputs: Any, targets: Any) -> Judged:
@@ -248,15 +275,6 @@ def _are_distributions(targets: Tensor) -> bool:
         return False
     sums = targets.sum(1).double()
     return torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
-
-
-def _right(outputs: Any, targets: Any) -> Tensor | None:
-    """Right answers to class indices under a loss that someone else wrote."""
-    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
-        return None
-    if outputs.ndim != targets.ndim + 1 or outputs.shape[2:] != targets.shape[1:]:
-        return None
-    return outputs.argmax(1) == targets
 
 
 def _length(found: Any) -> int | None:

@@ -11,22 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.model.modules import notice_hooks, unwrap
+from laconic.model.modules import call, device_of, map_tensors, n_examples, notice_hooks, unwrap
+from laconic.model.objective import Answer, Loss, logits, split
 from laconic.model.selectors import names
-
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+from laconic.model.tasks import Custom
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """A loss for `laconic.Training` with the outputs of `teacher` as targets; the batches' targets are ignored.
+    """An objective for `laconic.Training`, with the outputs of `teacher` as targets; the batches' may be missing.
 
     Attributes:
         teacher: a network with the student's inputs and outputs, in evaluation mode, such as a copy of the student
@@ -63,8 +63,8 @@ class Distillation:
         return self.temperature**2 * divergence
 
     @contextmanager
-    def of(self, student: nn.Module) -> Generator[Loss]:
-        """The loss of the outputs that `student` has just given: a function of its inputs and outputs.
+    def on(self, student: nn.Module) -> Generator[Callable[[Any], Answer]]:
+        """A function from batches to the answers of `student`, as `Objective.on`; right answers are the batches'.
 
         Raises:
             MismatchError: no module has a hint's name, or its output has another shape than the teacher's.
@@ -78,19 +78,23 @@ class Distillation:
             hinted += found
         with _outputs(student, hinted) as seen, _outputs(self.teacher, hinted) as shown:
 
-            def loss(inputs: Tensor, outputs: Tensor) -> Tensor:
+            def answer(batch: Any) -> Answer:
+                device = device_of(student)
+                batch = map_tensors(lambda tensor: tensor.to(device), batch)
+                inputs, targets = split(batch, student, must=False)
+                outputs = logits(call(student, inputs))
                 with torch.no_grad():
-                    targets = self.teacher.to(inputs.device)(inputs)
-                error = 0
+                    taught = logits(call(self.teacher.to(device), inputs))
+                error = self(outputs, taught)
                 for name in hinted:
                     s, t = seen.pop(name), shown.pop(name)
                     if s.shape != t.shape:
                         shapes = f"the student's output is {tuple(s.shape)}, the teacher's {tuple(t.shape)}"
                         raise MismatchError(f"{name}: {shapes}")
-                    error += F.mse_loss(s, t) / t.square().mean()
-                return self(outputs, targets) + self.hint_weight * error
+                    error = error + self.hint_weight * F.mse_loss(s, t) / t.square().mean()
+                return Answer(Custom(lambda *_: error), outputs, targets, None, n_examples(inputs) or 1)
 
-            yield loss
+            yield answer
 
 
 @contextmanager

@@ -8,6 +8,7 @@ bit, as one that was not.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 import threading
@@ -26,17 +27,17 @@ from rich import get_console
 from rich import progress as bars
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from laconic.errors import MismatchError
+from laconic.model.objective import DEFAULT_OBJECTIVE, Answer, Batches, Objective, check_batches
 from laconic.model.selectors import sparsity
 from laconic.training.checkpoint import load_state, save_state
 from laconic.training.distillation import Distillation
 from laconic.training.rules import Attached, Rule, attach
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
-Batches: TypeAlias = Iterable[tuple[Tensor, Tensor]]
 STEPS_BETWEEN_COUNTS = 50  # of zeros, for the progress bar
 
 
@@ -47,25 +48,16 @@ class Training:
     Attributes:
         epochs: passes over the batches.
         optimizer: a function from parameters to an optimizer.
-        loss: a function from outputs and targets to a mean loss (scalar tensor), or a `Distillation`.
+        objective: what the targets are, or the loss in nats: see `laconic.model.Objective`; or a `Distillation`.
         scheduler: a function from the optimizer to a learning-rate scheduler, stepped each epoch.
         seed: decides the order of batches and all randomness in the model.
     """
 
     epochs: int
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = ADAM
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    objective: Objective | Distillation = DEFAULT_OBJECTIVE
     scheduler: Callable[[Optimizer], LRScheduler] | None = None
     seed: int = 0
-
-    @contextmanager
-    def objective(self, model: nn.Module) -> Generator[Callable[[Tensor, Tensor, Tensor], Tensor]]:
-        """The loss of `model`'s latest outputs: a function of its inputs, outputs and targets."""
-        if isinstance(self.loss, Distillation):
-            with self.loss.of(model) as loss:
-                yield lambda inputs, outputs, targets: loss(inputs, outputs)
-        else:
-            yield lambda inputs, outputs, targets: self.loss(outputs, targets)
 
 
 @dataclass
@@ -77,7 +69,7 @@ class Progress:
         batch: batches done in this epoch.
         step: batches done in all.
         n_steps: all batches of the training, if the loader has a length.
-        history: mean loss and accuracy of each finished epoch.
+        history: mean loss of each finished epoch, and its accuracy where the task is a classification.
         rules: the rules at work.
     """
 
@@ -90,13 +82,14 @@ class Progress:
     rules: Sequence[Attached] = ()
     _sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
-    def count(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:
+    @torch.no_grad()
+    def count(self, answer: Answer) -> None:
         """Add a batch to the epoch's means."""
-        n = len(targets)
-        hits = (outputs.argmax(1) == targets).sum() if outputs.ndim == targets.ndim + 1 else 0
-        batch = (loss.detach() * n, hits, n)
-        sums = [torch.as_tensor(value, dtype=torch.float64, device=loss.device) for value in batch]
-        self._sums = self._sums.to(loss.device) + torch.stack(sums)
+        n_right = answer.n_right
+        n_labels = torch.as_tensor(answer.n_labels, device=answer.loss.device)
+        batch = (answer.loss.detach() * n_labels, math.nan if n_right is None else n_right.sum(), n_labels)
+        sums = [torch.as_tensor(value, dtype=torch.float64, device=n_labels.device) for value in batch]
+        self._sums = self._sums.to(n_labels.device) + torch.stack(sums)
         self.batch, self.step = self.batch + 1, self.step + 1
 
     @contextmanager
@@ -114,12 +107,13 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of this epoch's examples so far that were right; 0 where targets are not classes."""
+        """Fraction of this epoch's labels so far that were right; NaN where the task is no classification."""
         return float(self._sums[1] / self._sums[2])
 
     def end_epoch(self) -> None:
         """Move the epoch's means to the history."""
-        self.history.append({"loss": self.loss, "accuracy": self.accuracy})
+        means = {"loss": self.loss, "accuracy": self.accuracy}
+        self.history.append({name: value for name, value in means.items() if name == "loss" or not math.isnan(value)})
         self.epoch, self.batch = self.epoch + 1, 0
         self._sums.zero_()
 
@@ -139,8 +133,8 @@ def train(
 
     Args:
         model: any module; its parameters that require gradients are trained.
-        batches: pairs (inputs, targets), iterated once an epoch; a DataLoader or a list.
-        training: epochs, optimizer, loss, scheduler, seed.
+        batches: see `laconic.model.Objective`; iterated once an epoch: a DataLoader or a list.
+        training: epochs, optimizer, objective, scheduler, seed.
         rules: act around each of the optimizer's steps, in this order, and finish at the end.
         callbacks: called with the progress after each step.
         checkpoint: a file written at each epoch's end and on interruption. If it exists, training continues from it; a
@@ -150,9 +144,11 @@ def train(
         The progress, with the history of epochs.
 
     Raises:
-        ValueError: an epoch has no batches.
+        MismatchError: batches and outputs do not fit the objective, or an epoch has no batches.
         KeyboardInterrupt: on Ctrl-C, after the current step; model and checkpoint hold all that was done.
     """
+    if training.epochs:
+        check_batches(batches)
     accelerator = Accelerator()
     with ExitStack() as stack:
         optimizer = training.optimizer(p for p in model.parameters() if p.requires_grad)
@@ -161,28 +157,26 @@ def train(
         scheduler = training.scheduler(optimizer) if training.scheduler else None
         run = _Run(model, optimizer, scheduler, attached, Progress(model, rules=attached))
         run.resume(checkpoint)
-        objective = stack.enter_context(training.objective(model))
         if isinstance(batches, Sized):
             run.progress.n_steps = training.epochs * len(batches)
         wrapped, prepared, loader = accelerator.prepare(model, optimizer, batches)
+        answer = stack.enter_context(training.objective.on(wrapped))
         wrapped.train()
         interrupted = stack.enter_context(_interruption())
         while run.progress.epoch < training.epochs:
             for batch in run.batches(loader, training.seed):
-                inputs, targets = (tensor.to(accelerator.device) for tensor in batch)
-                outputs = wrapped(inputs)
-                loss = objective(inputs, outputs, targets)
+                answered = answer(batch)
                 prepared.zero_grad()
-                accelerator.backward(loss)
+                accelerator.backward(answered.loss)
                 prepared.step()
-                run.progress.count(loss, outputs.detach(), targets)
+                run.progress.count(answered)
                 for callback in callbacks:
                     callback(run.progress)
                 if interrupted.is_set():
                     run.save(checkpoint, accelerator)
                     raise KeyboardInterrupt
             if not run.progress.batch:
-                raise ValueError("batches: expected some each epoch, found none; a generator runs only once")
+                raise MismatchError("batches: expected some each epoch, found none")
             run.progress.end_epoch()
             if scheduler:
                 with warnings.catch_warnings():  # after going on from an epoch's last step, the optimizer made none
@@ -203,7 +197,7 @@ class _Run:
     progress: Progress
     _random: dict[str, Any] | None = None
 
-    def batches(self, loader: Batches, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, loader: Batches, seed: int) -> Iterator[Any]:
         """The epoch's batches that have not been seen."""
         set_seed((seed * 1_000_003 + self.progress.epoch) % 2**32)
         left = iter(loader)
@@ -281,14 +275,14 @@ class ProgressBar:
             bars.TextColumn("{task.description}"),
             bars.BarColumn(bar_width=None),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[accuracy]:.1%}"),
+            bars.TextColumn("{task.fields[means]}"),
             bars.TextColumn("sparsity {task.fields[sparsity]:.0%}"),
             bars.TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
             disable=not (console or get_console()).is_terminal,
         )
-        self._task = self._bar.add_task(label, total=None, loss=0.0, accuracy=0.0, sparsity=0.0)
+        self._task = self._bar.add_task(label, total=None, means="", sparsity=0.0)
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress."""
@@ -299,7 +293,8 @@ class ProgressBar:
             with progress.deterministic() as model:
                 fields["sparsity"] = sparsity(model)
         if progress.step % 5 == 1:
-            fields |= {"loss": progress.loss, "accuracy": progress.accuracy}
+            accuracy = "" if math.isnan(progress.accuracy) else f"  acc {progress.accuracy:.1%}"
+            fields["means"] = f"loss {progress.loss:.3f}{accuracy}"
         self._bar.update(self._task, completed=progress.step, total=progress.n_steps, **fields)
 
     def __enter__(self) -> ProgressBar:
