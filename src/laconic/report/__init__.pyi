@@ -1,8 +1,7 @@
 from . import figures
-from .measurement import Comparison, measure
+from .measurement import Comparison, Quantity, Spread, Trial, measure
 from .pages import Page, write_frontier_page, write_page
 from .tensor_table import TensorRow, TensorTable, compare_tensors
-from .trials import Quantity, Spread, Trial
 
 __all__ = [
     "Comparison",

@@ -28,8 +28,7 @@ from laconic.report.figures.style import (
     shortened,
     single_axes,
 )
-from laconic.report.measurement import dense_float32_bits, fewest_bits
-from laconic.report.trials import Quantity, Spread, Trial, by_setting
+from laconic.report.measurement import Quantity, Spread, Trial, by_setting, dense_float32_bits, fewest_bits
 
 
 @rc_context(STYLE)
