@@ -37,7 +37,7 @@ QUANTIZER = Grid(0.1)
 
 @dataclass(frozen=True)
 class Experiment:
-    """Data, a network, and how both are trained and fine-tuned."""
+    """Data, a network, and how it is trained and fine-tuned."""
 
     data: Callable[[], Dataset]
     network: Callable[[], nn.Module]
@@ -159,7 +159,6 @@ def _settings(experiment: Experiment, seed: int) -> dict[str, str]:
 
 def _describe(training: Training) -> str:
     optimizer = training.optimizer
-    if isinstance(optimizer, partial):
-        arguments = ", ".join(f"{key} {value}" for key, value in optimizer.keywords.items())
-        return f"{training.epochs} epochs, {optimizer.func.__name__}, {arguments}"
-    return f"{training.epochs} epochs"
+    assert isinstance(optimizer, partial)  # as all of `EXPERIMENTS` have it
+    arguments = ", ".join(f"{key} {value}" for key, value in optimizer.keywords.items())
+    return f"{training.epochs} epochs, {optimizer.func.__name__}, {arguments}"

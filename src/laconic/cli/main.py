@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,14 @@ app = typer.Typer(
 
 class StoppedError(Exception):
     """Ctrl-C, with something to say."""
+
+
+@contextmanager
+def _going_on_from(what: str) -> Generator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError(f"interrupted; {what}, and the same command goes on from there") from None
 
 
 class Data(StrEnum):
@@ -140,11 +149,8 @@ def prune(  # noqa: PLR0913 – typer reads them
 
     numbers = [_seed(text) for text in seeds.split(",")] if seeds else [None]
     given = {"--model": model, "--data": data, **({"--test": test} if test else {})}
-    try:
+    with _going_on_from(f"{output} keeps what was trained"):
         run_recipes(recipes, given, output, numbers)
-    except KeyboardInterrupt:
-        kept = f"interrupted; {output} keeps what was trained, and the same command goes on from there"
-        raise StoppedError(kept) from None
 
 
 def _seed(text: str) -> int:
@@ -226,27 +232,22 @@ def compress(  # noqa: PLR0913 – typer reads them
     error = RELATIVE_ERROR if relative_error is None else relative_error
     if not 0 < error < 1:
         raise UsageError(f"--relative-error: expected within (0, 1), found {error}")
-    work, kept = f"{output}.part", "coded"
-    try:
-        if data is None:
+    if data is None:
+        with _going_on_from(f"{output}.part keeps what was coded"):
             from laconic.cli import checkpoints
             from laconic.quantization.grid import Grid
 
             grid = None if lossless else Grid(error)
             options = {"include": include, "exclude": exclude or (), "base": base}
             print(checkpoints.encode(Path(checkpoint), output, grid, threads, **options))
-        else:
+    else:
+        with _going_on_from(f"{output}.attempts keeps what was tried"):
             from laconic.cli.compress import function, network_of, search, target_of
 
-            work, kept = f"{output}.attempts", "tried"
             make, batches = function("MODULE:NAME", checkpoint), function("--data", data)
             judge = function("--evaluate", evaluate) if evaluate else None
             model = network_of(make, "MODULE:NAME")
             search(model, batches(), judge, output, target_of(max_drop, max_bytes), epochs)
-    except KeyboardInterrupt:
-        raise StoppedError(
-            f"interrupted; {work} keeps what was {kept}, and the same command goes on from there"
-        ) from None
 
 
 def _given(options: Mapping[str, object]) -> list[str]:

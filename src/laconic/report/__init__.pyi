@@ -1,5 +1,6 @@
 from . import figures
-from .measurement import Comparison, Quantity, Spread, Trial, measure
+from .compare import Comparison
+from .measurement import Quantity, Spread, Trial, measure
 from .pages import Page, write_frontier_page, write_page
 from .tensor_table import TensorRow, TensorTable, compare_tensors
 
