@@ -20,7 +20,7 @@ from .errors import LaconicError
 from .file.contents import inspect
 from .file.save_load import load, save
 from .pruning.pruner import prune_
-from .report.measurement import compare
+from .report.compare import compare
 from .search.compress import compress
 from .search.targets import MaxBytes, MaxDrop, Shortest
 from .surgery.shrink import shrink

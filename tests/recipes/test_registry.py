@@ -13,8 +13,7 @@ from laconic import zoo
 from laconic.pruning import Scope, Solver, criteria
 from laconic.pruning.criteria import Criterion
 from laconic.recipes import parse_recipe
-from laconic.recipes.options import Choice, options_of
-from laconic.recipes.registry import AXES, Setting, build, kebab, names_of, rows
+from laconic.recipes.registry import AXES, Choice, Setting, build, kebab, names_of, options_of, rows
 
 REQUIRED_OPTIONS = {
     "length": 4,

@@ -7,7 +7,7 @@ import pytest
 from laconic.description import Measurement
 from laconic.errors import FormatError
 from laconic.recipes import read_results, trials
-from laconic.report.trials import by_setting
+from laconic.report.measurement import by_setting
 from tests.support.outcomes import PRUNED
 
 

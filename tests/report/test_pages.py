@@ -13,8 +13,8 @@ from torch import nn
 from laconic.description import Ledger, LedgerRow, Measurement
 from laconic.report import compare_tensors
 from laconic.report.figures import accuracy_by_sparsity, mask_maps, weight_histograms
+from laconic.report.measurement import Trial
 from laconic.report.pages import Page, render_page, write_frontier_page, write_page
-from laconic.report.trials import Trial
 
 HOSTILE = '<script>alert("1")</script> $\\frac{$'
 

@@ -1,13 +1,18 @@
-"""`laconic compress` and `laconic decompress`: checkpoints of any size to files and back, with a bar."""
+"""What the command line does with files: code checkpoints, decode files and list them, with a bar."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from laconic.cli.tables import bytes_bar
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
 from laconic.errors import MismatchError
 from laconic.file.container import Reader
 from laconic.file.contents import export
@@ -18,70 +23,88 @@ from laconic.model.selectors import matches
 from laconic.quantization.grid import Grid
 
 
+@contextmanager
+def bytes_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
+    """A bar on standard error that counts up to `total` bytes, with their speed; yields what advances it."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda n_bytes: bar.advance(task, n_bytes)
+
+
+def inspection(found: dict[str, Any]) -> Group:
+    """A table of the tensors that `laconic.file.contents.inspect` found, and a line on the plan."""
+    title = f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
+    if found["parent"]:
+        title += f", with differences from {found['parent'][:12]}…"
+    table = Table(title=title, show_footer=True, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensor", footer="all", overflow="fold")
+    table.add_column("shape", footer=f"{found['weights']:,}", overflow="fold")
+    table.add_column("type", footer="")
+    table.add_column("zeros", justify="right", footer=_percent(found["sparsity"]))
+    table.add_column("bits/w", justify="right", footer=f"{found['bits_per_weight']:.2f}")
+    table.add_column("bytes", justify="right", footer=f"{found['bytes']:,}")
+    for tensor in found["tensors"]:
+        kind = [tensor["dtype"], tensor["method"], tensor["model"]]
+        table.add_row(
+            tensor["name"],
+            "×".join(map(str, tensor["shape"])) or "scalar",
+            f"= {tensor['tied_to']}" if tensor["tied_to"] else ", ".join(filter(None, kind)),
+            _percent(tensor["sparsity"]),
+            f"{tensor['bits_per_weight']:.2f}",
+            f"{tensor['bytes']:,}",
+        )
+    if (plan := found["plan"]) is None:
+        return Group(table)
+    blocks = "block" if len(plan["bypassed"]) == 1 else "blocks"
+    removed = f"plan: {plan['elements_removed']:,} elements cut from {plan['tensors_cut']} tensors"
+    return Group(table, f"{removed}, {len(plan['bypassed'])} {blocks} bypassed, in {plan['bytes']:,} bytes")
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
 def encode(checkpoint: Path, output: Path, quantizer: Grid | None, threads: int | None, **options: Any) -> str:
-    """Code a checkpoint, going on where the same command was interrupted.
-
-    Args:
-        checkpoint: the file or folder to read.
-        output: the file to write.
-        quantizer: rounds the tensors that compress; None codes all exactly.
-        threads: how many work at once; None for as many as there are cores.
-        options: others, as `laconic.save` has them.
-
-    Returns:
-        A line that says what came of it.
-    """
+    """Code a checkpoint, exactly if there is no quantizer, going on where that was interrupted; say what came of it."""
     state = open_checkpoint(checkpoint)
     specs = state.specs if isinstance(state, Checkpoint) else state
     n_before = sum(spec.numel() * spec.element_size() for spec in specs.values())
     if Path(f"{output}.part").exists():
         print(f"going on from {output}.part", file=sys.stderr)
     with bytes_bar(f"Coding {checkpoint}", n_before) as done:
-        work = FileOptions(threads, done, resume=_identity(checkpoint))
+        # What tells this input from another without reading it: its files' names, lengths and times.
+        stats = [(path.name, path.stat()) for path in files_of(checkpoint)]
+        identity = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+        work = FileOptions(threads, done, resume=identity)
         n_bytes = save(state, output, quantizer, work=work, **options)
-    line = (
-        f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than the "
-        f"{n_before:,} bytes of {len(specs)} tensors"
-    )
-    if quantizer is None:
-        return f"{line}, exactly"
-    return f"{line}; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each"
+    error = f"; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each" if quantizer else ", exactly"
+    before = f"the {n_before:,} bytes of {len(specs)} tensors"
+    return f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than {before}{error}"
 
 
 def decode(
     file: Path, output: Path, only: Sequence[str], max_bytes: int | None, threads: int | None, **options: Any
 ) -> str:
-    """Decode a file to safetensors.
-
-    Args:
-        file: the file to read.
-        output: the file to write.
-        only: selectors of the tensors to decode; none for all.
-        max_bytes: the most bytes to decode to; None for the reader's own limit.
-        threads: how many work at once; None for as many as there are cores.
-        options: others, as `laconic.file.export` has them.
-
-    Returns:
-        A line that says what came of it.
-    """
+    """Decode a file, or the tensors that selectors name, to safetensors; say what came of it."""
     with Reader(file) as reader:
-        names = _chosen(reader, only)
+        for selector in only:
+            if not any(matches(selector, name) for name in reader.entries):
+                raise MismatchError(f"{reader.path}: expected a tensor that matches {selector!r}, found none")
+        names = [name for name in reader.entries if not only or any(matches(selector, name) for selector in only)]
         reader.check_limit(names, max_bytes)
         n_bytes = sum(reader.entries[name].spec.n_bytes for name in names)
         with bytes_bar(f"Decoding {file}", n_bytes) as done:
             written = export(reader, output, names, work=FileOptions(threads, done), **options)
     what = output if len(written) == 1 else f"{written[-1]} and {len(written) - 1} shards"
     return f"{what}: {len(names)} tensors, {sum(path.stat().st_size for path in written):,} bytes"
-
-
-def _chosen(reader: Reader, only: Sequence[str]) -> list[str]:
-    for selector in only:
-        if not any(matches(selector, name) for name in reader.entries):
-            raise MismatchError(f"{reader.path}: expected a tensor that matches {selector!r}, found none")
-    return [name for name in reader.entries if not only or any(matches(selector, name) for selector in only)]
-
-
-def _identity(checkpoint: Path) -> str:
-    """What tells this input from another without reading it: its files' names, lengths and times."""
-    stats = [(path.name, path.stat()) for path in files_of(checkpoint)]
-    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])

@@ -1,7 +1,10 @@
-"""`laconic compress` with data: search for the file that meets a target."""
+"""What ``MODULE:NAME`` on the command line refers to, and the search for the file of such a network."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,44 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
+from laconic.core.text import did_you_mean
 from laconic.datasets.standard import Dataset
 from laconic.description.describe import evaluate
 from laconic.errors import MismatchError
 from laconic.search.compress import compress
 from laconic.search.targets import Attempt, MaxBytes, MaxDrop, Shortest, Target
 from laconic.training.loop import Training
+
+
+def function(option: str, reference: str) -> Callable[..., Any]:
+    """The function that ``MODULE:NAME`` refers to, given for an option; MismatchError if there is none."""
+    path, _, name = reference.partition(":")
+    if not path or not name:
+        raise MismatchError(f"{option}: expected MODULE:NAME, found {reference!r}")
+    found = _module(option, path)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise MismatchError(f"{option}: expected {part!r} in {path}, found none{did_you_mean(part, dir(found))}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise MismatchError(f"{option}: expected a function, found {reference} to be a {type(found).__name__}")
+    return found
+
+
+def _module(option: str, path: str) -> Any:
+    """The current folder is searched first."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise  # the module is there; what it imports is not
+        package, _, last = error.name.rpartition(".")
+        where = getattr(sys.modules[package], "__path__", []) if package else [str(Path.cwd())]
+        hint = did_you_mean(last, [module.name for module in pkgutil.iter_modules(where)])
+        raise MismatchError(f"{option}: expected a module {path!r}, found none named {error.name!r}{hint}") from None
+
 
 BATCH_SIZE, MAX_AT_ONCE = 64, 500
 
@@ -27,11 +62,7 @@ def target_of(max_drop: float | None, max_bytes: int | None) -> Target:
 
 
 def network_of(make: Callable[[], Any], option: str) -> nn.Module:
-    """What a function of the user's returns.
-
-    Raises:
-        MismatchError: it is no network.
-    """
+    """What a function of the user's returns; MismatchError if it is no network."""
     model = make()
     if not isinstance(model, nn.Module):
         raise MismatchError(f"{option}: expected an nn.Module, found a {type(model).__name__}")
@@ -41,16 +72,7 @@ def network_of(make: Callable[[], Any], option: str) -> nn.Module:
 def search(
     model: nn.Module, data: Any, judge: Callable[[nn.Module], float] | None, output: Path, target: Target, epochs: int
 ) -> None:
-    """Search for the file, with a line for each attempt, and print what came of it.
-
-    Args:
-        model: the network.
-        data: batches, or a `Dataset`, whose test part then judges by default.
-        judge: from a network to its score.
-        output: the file to write.
-        target: what is asked of it.
-        epochs: of fine-tuning at each price; 0 for none.
-    """
+    """Search for the file, with a line for each attempt; the test part of a `Dataset` judges by default."""
     console = Console()
     if isinstance(data, Dataset):
         test = data.test

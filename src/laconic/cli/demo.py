@@ -22,10 +22,9 @@ from laconic.model.selectors import compressible
 from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
-from laconic.report.figures.stages import accuracy_by_active, accuracy_by_sparsity, description_bars
-from laconic.report.figures.tensors import mask_maps, weight_histograms
+from laconic.report.figures.stages import accuracy_by_sparsity
 from laconic.report.measurement import dense_float32_bits, fewest_bits, measure, table
-from laconic.report.pages import Page, write_page
+from laconic.report.pages import Page, standard_figures, write_page
 from laconic.report.tensor_table import compare_tensors
 from laconic.training.iterative import prune_iteratively_
 from laconic.training.loop import ProgressBar, Training, train
@@ -38,7 +37,7 @@ QUANTIZER = Grid(0.1)
 
 @dataclass(frozen=True)
 class Experiment:
-    """Data, a network, and how both are trained and fine-tuned."""
+    """Data, a network, and how it is trained and fine-tuned."""
 
     data: Callable[[], Dataset]
     network: Callable[[], nn.Module]
@@ -99,13 +98,8 @@ def run(name: str, folder: Path, seed: int, console: Console) -> list[Measuremen
     console.print(table(stages))
     summary = _summary(stages, data)
     console.print(" ".join(summary))
-    figures = {
-        "Accuracy against sparsity": accuracy_by_sparsity(stages),
-        "Accuracy against active parameters": accuracy_by_active(stages),
-        "Bits for the model and for the data given the model": description_bars(stages),
-        "Active weights, dense and at the end": weight_histograms(weights[0], weights[-1]),
-        "Which weights stay": mask_maps(masks[-1]),
-    }
+    figures = standard_figures(stages, weights[0], weights[-1], masks[-1])
+    figures = {"Accuracy against sparsity": accuracy_by_sparsity(stages), **figures}
     settings = _settings(experiment, seed)
     left = compare_tensors(model, model, data.test.inputs[:1], stages[-1].ledger)
     page = Page(f"Laconic on {name}", stages, figures, settings, summary[1:], left)
@@ -165,7 +159,6 @@ def _settings(experiment: Experiment, seed: int) -> dict[str, str]:
 
 def _describe(training: Training) -> str:
     optimizer = training.optimizer
-    if isinstance(optimizer, partial):
-        arguments = ", ".join(f"{key} {value}" for key, value in optimizer.keywords.items())
-        return f"{training.epochs} epochs, {optimizer.func.__name__}, {arguments}"
-    return f"{training.epochs} epochs"
+    assert isinstance(optimizer, partial)  # as all of `EXPERIMENTS` have it
+    arguments = ", ".join(f"{key} {value}" for key, value in optimizer.keywords.items())
+    return f"{training.epochs} epochs, {optimizer.func.__name__}, {arguments}"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +37,14 @@ class StoppedError(Exception):
     """Ctrl-C, with something to say."""
 
 
+@contextmanager
+def _going_on_from(what: str) -> Generator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError(f"interrupted; {what}, and the same command goes on from there") from None
+
+
 class Data(StrEnum):
     """The demo's data sets."""
 
@@ -43,13 +53,15 @@ class Data(StrEnum):
     BLOBS = "blobs"
 
 
+RELATIVE_ERROR = 0.1
+with_data = partial(typer.Option, rich_help_panel="With data")
+# Strings that name functions of the user's.
+named, named_with_data = (partial(option, metavar="MODULE:NAME") for option in (typer.Option, with_data))
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Base = Annotated[
     Path | None, typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file.")
 ]
-WITH_DATA = "With data"
-RELATIVE_ERROR = 0.1
 Threads = Annotated[int | None, typer.Option(help="By default as many as there are cores.", min=1)]
 
 
@@ -100,20 +112,15 @@ def _show_axes(wanted: bool) -> None:
 @app.command()
 def prune(  # noqa: PLR0913 – typer reads them
     recipes: Annotated[list[Path], typer.Argument(help="Recipes, as TOML files.", metavar="RECIPE...")],
-    model: Annotated[
-        str, typer.Option(help="A function without arguments that returns the network.", metavar="MODULE:NAME")
-    ],
+    model: Annotated[str, named(help="A function without arguments that returns the network.")],
     data: Annotated[
         str,
-        typer.Option(
+        named(
             help="A function that returns batches (inputs, targets), a pair (train, test) of such, or a "
-            "laconic.datasets.Dataset.",
-            metavar="MODULE:NAME",
+            "laconic.datasets.Dataset."
         ),
     ],
-    test: Annotated[
-        str | None, typer.Option(help="Batches to judge by, if --data has none.", metavar="MODULE:NAME")
-    ] = None,
+    test: Annotated[str | None, named(help="Batches to judge by, if --data has none.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of runs.")] = Path("runs"),
     seeds: Annotated[
         str | None, typer.Option(help="Run each recipe once for each: 0,1,2. By default the recipe's seed.")
@@ -142,11 +149,8 @@ def prune(  # noqa: PLR0913 – typer reads them
 
     numbers = [_seed(text) for text in seeds.split(",")] if seeds else [None]
     given = {"--model": model, "--data": data, **({"--test": test} if test else {})}
-    try:
+    with _going_on_from(f"{output} keeps what was trained"):
         run_recipes(recipes, given, output, numbers)
-    except KeyboardInterrupt:
-        kept = f"interrupted; {output} keeps what was trained, and the same command goes on from there"
-        raise StoppedError(kept) from None
 
 
 def _seed(text: str) -> int:
@@ -182,36 +186,20 @@ def compress(  # noqa: PLR0913 – typer reads them
     force: Force = False,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="A function that returns batches (inputs, targets), or a laconic.datasets.Dataset.",
-            metavar="MODULE:NAME",
-            rich_help_panel=WITH_DATA,
-        ),
+        named_with_data(help="A function that returns batches (inputs, targets), or a laconic.datasets.Dataset."),
     ] = None,
     evaluate: Annotated[
         str | None,
-        typer.Option(
+        named_with_data(
             help="A function from a network to its score, the higher the better; by default the accuracy on "
-            "the data, of a Dataset on its test part.",
-            metavar="MODULE:NAME",
-            rich_help_panel=WITH_DATA,
+            "the data, of a Dataset on its test part."
         ),
     ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(help="The shortest file that scores at most so much less.", rich_help_panel=WITH_DATA),
-    ] = None,
-    max_bytes: Annotated[
-        int | None, typer.Option(help="The best network in so many bytes.", rich_help_panel=WITH_DATA, min=1)
-    ] = None,
-    shortest: Annotated[
-        bool, typer.Option("--shortest", help="The fewest bits for file and data's labels.", rich_help_panel=WITH_DATA)
-    ] = False,
+    max_drop: Annotated[float | None, with_data(help="The shortest file that scores at most so much less.")] = None,
+    max_bytes: Annotated[int | None, with_data(help="The best network in so many bytes.", min=1)] = None,
+    shortest: Annotated[bool, with_data("--shortest", help="The fewest bits for file and data's labels.")] = False,
     epochs: Annotated[
-        int,
-        typer.Option(
-            help="Fine-tune for so many at each price, by Adam at a rate of 0.001.", rich_help_panel=WITH_DATA, min=0
-        ),
+        int, with_data(help="Fine-tune for so many at each price, by Adam at a rate of 0.001.", min=0)
     ] = 0,
 ) -> None:
     """Code a checkpoint's weights at a stated error, or exactly; or, with data, a network to a target.
@@ -244,28 +232,22 @@ def compress(  # noqa: PLR0913 – typer reads them
     error = RELATIVE_ERROR if relative_error is None else relative_error
     if not 0 < error < 1:
         raise UsageError(f"--relative-error: expected within (0, 1), found {error}")
-    work, kept = f"{output}.part", "coded"
-    try:
-        if data is None:
+    if data is None:
+        with _going_on_from(f"{output}.part keeps what was coded"):
             from laconic.cli import checkpoints
             from laconic.quantization.grid import Grid
 
             grid = None if lossless else Grid(error)
             options = {"include": include, "exclude": exclude or (), "base": base}
             print(checkpoints.encode(Path(checkpoint), output, grid, threads, **options))
-        else:
-            from laconic.cli.compress import network_of, search, target_of
-            from laconic.cli.references import function
+    else:
+        with _going_on_from(f"{output}.attempts keeps what was tried"):
+            from laconic.cli.compress import function, network_of, search, target_of
 
-            work, kept = f"{output}.attempts", "tried"
             make, batches = function("MODULE:NAME", checkpoint), function("--data", data)
             judge = function("--evaluate", evaluate) if evaluate else None
             model = network_of(make, "MODULE:NAME")
             search(model, batches(), judge, output, target_of(max_drop, max_bytes), epochs)
-    except KeyboardInterrupt:
-        raise StoppedError(
-            f"interrupted; {work} keeps what was {kept}, and the same command goes on from there"
-        ) from None
 
 
 def _given(options: Mapping[str, object]) -> list[str]:
@@ -303,7 +285,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List a file's tensors: shape, type, method and model, sparsity, bits a weight, bytes."""
-    from laconic.cli.tables import inspection
+    from laconic.cli.checkpoints import inspection
     from laconic.file.contents import inspect as read
 
     found = read(file)

@@ -9,28 +9,18 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from laconic.cli.compress import network_of
-from laconic.cli.references import function
+from laconic.cli.compress import function, network_of
 from laconic.datasets.standard import Dataset
 from laconic.errors import MismatchError
 from laconic.recipes.recipe import read_recipe
-from laconic.recipes.results import Result
+from laconic.recipes.results import CAPTION, Result, table_of_many, table_of_one
 from laconic.recipes.run import run_recipe
-from laconic.recipes.tables import CAPTION, table_of_many, table_of_one
+from laconic.report.measurement import Trial
 from laconic.report.pages import write_frontier_page
-from laconic.report.trials import Trial
 
 
 def prune(paths: Sequence[Path], references: Mapping[str, str], output: Path, seeds: Sequence[int | None]) -> None:
-    """Run every recipe with every seed, and print what came out.
-
-    Args:
-        paths: of the recipes; all are read before any is run.
-        references: what the functions are called that return network and data, by option: ``--model``,
-            ``--data``, ``--test``.
-        output: the folder of runs.
-        seeds: None stands for the recipe's own.
-    """
+    """Run every recipe with every seed, None for its own, and print what came out; `references` are by option."""
     console = Console()
     functions = {option: function(option, reference) for option, reference in references.items()}
     recipes = {_label(path, paths): read_recipe(path) for path in paths}
@@ -51,17 +41,13 @@ def prune(paths: Sequence[Path], references: Mapping[str, str], output: Path, se
         for result in runs:
             console.print(f"Report: {result.folder / 'report.html'}", soft_wrap=True)
     if len(results) > 1:
-        console.print(f"Frontier: {_frontier(output, results)}", soft_wrap=True)
-
-
-def _frontier(output: Path, results: Mapping[str, Sequence[Result]]) -> Path:
-    """A page that compares the recipes, as they are called here."""
-    found = [
-        Trial(label, result.recipe["seed"], result.pruned, label, result.dense)
-        for label, runs in results.items()
-        for result in runs
-    ]
-    return write_frontier_page(output / "frontier.html", "Recipes compared", found)
+        found = [
+            Trial(label, result.recipe["seed"], result.pruned, label, result.dense)
+            for label, runs in results.items()
+            for result in runs
+        ]
+        page = write_frontier_page(output / "frontier.html", "Recipes compared", found)
+        console.print(f"Frontier: {page}", soft_wrap=True)
 
 
 def _label(path: Path, paths: Sequence[Path]) -> str:

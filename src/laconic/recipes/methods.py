@@ -19,7 +19,6 @@ from laconic.model.evidence import MOVEMENT, Evidence
 from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
-from laconic.recipes.options import AtLeastOne, NonNegative, Positive, UnitInterval
 from laconic.search.under_code import CodeLengthRule
 from laconic.training import schedules
 from laconic.training.drop_and_grow import AtRandom, ByGradient, DropAndGrow, Growth
@@ -31,6 +30,10 @@ from laconic.training.stochastic import Gates, VariationalDropout
 
 OF_SCORES = frozenset({"criterion", "unit", "scope", "budget", "solver"})
 CurveName: TypeAlias = Literal["linear", "cubic", "cosine", "geometric", "one-shot"]
+AtLeastOne: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+NonNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+UnitInterval: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Inside: TypeAlias = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 M = TypeVar("M", bound=Callable[..., None])
@@ -38,35 +41,26 @@ M = TypeVar("M", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method works with.
-
-    Attributes:
-        model: the network, pruned and trained in place.
-        pruner: the choice of the axes, at the recipe's amount.
-        amount: the fraction to remove; 0 where the budget does not ask.
-        seed: of all that is random beside training.
-        n_examples: length of the training set.
-        n_steps: of one training.
-        early: the state of early weights, for `lottery`.
-        folder: for the files of rounds.
-        observe: gathers what the pruner needs.
-        train: trains the model by the recipe, under rules; the label names the checkpoint.
-    """
+    """What a method works with; it prunes and trains the model in place."""
 
     model: nn.Module
-    pruner: Pruner
-    amount: float
-    seed: int
-    n_examples: int
-    n_steps: int
-    early: Mapping[str, Any]
-    folder: Path
-    observe: Callable[[nn.Module], Evidence]
-    train: Callable[[str, Sequence[Rule]], None]
+    pruner: Pruner  # at the recipe's amount
+    amount: float  # the fraction to remove; 0 where the budget does not ask
+    seed: int  # of all that is random beside training
+    n_examples: int  # length of the training set
+    n_steps: int  # of one training
+    early: Mapping[str, Any]  # the state of early weights, for `lottery`
+    folder: Path  # for the files of rounds
+    observe: Callable[[nn.Module], Evidence]  # gathers what the pruner needs
+    train: Callable[[str, Sequence[Rule]], None]  # by the recipe, under rules; the label names the checkpoint
 
     def until(self, fraction: float) -> int:
         """The step at a fraction of the training."""
         return round(fraction * self.n_steps)
+
+    def noise(self, lr: float | None) -> dict[str, Any]:
+        """What rules with random weights share."""
+        return {"lr": lr, "seed": self.seed, "parameters": self.pruner.parameters}
 
     def prune_(self) -> Mask:
         """Prune the model by the choice of the axes."""
@@ -75,19 +69,12 @@ class MethodContext:
 
 @dataclass(frozen=True)
 class Traits:
-    """What a recipe must know of a method.
+    """What a recipe must know of a method."""
 
-    Attributes:
-        axes: which axes it asks for.
-        trains: whether it needs training.
-        ramps: whether the amount grows, so that the budget must be a fraction.
-        moves: whether connections move one by one, so that they cannot stand in a pattern.
-    """
-
-    axes: frozenset[str] = OF_SCORES
-    trains: bool = True
-    ramps: bool = False
-    moves: bool = False
+    axes: frozenset[str] = OF_SCORES  # that it asks for
+    trains: bool = True  # whether it needs training
+    ramps: bool = False  # whether the amount grows, so that the budget must be a fraction
+    moves: bool = False  # whether connections move one by one, so that they cannot stand in a pattern
 
 
 def method(**traits: Any) -> Callable[[M], M]:
@@ -128,16 +115,8 @@ def _in_rounds(context: MethodContext, rounds: int, curve: CurveName, rewind: Ma
         context.train(f"training-{len(done) + 1}", [Hold(mask)])
 
     schedule = Schedule(context.amount, rounds, _curve(curve))
-    finished = prune_iteratively_(
-        context.model,
-        schedule,
-        fine_tune,
-        context.pruner,
-        observe=context.observe,
-        rewind=rewind,
-        folder=context.folder,
-    )
-    for one in finished:
+    options: dict[str, Any] = {"observe": context.observe, "rewind": rewind, "folder": context.folder}
+    for one in prune_iteratively_(context.model, schedule, fine_tune, context.pruner, **options):
         done.append(one)
 
 
@@ -160,26 +139,25 @@ def gradual(
 @method(moves=True)
 def set_(context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75) -> None:
     """Sparse from the start: drop the smallest, grow at random (SET; Mocanu et al. 2018)."""
-    _moving(context, Schedule(0.0, context.until(until), schedules.cosine, drop), every, AtRandom(context.seed))
+    _move(context, every, drop, until, AtRandom(context.seed))
 
 
 @method(moves=True)
 def rigl(context: MethodContext, every: AtLeastOne = 100, drop: UnitInterval = 0.3, until: UnitInterval = 0.75) -> None:
     """Sparse from the start: drop the smallest, grow by gradient (RigL; Evci et al. 2020)."""
-    _moving(context, Schedule(0.0, context.until(until), schedules.cosine, drop), every, ByGradient())
+    _move(context, every, drop, until, ByGradient())
 
 
-def _moving(context: MethodContext, schedule: Schedule, every: int, growth: Growth) -> None:
-    mask = context.prune_()
-    context.train("training", [DropAndGrow(mask, schedule, growth, every)])
+def _move(context: MethodContext, every: int, drop: float, until: float, growth: Growth) -> None:
+    schedule = Schedule(0.0, context.until(until), schedules.cosine, drop)
+    context.train("training", [DropAndGrow(context.prune_(), schedule, growth, every)])
 
 
 @method(axes=frozenset({"unit"}))
 def gates(context: MethodContext, penalty: NonNegative, dropped: Inside = 0.2, lr: float | None = None) -> None:
     """Train hard-concrete gates at a penalty a weight, in nats (L0; Louizos et al. 2018)."""
-    pruner, n = context.pruner, context.n_examples
-    noise: dict[str, Any] = {"lr": lr, "seed": context.seed, "parameters": pruner.parameters}
-    context.train("training", [Gates(penalty, n, pruner.unit, dropped, **noise)])
+    rule = Gates(penalty, context.n_examples, context.pruner.unit, dropped, **context.noise(lr))
+    context.train("training", [rule])
 
 
 @method(axes=frozenset())
@@ -193,8 +171,8 @@ def variational_dropout(
 ) -> None:
     """Train a variance with each weight; those that are noise go (Molchanov et al. 2017)."""
     ramp = Schedule(kl_weight, context.until(warm_up), schedules.linear)
-    noise: dict[str, Any] = {"lr": lr, "seed": context.seed, "parameters": context.pruner.parameters}
-    context.train("training", [VariationalDropout(context.n_examples, ramp, threshold, initial, **noise)])
+    rule = VariationalDropout(context.n_examples, ramp, threshold, initial, **context.noise(lr))
+    context.train("training", [rule])
 
 
 @method(axes=frozenset({"unit"}))

@@ -25,9 +25,21 @@ from torch import nn
 from laconic.errors import MismatchError
 from laconic.model.evidence import MOVEMENT
 from laconic.pruning.criteria import CRITERIA
-from laconic.recipes.methods import Count, Traits
-from laconic.recipes.options import AtLeastOne, Choice, UnitInterval, one_of, options_of, read_fields, shown
-from laconic.recipes.registry import BY_AMOUNT, COUPLED, Setting, build, kebab, names_of, needs_setting
+from laconic.recipes.methods import AtLeastOne, Count, Traits, UnitInterval
+from laconic.recipes.registry import (
+    BY_AMOUNT,
+    COUPLED,
+    Choice,
+    Setting,
+    build,
+    kebab,
+    names_of,
+    needs_setting,
+    one_of,
+    options_of,
+    read_fields,
+    shown,
+)
 
 NOWHERE = Setting(nn.Identity(), None)
 AXES_OF_PRUNER = {"criterion": "magnitude", "unit": "weight", "scope": "model", "budget": "density", "solver": "cut"}
@@ -37,19 +49,12 @@ TABLES = ("method", "dense", "training")  # under headings of their own
 
 @dataclass(frozen=True)
 class Fitting:
-    """How to train: a recipe's `[dense]` and `[training]`.
-
-    Attributes:
-        epochs: passes over the training examples.
-        optimizer: a choice of the axis.
-        scheduler: a choice of the axis, stepped each epoch.
-        batch_size: where the data come whole; 64 by default. Data that come in batches are taken as they are.
-    """
+    """How to train: a recipe's `[dense]` and `[training]`."""
 
     epochs: AtLeastOne
     optimizer: Choice
-    scheduler: Choice
-    batch_size: AtLeastOne | None = None
+    scheduler: Choice  # stepped each epoch
+    batch_size: AtLeastOne | None = None  # where the data come whole, 64 by default; batches are taken as they are
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,21 @@
-"""The registry: every axis, its names, and what each builds.
+"""The registry: every axis, its names, what each builds, and the plain values that are its options.
 
-A name is the Python name in lower case with dashes; an option is a parameter of what it builds. Recipes are
-read by it, errors and the table of `laconic prune --axes` are made from it. Criteria register themselves, by
-their decorator.
+A name is the Python name in lower case with dashes; an option is a parameter of what it builds. msgspec checks values,
+as TOML has them, against the options' names, types, bounds (`msgspec.Meta`) and defaults, which are read from the
+signature, so that nothing is listed twice. Recipes are read by the registry, errors and the table of
+`laconic prune --axes` are made from it. Criteria register themselves, by their decorator.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache, partial
+from types import NoneType
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 import torch
@@ -20,14 +23,104 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
+from laconic.core.text import did_you_mean
+from laconic.errors import MismatchError
 from laconic.pruning import criteria
 from laconic.pruning.budgets import BITS_OF_FLOAT32, Budget, Count, Density, Erk, Price, Rates, Total
 from laconic.pruning.criteria import CRITERIA, Criterion
 from laconic.pruning.scopes import NM, Global, PerRow, PerTensor
 from laconic.pruning.solvers import Cut, LeastSquares, SparseGPT
 from laconic.pruning.units import Block, Coupled, Unit, Weight
-from laconic.recipes.methods import METHODS, MethodContext
-from laconic.recipes.options import Choice, options_of, shown
+from laconic.recipes.methods import METHODS
+from laconic.surgery.channels import find_channels
+from laconic.surgery.heads import find_heads
+from laconic.surgery.macs import count_macs
+from laconic.surgery.residual_blocks import find_residual_blocks
+
+HIDDEN = {"setting", "context"}  # parameters that no recipe states
+TYPES = {"int": "an integer", "float": "a number", "str": "a string", "bool": "true or false"}
+TYPES |= {"array": "a list", "object": "a table", "null": ""}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A name of an axis, with all its options: plain values by name, defaults filled in."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@cache
+def options_of(constructor: Callable[..., Any]) -> type[msgspec.Struct]:
+    """The options of a constructor, as a struct."""
+    of = constructor.__init__ if inspect.isclass(constructor) else constructor
+    kinds = get_type_hints(of, include_extras=True)
+    fields: list[Any] = []
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if name not in HIDDEN:
+            kind, default = kinds[name], parameter.default
+            if any(map(is_dataclass, (kind, *get_args(kind)))):
+                kind, default = Any, None  # a choice or a table of further options, which is read apart
+            elif default is inspect.Parameter.empty and NoneType in get_args(kind):
+                default = None  # TOML has no null: what may be None is None where it is left out
+            required = default is inspect.Parameter.empty
+            fields.append((name, kind) if required else (name, kind, default))
+    return msgspec.defstruct("Options", fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def read_fields(struct: type[msgspec.Struct], given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The value of every field of a struct, defaults filled in, from values by name; `place` begins errors.
+
+    Raises:
+        MismatchError: a name is unknown or missing, or a value has another type or range.
+    """
+    fields = {one.name: one for one in msgspec.structs.fields(struct)}
+    for name in given:
+        if name not in fields:
+            expected = one_of(fields, name, "one of" if fields else "no option")
+            raise MismatchError(f"{place}: {expected}" if place else f"{name}: {expected}")
+    for name, one in fields.items():
+        where = f"{place}.{name}" if place else name
+        if name in given:
+            _check(one.type, given[name], where)
+        elif one.required:
+            _check(one.type, None, where)
+    return msgspec.structs.asdict(msgspec.convert(dict(given), struct))
+
+
+def _check(kind: Any, value: Any, place: str) -> None:
+    if isinstance(value, float) and math.isnan(value):
+        raise MismatchError(f"{place}: expected a number, found nan")
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        message = str(error).partition(" - at")[0]
+        bound = re.match(r"Expected `([^`]*)`(?: ([<>]=? \S+))?", message)
+        if bound is None:  # a literal
+            literals = [one for one in (kind, *get_args(kind)) if get_origin(one) is Literal]
+            names = [name for literal in literals for name in get_args(literal)]
+            numbers = ["a number"] if float in get_args(kind) else []
+            expected = " or ".join([*map(repr, names), *numbers])
+            hint = did_you_mean(value, names)
+            raise MismatchError(f"{place}: expected {expected}, found {shown(value)}{hint}") from error
+        types = " or ".join(filter(None, (TYPES.get(one, one) for one in bound[1].split(" | "))))
+        expected = f"{types} {bound[2]}" if bound[2] else types
+        raise MismatchError(f"{place}: expected {expected}, found {shown(value)}") from error
+
+
+def shown(value: Any) -> str:
+    """A value as TOML has it, more or less."""
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def one_of(known: Iterable[str], found: Any, kind: str = "one of") -> str:
+    """What was expected and what was found, with the nearest name."""
+    known = list(known)
+    expected = f"{kind} {', '.join(known)}".strip()
+    return f"expected {expected}, found {shown(found)}{did_you_mean(found, known)}"
+
 
 Each: TypeAlias = Literal["weights", "macs"] | float
 MakeOptimizer: TypeAlias = Callable[[Any], Optimizer]
@@ -37,19 +130,12 @@ Constructors: TypeAlias = Mapping[str, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a choice may depend on, beside its options.
+    """What a choice may depend on, beside its options."""
 
-    Attributes:
-        model: the dense network.
-        inputs: an example of its inputs.
-        seed: that of the run.
-        epochs: those of the training that the choice belongs to.
-    """
-
-    model: nn.Module
-    inputs: Any
-    seed: int = 0
-    epochs: int = 1
+    model: nn.Module  # the dense network
+    inputs: Any  # an example of its inputs
+    seed: int = 0  # that of the run
+    epochs: int = 1  # those of the training that the choice belongs to
 
 
 def density(setting: Setting, each: Each = "weights") -> Budget:
@@ -74,8 +160,6 @@ def price(bits_saved: float = 1.0, each: float = BITS_OF_FLOAT32) -> Budget:
 
 def _each(setting: Setting, each: Each) -> float | Mapping[str, float]:
     if each == "macs":
-        from laconic.surgery.macs import count_macs
-
         return count_macs(setting.model, setting.inputs)
     return 1.0 if each == "weights" else float(each)
 
@@ -87,29 +171,22 @@ def random(setting: Setting, seed: int | None = None) -> Criterion:
 
 def channels(setting: Setting) -> Unit:
     """Neurons and filters with all that depends on them: the network is really cut."""
-    from laconic.surgery.channels import find_channels
-
     return Coupled(find_channels(setting.model, setting.inputs))
 
 
 def heads(setting: Setting) -> Unit:
     """Attention heads; the network is really cut."""
-    from laconic.surgery.heads import find_heads
-
     return Coupled(find_heads(setting.model, setting.inputs))
 
 
 def blocks(setting: Setting) -> Unit:
     """Residual blocks; the network is really cut."""
-    from laconic.surgery.residual_blocks import find_residual_blocks
-
     return Coupled(find_residual_blocks(setting.model, setting.inputs))
 
 
 def sgd(lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> MakeOptimizer:
     """Stochastic gradient descent."""
-    options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
-    return partial(torch.optim.SGD, **options)
+    return partial(torch.optim.SGD, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
 def adam(lr: float = 1e-3, weight_decay: float = 0.0) -> MakeOptimizer:
@@ -187,11 +264,6 @@ def build(axis: str, choice: Choice, setting: Setting) -> Any:
     """What a choice stands for."""
     bound = {"setting": setting} if needs_setting(axis, choice.name) else {}
     return names_of(axis)[choice.name](**choice.options, **bound)
-
-
-def run_method(choice: Choice, context: MethodContext) -> None:
-    """Prune and train the context's model by a method."""
-    names_of("method")[choice.name](context, **choice.options)
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:

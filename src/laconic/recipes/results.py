@@ -1,4 +1,4 @@
-"""What a run came to: its `result.json`, written last; and several, as trials."""
+"""What a run came to: its `result.json`, written last; and several, as trials and as tables for 80 columns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
 from laconic.core.atomic import atomic
+from laconic.core.text import short
 from laconic.description.ledger import Measurement
 from laconic.errors import FormatError
-from laconic.report.trials import Trial
+from laconic.report.measurement import Quantity, Trial, spread
 
 NAME = "result.json"
+CAPTION = "Of decoded files. Parameters: not zero. MACs: by the layers' shapes."
+HEADINGS = {
+    Quantity.ACCURACY: "accuracy %",
+    Quantity.SPARSITY: "sparsity %",
+    Quantity.PARAMETERS: "params",
+    Quantity.MULTIPLY_ADDS: "MACs",
+    Quantity.FILE_BYTES: "bytes",
+}
 
 
 @dataclass(frozen=True)
@@ -113,3 +125,34 @@ def _words(axis: str, choice: Any) -> str:
         options = ", ".join(f"{name} {_words('', value)}" for name, value in choice.items() if name != "name")
         return f"{choice.get('name', axis)}{options and f' ({options})'}"
     return choice if isinstance(choice, str) else f"{axis} {choice}".strip()
+
+
+def table_of_one(results: Sequence[Result]) -> Table:
+    """Dense → pruned, of one recipe's runs with different seeds."""
+    table = _table("", ["dense", "pruned"])
+    for quantity, heading in HEADINGS.items():
+        sides = [[result.dense for result in results], [result.pruned for result in results]]
+        table.add_row(heading, *(spread(side, quantity).text(quantity.form) for side in sides))
+    return table
+
+
+def table_of_many(results: Mapping[str, Sequence[Result]]) -> Table:
+    """A line for each recipe, by name; accuracies before and after."""
+    (accuracy, _), *others = HEADINGS.items()
+    table = _table("recipe", ["dense %", "pruned %", *(heading for _, heading in others)])
+    for name, runs in results.items():
+        dense = accuracy.form.format(spread((run.dense for run in runs), accuracy).mean)
+        pruned = [run.pruned for run in runs]
+        means = [(spread(pruned, quantity).mean, quantity.form) for quantity, _ in others]
+        # Millions and more have three digits.
+        cells = [short(mean) if mean >= 1e6 else form.format(mean) for mean, form in means]
+        table.add_row(name, dense, spread(pruned, accuracy).text(accuracy.form), *cells)
+    return table
+
+
+def _table(first: str, others: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="ellipsis", no_wrap=True)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

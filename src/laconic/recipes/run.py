@@ -13,7 +13,7 @@ import io
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,12 +37,12 @@ from laconic.pruning.pruner import CUT, Pruner
 from laconic.pruning.units import Coupled
 from laconic.quantization.grid import Grid, KeepGrid
 from laconic.recipes.methods import MethodContext
-from laconic.recipes.recipe import Fitting, Recipe, digest_of
-from laconic.recipes.registry import Setting, build, run_method
-from laconic.recipes.report import write_report
+from laconic.recipes.recipe import AXES_OF_PRUNER, Fitting, Recipe, digest_of
+from laconic.recipes.registry import Setting, build, names_of
 from laconic.recipes.results import NAME, Result
 from laconic.report.measurement import measure, total_macs
-from laconic.report.tensor_table import compare_tensors
+from laconic.report.pages import Page, standard_figures, write_page
+from laconic.report.tensor_table import TensorTable, compare_tensors
 from laconic.surgery.batch_norm import reestimate_batch_norm_
 from laconic.surgery.plan import Plan
 from laconic.training.iterative import Snapshot
@@ -50,7 +50,6 @@ from laconic.training.loop import Callback, ProgressBar, Training, train
 from laconic.training.rules import Rule
 
 BATCH_SIZE = 64
-AXES_OF_PRUNER = ("criterion", "unit", "scope", "budget", "solver")
 
 
 def run_recipe(
@@ -110,7 +109,8 @@ class _Job:
         early = self._train_dense(start)
         before = self._measure("dense", "dense.lac")[0]
         dense = copy.deepcopy(self.model).cpu()
-        run_method(self.recipe.method, self._context(early))
+        method = names_of("method")[self.recipe.method.name]
+        method(self._context(early), **self.recipe.method.options)
         if self.recipe.reestimate:
             reestimate_batch_norm_(self.model, self.observed)
         after, decoded = self._measure("pruned", "model.lac", self._plan(dense))
@@ -233,3 +233,24 @@ class _Job:
             return None
         left = {name: parameter.detach() != 0 for name, parameter in self.model.named_parameters()}
         return Plan.of(self.pruner.unit.coupling, left, dense)
+
+
+def write_report(
+    path: Path, recipe: Recipe, stages: Sequence[Measurement], dense: nn.Module, masked: nn.Module, tensors: TensorTable
+) -> None:
+    """Write the report of a run: its two measurements, and the networks before and after, masked by zeros."""
+    before, after = compressible(dense), compressible(masked)
+    left = {name: weight.detach() != 0 for name, weight in after.items()}
+    figures = standard_figures(stages, before, after, left)
+    choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
+    title = f"Pruned by {', '.join(choices)}"
+    settings = dict(_settings(recipe.to_dict()))
+    write_page(path, Page(title, stages, figures, settings, tensors=tensors))
+
+
+def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{within}{name} ")
+        elif value != []:
+            yield f"{within}{name}".removesuffix(" name"), str(value)

@@ -1,8 +1,8 @@
 from . import figures
-from .measurement import Comparison, measure
+from .compare import Comparison
+from .measurement import Quantity, Spread, Trial, measure
 from .pages import Page, write_frontier_page, write_page
 from .tensor_table import TensorRow, TensorTable, compare_tensors
-from .trials import Quantity, Spread, Trial
 
 __all__ = [
     "Comparison",

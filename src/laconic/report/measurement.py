@@ -1,8 +1,7 @@
-"""Measuring networks by the files they become, and comparing them by their description lengths.
+"""Measuring networks by the files they become: measurements, a table of them, and trials of several methods.
 
-Of several explanations the shortest is to be preferred (Rissanen 1978; Hinton & van Camp 1993). `compare` rounds each
-network as coarsely as its own total wants; to say which of the grids that is takes log2 of their number, three bits of
-eight, and is left out.
+Trials that differ in nothing but their seed are summed up by means and sample standard deviations, as Blalock et al.
+(2020) ask of pruning papers.
 """
 
 from __future__ import annotations
@@ -10,31 +9,28 @@ from __future__ import annotations
 import copy
 import math
 import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from enum import Enum
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from laconic.core.text import as_text
 from laconic.datasets.adapter import TrainTest
 from laconic.datasets.standard import Dataset
 from laconic.description.describe import describe_decoded, evaluate
 from laconic.description.ledger import DENSE, Ledger, Measurement
-from laconic.errors import MismatchError
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
 from laconic.model.modules import n_nonzero
 from laconic.model.selectors import compressible
-from laconic.quantization.grid import Grid, KeepGrid, Quantizer
+from laconic.quantization.grid import Quantizer
 from laconic.surgery.macs import count_macs
 from laconic.surgery.plan import Plan
 from laconic.surgery.shrink import shrink
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.table import Table
 
 BATCH_SIZE = 4096
@@ -71,8 +67,8 @@ def measure(
         n_bytes=n_bytes,
         score=evaluate(decoded, data.test.batches(BATCH_SIZE)).accuracy,
         data_bits=ledger.data_bits,
-        sparsity=1 - _n_nonzero(compressible(decoded).values()) / n_weights,
-        n_parameters=_n_nonzero(decoded.parameters()),
+        sparsity=1 - sum(map(n_nonzero, compressible(decoded).values())) / n_weights,
+        n_parameters=sum(map(n_nonzero, decoded.parameters())),
         ledger=ledger,
     )
     return measured, decoded
@@ -85,11 +81,7 @@ def total_macs(model: nn.Module, inputs: Any) -> float:
 
 
 def ledger_of(measured: Measurement) -> Ledger:
-    """The ledger of a measurement.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """The ledger of a measurement; ValueError if it has none."""
     if measured.ledger is None:
         raise ValueError(f"{measured.name}: expected a measurement with a ledger, found none")
     return measured.ledger
@@ -98,8 +90,7 @@ def ledger_of(measured: Measurement) -> Ledger:
 def fewest_bits(measured: Sequence[Measurement]) -> int:
     """The index of the measurement with the shortest description; the first of equals.
 
-    Raises:
-        ValueError: there is none, or they describe different data, so that their totals do not compare.
+    ValueError if there is none, or they describe different data, so that their totals do not compare.
     """
     if not measured:
         raise ValueError("measurements: expected at least one, found none")
@@ -137,68 +128,80 @@ def table(measured: Sequence[Measurement]) -> Table:
     return columns
 
 
-def _n_nonzero(parameters: Iterable[Tensor]) -> int:
-    return sum(map(n_nonzero, parameters))
+@dataclass(frozen=True)
+class Trial:
+    """One run of one method.
+
+    Attributes:
+        method: its name, as figures show it.
+        seed: what it was run with.
+        pruned: the pruned network.
+        setting: what it shares with runs of other seeds, such as the amount asked for.
+        dense: the network before.
+    """
+
+    method: str
+    seed: int
+    pruned: Measurement
+    setting: str = ""
+    dense: Measurement | None = None
 
 
-Labelled: TypeAlias = Iterable[tuple[Any, Tensor]]
-GRIDS: tuple[Quantizer, ...] = tuple(KeepGrid(Grid(error)) for error in (0.4, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03))
+class Quantity(Enum):
+    """What to lay along an axis.
+
+    `SPARSITY`, `PARAMETERS`, `MULTIPLY_ADDS`, `FILE_BYTES`, `ACCURACY` and `TOTAL_BITS`: each has a label, a
+    function `of` from measurements to values, and the form in which values are written.
+    """
+
+    SPARSITY = ("% of weights pruned", lambda found: 100 * found.sparsity, "{:.1f}")
+    PARAMETERS = ("active parameters", lambda found: found.n_parameters, "{:,.0f}")
+    MULTIPLY_ADDS = ("multiply–adds an example", lambda found: found.n_macs, "{:,.0f}")
+    FILE_BYTES = ("file bytes", lambda found: found.n_bytes, "{:,.0f}")
+    ACCURACY = ("accuracy of the decoded file (%)", lambda found: 100 * found.score, "{:.2f}")
+    TOTAL_BITS = ("model + data bits", lambda found: found.total_bits, "{:,.0f}")
+
+    def __init__(self, label: str, of: Callable[[Measurement], float], form: str) -> None:
+        self.label, self.of, self.form = label, of, form
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Networks and their bits.
+class Spread:
+    """Several values: their mean, their sample standard deviation (0 of a single one), and themselves.
 
     Attributes:
-        networks: what each takes, as its file decodes, in the order in which they were given.
+        values: one or more.
     """
 
-    networks: tuple[Measurement, ...]
+    values: tuple[float, ...]
 
     @property
-    def shortest(self) -> Measurement:
-        """The network with the fewest bits in all."""
-        return self.networks[fewest_bits(self.networks)]
+    def mean(self) -> float:
+        """The mean."""
+        return mean(self.values)
 
-    def figure(self) -> Figure:
-        """Bits of each network and of the labels given it, as bars."""
-        from laconic.report.figures.stages import description_bars
+    @property
+    def sd(self) -> float:
+        """The sample standard deviation."""
+        return stdev(self.values) if len(self.values) > 1 else 0.0
 
-        return description_bars(self.networks)
-
-    def __str__(self) -> str:
-        return as_text(self)
-
-    def __rich__(self) -> Table:
-        return table(self.networks)
+    def text(self, form: str) -> str:
+        """Mean ± standard deviation, or the value alone that all are."""
+        return form.format(self.mean) + (f" ± {form.format(self.sd)}" if self.sd else "")
 
 
-def compare(
-    models: Mapping[str, nn.Module],
-    data: Dataset | tuple[Labelled, Labelled],
-    quantizers: Sequence[Quantizer | None] = GRIDS,
-) -> Comparison:
-    """Measure the description length of several networks on the same data.
+def spread(measured: Iterable[Measurement], quantity: Quantity) -> Spread:
+    """The values of a quantity."""
+    return Spread(tuple(quantity.of(one) for one in measured))
 
-    Each is saved, decoded and judged with every quantiser; the one of its fewest bits counts. Networks that
-    lie on grids already, such as `CodeLengthRule` leaves, are kept as they are.
 
-    Args:
-        models: trained networks of any families, by name. They are not changed.
-        data: a data set, or (training batches, test batches). The bits are of the training labels, which must
-            be the same for all; accuracies are on the test examples.
-        quantizers: what to round with; None for no rounding.
+def by_setting(trials: Sequence[Trial]) -> dict[str, list[list[Trial]]]:
+    """Method → its settings, from the least sparse on, each the trials of its seeds."""
+    found: dict[str, dict[str, list[Trial]]] = {}
+    for trial in trials:
+        found.setdefault(trial.method, {}).setdefault(trial.setting, []).append(trial)
 
-    Raises:
-        MismatchError: there are no networks or no quantisers, or the data are no batches.
-    """
-    if not models or not quantizers:
-        raise MismatchError("compare: expected at least one network and one quantizer, found none")
-    examples = TrainTest.of(data)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.lac"
-        found = [
-            [measure(name, model, path, examples, quantizer)[0] for quantizer in quantizers]
-            for name, model in models.items()
-        ]
-    return Comparison(tuple(stages[fewest_bits(stages)] for stages in found))
+    def sparsity(runs: list[Trial]) -> float:
+        return mean(run.pruned.sparsity for run in runs)
+
+    return {method: sorted(settings.values(), key=sparsity) for method, settings in found.items()}

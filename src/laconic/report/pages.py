@@ -18,14 +18,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from laconic.core.atomic import atomic
 from laconic.description.ledger import Measurement
-from laconic.report.figures.stages import frontier
+from laconic.report.figures.stages import accuracy_by_active, description_bars, frontier
 from laconic.report.figures.style import INK, need
-from laconic.report.measurement import dense_float32_bits, fewest_bits, ledger_of
+from laconic.report.figures.tensors import mask_maps, weight_histograms
+from laconic.report.measurement import Quantity, Trial, by_setting, dense_float32_bits, fewest_bits, ledger_of, spread
 from laconic.report.tensor_table import TensorTable
-from laconic.report.trials import Quantity, Trial, by_setting, spread
 
 FIGURES = {
     "Accuracy against sparsity": (Quantity.SPARSITY, Quantity.ACCURACY),
@@ -65,6 +66,18 @@ class Page:
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     tensors: TensorTable | None = None
+
+
+def standard_figures(
+    stages: Sequence[Measurement], before: Mapping[str, Tensor], after: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+) -> dict[str, Figure]:
+    """The figures of a compression by caption, given its weights before and after, and which of them stay."""
+    return {
+        "Accuracy against active parameters": accuracy_by_active(stages),
+        "Bits for the model and for the data given the model": description_bars(stages),
+        "Active weights, dense and at the end": weight_histograms(before, after),
+        "Which weights stay": mask_maps(mask),
+    }
 
 
 def render_page(page: Page) -> str:
@@ -128,9 +141,7 @@ def write_frontier_page(
     varying = [quantity for quantity in known if len(set(values[quantity])) > 1]
     shown = {quantity: heading for quantity, heading in HEADINGS.items() if quantity in known}
     methods = {
-        method: [
-            (len(runs), [spread((run.pruned for run in runs), m).text(m.form) for m in shown]) for runs in settings
-        ]
+        method: [(len(runs), [spread((run.pruned for run in runs), m).text(m.form) for m in shown]) for runs in found]
         for method, found in by_setting(trials).items()
     }
     drawn = {caption: frontier(trials, x, y) for caption, (x, y) in FIGURES.items() if x in varying and y in known}
@@ -200,12 +211,10 @@ def _share(bits: float, whole: float) -> str:
 
 
 def inline_svg(figure: Figure, prefix: str, label: str) -> str:
-    """The figure as an `<svg>` element; equal figures give equal text.
+    """The figure as an `<svg>` element of this `label`; equal figures give equal text.
 
-    Args:
-        figure: the figure; its background becomes transparent and its `INK` the text's colour.
-        prefix: put before every id, so that the figures of a page do not borrow each other's parts.
-        label: what a screen reader says.
+    The background becomes transparent, and `INK` the text's colour. Ids begin with `prefix`, so that the figures of a
+    page do not borrow each other's parts.
     """
     file = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):

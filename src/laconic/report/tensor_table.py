@@ -163,7 +163,8 @@ def compare_tensors(
     rows: list[TensorRow] = []
     for name, weight in before.items():
         left = now.get(name)
-        _check(name, weight, left)
+        if left is not None and not _fits(left, weight):
+            raise MismatchError(f"{name}: tensor is {tuple(left.shape)}, the dense one {tuple(weight.shape)}")
         n_left, n_kept = (0, 0) if left is None else (left.numel(), int(left.count_nonzero()))
         macs = (macs_before[name] * weight.numel(), macs_now[name] * n_left, macs_now[name] * n_kept)
         shapes = (tuple(weight.shape), None if left is None else tuple(left.shape))
@@ -176,12 +177,8 @@ def compare_tensors(
     return TensorTable(tuple(rows), rest)
 
 
-def _check(name: str, weight: Tensor, left: Tensor | None) -> None:
-    if left is None:
-        return
-    fits = left.ndim == weight.ndim and all(n <= m for n, m in zip(left.shape, weight.shape, strict=True))
-    if not fits:
-        raise MismatchError(f"{name}: tensor is {tuple(left.shape)}, the dense one {tuple(weight.shape)}")
+def _fits(left: Tensor, weight: Tensor) -> bool:
+    return left.ndim == weight.ndim and all(n <= m for n, m in zip(left.shape, weight.shape, strict=True))
 
 
 def _macs(model: nn.Module, inputs: Any) -> Mapping[str, float]:

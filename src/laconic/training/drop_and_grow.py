@@ -27,13 +27,9 @@ from laconic.training.schedules import Schedule, check_fractions
 
 
 class Growth(ABC):
-    """Where connections grow: named scores, of which a layer's highest win.
+    """Where connections grow: named scores, of which a layer's highest win."""
 
-    Attributes:
-        needs_gradients: whether it reads the parameters' gradients.
-    """
-
-    needs_gradients: ClassVar[bool] = False
+    needs_gradients: ClassVar[bool] = False  # whether it reads the parameters' gradients
 
     @abstractmethod
     def __call__(self, parameters: Mapping[str, nn.Parameter], step: int) -> Mapping[str, Tensor]:

@@ -17,7 +17,7 @@ from laconic.report.figures import (
     weight_histograms,
 )
 from laconic.report.figures.tensors import block_means
-from laconic.report.trials import Quantity, Trial
+from laconic.report.measurement import Quantity, Trial
 
 
 def stage(name, sparsity, accuracy, bits, *, n_examples=100, references=None):

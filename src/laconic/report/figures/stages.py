@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any, Literal
 
@@ -15,29 +15,15 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from laconic.description.ledger import Measurement
-from laconic.report.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    STYLE,
-    VERMILION,
-    WIDTH,
-    dress,
-    key,
-    need,
-    shortened,
-    single_axes,
-)
-from laconic.report.measurement import dense_float32_bits, fewest_bits
-from laconic.report.trials import Quantity, Spread, Trial, by_setting
+from laconic.report.figures.style import BLUE, DASHED, GREY, STYLE, VERMILION, WIDTH, dress, key, need, shortened
+from laconic.report.measurement import Quantity, Spread, Trial, by_setting, dense_float32_bits, fewest_bits
 
 
 @rc_context(STYLE)
 def accuracy_by_sparsity(stages: Sequence[Measurement]) -> Figure:
     """Accuracy (%) against sparsity (%), with a dashed line at the first stage's accuracy."""
-    need(stages, "stages: expected at least one Measurement, found none")
+    figure, ax = _axes_of(stages)
     sparsities = [100 * stage.sparsity for stage in stages]
-    figure, ax = single_axes(3.2)
     pad = max(1.0, 0.06 * (max(sparsities) - min(sparsities)))
     ax.set_xlim(min(sparsities) - pad, max(sparsities) + pad)
     ax.xaxis.set_major_formatter(lambda at, _: f"{at:g}" if 0 <= at <= 100 else "")
@@ -49,10 +35,9 @@ def accuracy_by_sparsity(stages: Sequence[Measurement]) -> Figure:
 @rc_context(STYLE)
 def accuracy_by_active(stages: Sequence[Measurement]) -> Figure:
     """Accuracy (%) against active parameters, from many (left) to few (right), on a log axis."""
-    need(stages, "stages: expected at least one Measurement, found none")
+    figure, ax = _axes_of(stages)
     # A log axis has no zero: a network with nothing left stands at 1.
     counts = [float(max(stage.n_parameters, 1)) for stage in stages]
-    figure, ax = single_axes(3.2)
     ax.set_xscale("log")
     ax.set_xlim(max(counts) * 1.6, min(counts) / 1.6)
     few_decades = math.log10(max(counts) / min(counts)) < 2.3
@@ -92,14 +77,22 @@ def description_bars(stages: Sequence[Measurement]) -> Figure:
     return figure
 
 
+def _axes_of(stages: Sequence[Measurement]) -> tuple[Figure, Axes]:
+    """A figure of one axes, as wide as a phone's page."""
+    need(stages, "stages: expected at least one Measurement, found none")
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    ax = figure.subplots()
+    dress(ax)
+    return figure, ax
+
+
 def _accuracy_curve(ax: Axes, stages: Sequence[Measurement], xs: Sequence[float]) -> None:
     ys = [100 * stage.score for stage in stages]
     pad = max(0.5, 0.15 * (max(ys) - min(ys)))
     ax.set_ylim(min(ys) - pad, max(ys) + pad)
     ax.yaxis.set_major_formatter(lambda at, _: f"{at:g}" if at <= 100 else "")
     ax.set_ylabel("accuracy of the decoded file (%)", rotation_mode="anchor")
-    dashed = {"color": INK, "alpha": 0.6, "lw": 1, "ls": (0, (5, 4))}
-    ax.axhline(ys[0], label=f"dense network: {ys[0]:.1f} %", **dashed)
+    ax.axhline(ys[0], label=f"dense network: {ys[0]:.1f} %", **DASHED)
     ax.plot(xs, ys, color=BLUE, marker="o", ms=4, lw=1.3)
     best = fewest_bits(stages)
     ring = {"ms": 9, "mfc": "none", "mec": VERMILION, "mew": 1.6, "ls": "none"}
@@ -120,21 +113,18 @@ def _name_points(ax: Axes, stages: Sequence[Measurement], xs: Sequence[float], y
         # Room is above a point, but below it where the curve rises next, or left where it falls.
         falls = at > 0 and spots[at - 1][1] - spots[at][1] > 0.01
         rises = at + 1 < len(spots) and spots[at + 1][1] - spots[at][1] > 0.05
+        # Text near an end of the axis grows away from it.
+        side = "left" if spots[at][0] < 0.15 else "right" if spots[at][0] > 0.85 else "center"
         ax.annotate(
             shortened(stages[at].name, 18, head=9),
             (xs[at], ys[at]),
             xytext=(-7, -1) if falls else (0, -6) if rises else (0, 4),
             textcoords="offset points",
-            ha="right" if falls else _side(spots[at][0]),
+            ha="right" if falls else side,
             va="top" if falls or rises else "bottom",
             fontsize=7,
             alpha=0.8,
         )
-
-
-def _side(x: float) -> Literal["left", "center", "right"]:
-    """Text near an end of the axis grows away from it."""
-    return "left" if x < 0.15 else "right" if x > 0.85 else "center"
 
 
 def _bars(ax: Axes, stages: Sequence[Measurement], best: Measurement) -> None:
@@ -200,7 +190,9 @@ def frontier(trials: Sequence[Trial], x: Quantity = Quantity.SPARSITY, y: Quanti
     for ax in grid:
         dress(ax)
         ax.margins(0.06)
-        _draw(ax, methods, x, y)
+        for at, (method, settings) in enumerate(methods.items()):
+            look = {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
+            _line(ax, shortened(method, 44, head=22), settings, (x, y), look)
         _dense(ax, trials, y)
         _scale(ax, "y", y)
         ax.yaxis.label.set_rotation_mode("anchor")
@@ -212,12 +204,6 @@ def frontier(trials: Sequence[Trial], x: Quantity = Quantity.SPARSITY, y: Quanti
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=n_columns)
     return figure
-
-
-def _draw(ax: Axes, methods: Mapping[str, Sequence[Sequence[Trial]]], x: Quantity, y: Quantity) -> None:
-    for at, (method, settings) in enumerate(methods.items()):
-        look = {"color": COLOURS[at % len(COLOURS)], "marker": MARKERS[at % len(MARKERS)]}
-        _line(ax, shortened(method, 44, head=22), settings, (x, y), look)
 
 
 def _top(trials: Sequence[Trial]) -> tuple[float, float] | None:
@@ -256,8 +242,7 @@ def _dense(ax: Axes, trials: Sequence[Trial], y: Quantity) -> None:
     values = [_position(y, trial.dense) for trial in trials if trial.dense]
     if values and math.isfinite(level := mean(values)):
         unit = " %" if y is Quantity.ACCURACY else ""
-        label = f"dense network: {y.form.format(level)}{unit}"
-        ax.axhline(level, label=label, color=INK, alpha=0.6, lw=1, ls=(0, (5, 4)))
+        ax.axhline(level, label=f"dense network: {y.form.format(level)}{unit}", **DASHED)
 
 
 def _scale(ax: Axes, name: Literal["x", "y"], quantity: Quantity) -> None:

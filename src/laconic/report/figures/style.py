@@ -20,6 +20,7 @@ from matplotlib.patches import Patch
 INK = "#1b1b1f"
 BLUE, VERMILION, GREY = "#1f83c4", "#d55e00", "#8c8c94"
 WIDTH = 4.8
+DASHED: dict[str, Any] = {"color": INK, "alpha": 0.6, "lw": 1, "ls": (0, (5, 4))}
 STYLE: dict[Any, object] = {
     "font.size": 9,
     "text.color": INK,
@@ -35,14 +36,6 @@ STYLE: dict[Any, object] = {
     "figure.facecolor": "white",
     "axes.facecolor": "none",
 }
-
-
-def single_axes(height: float) -> tuple[Figure, Axes]:
-    """A figure of one axes, as wide as a phone's page."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    ax = figure.subplots()
-    dress(ax)
-    return figure, ax
 
 
 def panels(n: int, n_left_out: int) -> tuple[Figure, list[Axes]]:
