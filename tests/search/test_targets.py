@@ -105,3 +105,22 @@ def _searched_for_the_fewest_bits(attempt, search):
 def test_targets_that_make_no_sense(wrong):
     with pytest.raises(ValueError, match="expected"):
         wrong()
+
+
+def test_a_drop_is_kept_at_its_confidences_bound():
+    sure, unsure = Measurement(score=0.895, score_error=0.001), Measurement(score=0.895, score_error=0.01)
+    assert MaxDrop(0.01).misses(sure, SCORE) == pytest.approx(0.005 + 1.645 * 0.001 - 0.01, abs=1e-5)
+    assert MaxDrop(0.01).misses(unsure, SCORE) > 0
+    assert MaxDrop(0.01, confidence=0.5).misses(unsure, SCORE) < 0
+    assert MaxDrop(0.01).misses(Measurement(score=0.895), SCORE) < 0, "a function's score counts as it is"
+    for confidence in (0.4, 1.0):
+        with pytest.raises(ValueError, match="confidence: expected within"):
+            MaxDrop(0.01, confidence)
+
+
+def test_an_attempt_that_meets_the_target_by_luck_is_not_chosen():
+    lucky, missed, safe = attempted(1.0, 1000, 0.9), attempted(2.0, 1200, 0.8), attempted(4.0, 1400, 0.9)
+    attempts = [lucky, missed, safe]
+    assert MaxDrop(0.01).best(attempts, SCORE) is safe
+    other = attempted(1.0, 1000, 0.9, how="trained")
+    assert MaxDrop(0.01).best([*attempts, other], SCORE) is other, "prices of another procedure"

@@ -14,8 +14,8 @@ from torch import nn
 
 from laconic.core.text import did_you_mean
 from laconic.datasets.standard import Dataset
-from laconic.description.describe import evaluate
 from laconic.errors import MismatchError
+from laconic.model.objective import Batches
 from laconic.search.compress import compress
 from laconic.search.targets import Attempt, MaxBytes, MaxDrop, Shortest, Target
 from laconic.training.loop import Training
@@ -70,13 +70,18 @@ def network_of(make: Callable[[], Any], option: str) -> nn.Module:
 
 
 def search(
-    model: nn.Module, data: Any, judge: Callable[[nn.Module], float] | None, output: Path, target: Target, epochs: int
+    model: nn.Module,
+    data: Any,
+    judge: Callable[[nn.Module], float] | Batches | None,
+    output: Path,
+    target: Target,
+    epochs: int,
 ) -> None:
     """Search for the file, with a line for each attempt; the test part of a `Dataset` judges by default."""
     console = Console()
     if isinstance(data, Dataset):
         test = data.test
-        judge = judge or (lambda network: evaluate(network, test.batches(MAX_AT_ONCE)).accuracy)
+        judge = judge or test.batches(MAX_AT_ONCE)
         data = data.train.batches(BATCH_SIZE, shuffle=True)
 
     def show(attempt: Attempt) -> None:

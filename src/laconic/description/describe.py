@@ -7,7 +7,6 @@ bits.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import os
@@ -24,7 +23,7 @@ from laconic.codec.tensor import tensor_parts
 from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
 from laconic.file.container import Reader
 from laconic.file.save_load import DEFAULT, State, decode_each, load, save
-from laconic.model.modules import eval_mode, n_nonzero, unwrap
+from laconic.model.modules import copied, eval_mode, n_nonzero, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
 from laconic.model.tasks import Judged
 from laconic.quantization.grid import Quantizer
@@ -132,7 +131,7 @@ def describe(
         if first is not None:
             if into is None:
                 raise ValueError("describe: to code data with a file's network, pass a model as into=")
-            decoded = load(model_or_path, copy.deepcopy(into), base=base)
+            decoded = load(model_or_path, copied(into), base=base)
             return describe_decoded(reader, decoded, itertools.chain([first], batches), objective)
         # References first: they check that a difference has its parent's shape.
         references = _references(reader, decode_each(reader, _stored(reader), base))

@@ -129,6 +129,7 @@ class Measurement:
         name: what was done to the network, such as ``dense`` or ``90% pruned``.
         n_bytes: length of the file.
         score: the decoded network's, by default its accuracy on test examples.
+        score_error: standard error of the score's difference from the original network's, on the same examples.
         data_bits: bits of the training targets, given the decoded network.
         sparsity: fraction of the dense network's compressible weights that are zero or cut away.
         n_parameters: number of parameters that are not zero.
@@ -139,6 +140,7 @@ class Measurement:
     name: str = ""
     n_bytes: float = math.nan
     score: float = math.nan
+    score_error: float = math.nan
     data_bits: float = math.nan
     sparsity: float = math.nan
     n_parameters: float = math.nan

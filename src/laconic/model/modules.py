@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from laconic.errors import UnsupportedError
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -55,6 +58,19 @@ def map_tensors(function: Callable[[Tensor], Any], found: Any) -> Any:
 def device_of(model: nn.Module) -> torch.device:
     """The device of the first parameter; the CPU for a model without parameters."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a model.
+
+    Raises:
+        UnsupportedError: it holds what cannot be copied, such as a lock, an open file or a kept activation.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # whatever the model's parts raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnsupportedError(f"{type(model).__name__}: cannot be copied: {reason}") from error
 
 
 @contextmanager

@@ -7,7 +7,6 @@ tensor as a tolerance allows. The losses of tensors that are pruned together add
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from torch import nn
 from laconic.core.atomic import atomic
 from laconic.errors import FormatError, MismatchError
 from laconic.model.evidence import NO_EVIDENCE, Evidence
-from laconic.model.modules import state_digest, unwrap
+from laconic.model.modules import copied, state_digest, unwrap
 from laconic.pruning.budgets import Rates
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.pruning.scopes import PerTensor
@@ -118,7 +117,7 @@ def scan(  # noqa: PLR0913 – a public call
     values = _read(Path(path), of) if path and Path(path).exists() else {}
     for done, point in enumerate(points, start=1):
         if point not in values:
-            pruned = copy.deepcopy(unwrap(model))
+            pruned = copied(unwrap(model))
             if point:
                 alone[point[0]].at(point[1]).prune_(pruned, evidence)
             values[point] = float(evaluate(pruned))

@@ -6,7 +6,6 @@ Trials that differ in nothing but their seed are summed up by means and sample s
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,7 @@ from laconic.description.describe import describe_decoded, evaluate
 from laconic.description.ledger import DENSE, Ledger, Measurement
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
-from laconic.model.modules import n_nonzero
+from laconic.model.modules import copied, n_nonzero
 from laconic.model.selectors import compressible
 from laconic.quantization.grid import Quantizer
 from laconic.surgery.macs import count_macs
@@ -58,7 +57,7 @@ def measure(
         The measurement (`n_macs` is left out), and the decoded network.
     """
     n_bytes = save(shrink(model, plan) if plan else model, path, quantizer, plan=plan)
-    decoded = load(path, into=copy.deepcopy(model))
+    decoded = load(path, into=copied(model))
     with Reader(path) as reader:
         ledger = describe_decoded(reader, decoded, data.train.batches(BATCH_SIZE))
     n_weights = sum(weight.numel() for weight in compressible(model).values())

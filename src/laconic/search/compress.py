@@ -9,31 +9,31 @@ target which it meets is always met, and all zeros.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from laconic.core.atomic import atomic
 from laconic.core.text import as_text
-from laconic.description.describe import evaluate as data_code
 from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
 from laconic.model.evidence import Evidence, Statistic, observe
-from laconic.model.modules import state_digest, unwrap
+from laconic.model.modules import copied, n_examples, state_digest, unwrap
+from laconic.model.objective import DEFAULT_OBJECTIVE, Batches, Objective, check_batches, split
 from laconic.model.selectors import compressible
 from laconic.quantization.grid import Grid, KeepGrid, Quantizer
 from laconic.quantization.rate import RateLoss
+from laconic.search.judging import Judge, Score, too_few
 from laconic.search.targets import Attempt, How, MaxDrop, Search, Shortest, Target
 from laconic.search.under_code import CodeLengthRule
 from laconic.surgery.channels import find_channels
@@ -44,8 +44,6 @@ from laconic.training.loop import Training, train
 if TYPE_CHECKING:
     from rich.table import Table
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-Judge = Callable[[nn.Module], float]
 DEFAULT_TARGET = MaxDrop(0.01)
 ENDS: tuple[tuple[How, float], ...] = (("as it was", math.inf), ("all zeros", 0.0))
 MIN_ROUNDING_RATIO, MIN_TRAINING_RATIO = 1.1, 1.5  # of neighbouring prices: training costs much more
@@ -66,6 +64,7 @@ class Compressed:
         score: the network's own score.
         target: what was asked for.
         attempts: all attempts, in order.
+        warning: where there are too few examples to tell a drop apart, how many would do.
     """
 
     path: Path
@@ -74,6 +73,7 @@ class Compressed:
     score: float
     target: Target
     attempts: tuple[Attempt, ...]
+    warning: str = ""
 
     @property
     def misses(self) -> float:
@@ -87,14 +87,19 @@ class Compressed:
         from rich.table import Table
 
         verdict = f"misses {self.target} by {self.misses:g}" if self.misses else f"meets {self.target}"
-        table = Table(title=f"{self.path.name}: {verdict}")
-        for label in ("", "bytes", "times smaller", "score", "drop"):
+        table = Table(title=f"{self.path.name}: {verdict}", caption=self.warning or None)
+        known = not math.isnan(self.chosen.measured.score_error)
+        bound = self.target if isinstance(self.target, MaxDrop) and known else None
+        headings = ["", "bytes", "times smaller", "score", "drop"]
+        for label in [*headings, f"at most ({bound.confidence:.0%})"] if bound else headings:
             table.add_column(label, justify="right" if label else "left")
         for attempt in sorted(self.attempts, key=lambda attempt: (attempt.how, attempt.price)):
-            n_bytes, score = attempt.measured.n_bytes, attempt.measured.score
-            row = (f"{n_bytes:,.0f}", f"{self.dense_bytes / n_bytes:.1f}", f"{score:.4f}")
-            style = "bold" if attempt == self.chosen else None
-            table.add_row(attempt.label, *row, f"{self.score - score:.4f}", style=style)
+            measured = attempt.measured
+            row = [f"{measured.n_bytes:,.0f}", f"{self.dense_bytes / measured.n_bytes:.1f}", f"{measured.score:.4f}"]
+            row.append(f"{self.score - measured.score:.4f}")
+            if bound:
+                row.append(f"{bound.largest_drop(measured, self.score):.4f}")
+            table.add_row(attempt.label, *row, style="bold" if attempt == self.chosen else None)
         return table
 
 
@@ -103,36 +108,54 @@ def compress(  # noqa: PLR0913 – a public call
     data: Batches,
     path: str | os.PathLike[str],
     target: Target = DEFAULT_TARGET,
-    evaluate: Judge | None = None,
+    evaluate: Score | Batches | None = None,
     finetune: Training | None = None,
     on_attempt: Callable[[Attempt], object] | None = None,
+    *,
+    objective: Objective = DEFAULT_OBJECTIVE,
+    minimize: bool = False,
 ) -> Compressed:
     """Write the shortest file that meets `target`, judged by the network that it decodes to.
 
     Args:
         model: a trained network; it is not changed.
-        data: batches (inputs, targets), iterated many times: a list or a loader. Without fine-tuning, targets are read
-            only by `Shortest` and by the default of `evaluate`.
+        data: batches, see `laconic.model.Objective`; iterated many times: a list or a loader. Without fine-tuning,
+            targets are read only by `Shortest` and by the default of `evaluate`.
         path: the file to write. Until it is complete, the folder ``path.attempts`` keeps the attempts: after an
             interruption the same call continues.
         target: `MaxDrop`, `MaxBytes` or `Shortest`; by default a drop of at most 0.01.
-        evaluate: a network's score, the higher the better; by default its accuracy on `data`.
-        finetune: how to train under the code, at each price that is tried; its loss may be a `Distillation` from the
-            network itself. Channels that become dead are cut.
+        evaluate: what judges: batches of examples that are held out, or a function from a network to its score, the
+            higher the better. By default `data` judge. On examples the score is the accuracy; where the task is no
+            classification, minus the mean loss.
+        finetune: how to train under the code, at each price that is tried; its objective may be a `Distillation` from
+            the network itself. Channels that become dead are cut.
         on_attempt: called with each attempt.
+        objective: what the targets are, or the loss in nats; by default what the first batch shows.
+        minimize: whether lower scores of `evaluate` are better.
 
     Returns:
         The file and its attempts. If no attempt met the target, `misses` is by how much the best one missed it.
 
     Raises:
-        ValueError: the network itself has no finite score.
-        MismatchError: the folder holds attempts at another network or target.
-        UnsupportedError: a layer's inputs cannot be observed.
+        ValueError: the network itself has no finite score, or the target is no `Target` or cannot be missed.
+        MismatchError: the folder holds attempts at another network or target; or batches or what judges do not fit.
+        UnsupportedError: the network cannot be copied.
     """
-    job = _Job(model, data, target, evaluate, finetune, Path(f"{os.fspath(path)}.attempts"))
-    job.score = job.judge(copy.deepcopy(model).eval()).score
+    check_batches(data, "data")
+    if not isinstance(target, Target):
+        raise ValueError(f"target: expected MaxDrop, MaxBytes or Shortest, found {target!r}; MaxDrop(0.01)?")
+    score, examples = (evaluate, data) if evaluate is None or callable(evaluate) else (None, evaluate)
+    check_batches(examples, "evaluate")
+    judge = Judge(examples, objective, score, minimize, in_bits=isinstance(target, Shortest))
+    job = _Job(model, data, target, judge, finetune, Path(f"{os.fspath(path)}.attempts"))
+    network = copied(model).eval()
+    judge.settle(network)
+    job.score = judge(network).score
     if not math.isfinite(job.score):
         raise ValueError(f"evaluate: expected a finite score of the network itself, found {job.score}")
+    if isinstance(target, MaxDrop) and target.drop >= 1 and 0 <= job.score <= 1 and not minimize:
+        hint = "a hundredth is MaxDrop(0.01)"
+        raise ValueError(f"drop: expected below 1 for a score within [0, 1], found {target.drop:g}; {hint}")
     job.resume()
     for how, price in job.untried():
         attempt = job.attempt(how, price)
@@ -143,7 +166,8 @@ def compress(  # noqa: PLR0913 – a public call
         file.write(job.file(chosen.how, chosen.price).read_bytes())
     shutil.rmtree(job.folder)
     held = {id(tensor): tensor.nbytes for tensor in unwrap(model).state_dict(keep_vars=True).values()}  # tied ones once
-    return Compressed(Path(path), chosen, sum(held.values()), job.score, target, tuple(job.attempts))
+    warning = too_few(judge.original, [attempt.measured for attempt in job.attempts], target)
+    return Compressed(Path(path), chosen, sum(held.values()), job.score, target, tuple(job.attempts), warning)
 
 
 @dataclass
@@ -153,7 +177,7 @@ class _Job:
     model: nn.Module
     data: Batches
     target: Target
-    evaluate: Judge | None
+    judge: Judge
     finetune: Training | None
     folder: Path
     score: float = math.nan
@@ -200,36 +224,24 @@ class _Job:
             case "rounded":  # all floats, the norms' included, at a price of their layers' output errors
                 _save(self.model, path, Plan(), RateLoss(price, evidence=self._evidence))
             case _:  # the network exactly, at an infinite price, or with zeros for all its floats
-                network = copy.deepcopy(self.model)
+                network = copied(self.model)
                 for tensor in network.state_dict().values() if price == 0 else ():
                     if tensor.is_floating_point():
                         tensor.zero_()
                 _save(network, path, Plan(), None)
-        measured = self.judge(load(path, into=copy.deepcopy(self.model)).eval(), path.stat().st_size)
+        measured = replace(self.judge(load(path, into=copied(self.model)).eval()), n_bytes=path.stat().st_size)
         self.attempts.append(Attempt(price, how, measured))
         listed = [{**vars(attempt), "measured": attempt.measured.to_dict()} for attempt in self.attempts]
         with atomic(self.folder / "attempts.json") as file:
             file.write(json.dumps({"of": self._key, "attempts": listed}, indent=2).encode())
         return self.attempts[-1]
 
-    def judge(self, network: nn.Module, n_bytes: float = math.nan) -> Measurement:
-        """A network's score, and the bits of the data's labels where the target asks for them.
-
-        NaN ranks below every score: the correlation of a constant output, for example, is undefined.
-        """
-        in_bits = isinstance(self.target, Shortest)
-        code = data_code(network, self.data) if in_bits or self.evaluate is None else None
-        score = float(self.evaluate(network) if self.evaluate else code.accuracy if code else math.nan)
-        data_bits = code.bits if code and in_bits else math.nan
-        score = -math.inf if math.isnan(score) else score
-        return Measurement(n_bytes=n_bytes, score=score, data_bits=data_bits)
-
     def _by(self, how: How) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt.how == how]
 
     @cached_property
     def _evidence(self) -> Evidence:
-        return observe(self.model, self.data, [Statistic.GRAM])
+        return observe(self.model, self.data, [Statistic.GRAM], self.judge.objective)
 
     def _train(self, price: float, path: Path) -> None:
         """Train under the code, from where training at the next higher price ended."""
@@ -240,21 +252,22 @@ class _Job:
         begin = self.file(start.how, start.price)
         with Reader(begin) as reader:
             plan = reader.plan or Plan()
-        model = load(begin, into=copy.deepcopy(self.model))
+        model = load(begin, into=copied(self.model))
         every = 100
         if isinstance(self.data, Sized):  # prices are updated at least twenty times
             every = max(1, min(every, self.finetune.epochs * len(self.data) // 20))
-        n = sum(len(targets) for _, targets in self.data)
+        n = sum(n_examples(batch) or 0 for batch in self.data)
 
         def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
             return {name: p for name, p in unwrap(network).named_parameters() if p.requires_grad}
 
         rule = CodeLengthRule(price=price, n_examples=n, every=every, lr=SCALES_LR, parameters=trainable)
         train(model, self.data, self.finetune, [rule])
-        _save_cut(model.cpu().eval(), plan, next(iter(self.data))[0], path)
+        inputs, _ = split(next(iter(self.data)), model, must=False)
+        _save_cut(model.cpu().eval(), plan, inputs, path)
 
 
-def _save_cut(model: nn.Module, plan: Plan, inputs: Tensor, path: Path) -> None:
+def _save_cut(model: nn.Module, plan: Plan, inputs: Any, path: Path) -> None:
     """Write a network that `plan` has left, without its dead channels if that makes the file shorter."""
     _save(model, path, plan)
     try:

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import ClassVar, Literal, TypeAlias
 
 from typing_extensions import override
@@ -91,8 +92,18 @@ class Target(ABC):
         return self.best(alive or attempts, score)
 
     def best(self, attempts: Sequence[Attempt], score: float) -> Attempt:
-        """The attempt that meets the target at the least cost; if none meets it, the one that misses it least."""
-        return min(attempts, key=lambda a: (max(self.misses(a.measured, score), 0.0), self.cost(a.measured)))
+        """The attempt that meets the target at the least cost; if none meets it, the one that misses it least.
+
+        An attempt that meets it by luck does not count: one whose procedure misses it at a price that should do better.
+        """
+        missed = [a for a in attempts if self.misses(a.measured, score) > 0]
+
+        def rank(attempt: Attempt) -> tuple[bool, float, float]:
+            worse = [a for a in missed if a.how == attempt.how and (a.price > attempt.price) == self.missed_below]
+            by_luck = any(a.price != attempt.price for a in worse)
+            return by_luck, max(self.misses(attempt.measured, score), 0.0), self.cost(attempt.measured)
+
+        return min(attempts, key=rank)
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,9 @@ class Shortest(Target):
     @override
     def misses(self, measured: Measurement, score: float) -> float:
         return 0.0
+
+    def __str__(self) -> str:
+        return "the fewest bits in all"
 
     @override
     def cost(self, measured: Measurement) -> float:
@@ -132,17 +146,40 @@ class Shortest(Target):
 
 @dataclass(frozen=True)
 class MaxDrop(Target):
-    """The shortest file whose network loses at most `drop` of the original's score: 0.01 is a hundredth of accuracy."""
+    """The shortest file whose network loses at most `drop` of the original's score: 0.01 is a hundredth of accuracy.
+
+    Attributes:
+        drop: the largest loss, in the score's unit.
+        confidence: probability at which the loss on new examples is no larger. The losses on the examples at hand are
+            compared in pairs, and count as larger by their standard error times the normal quantile. Where the score
+            is a function's, whose error is not known, it counts as it is.
+    """
 
     drop: float
+    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop < math.inf:
             raise ValueError(f"drop: expected 0 or more, found {self.drop}")
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence: expected within [0.5, 1), found {self.confidence}")
+
+    @property
+    def quantile(self) -> float:
+        """How many standard errors are added to a loss."""
+        return NormalDist().inv_cdf(self.confidence)
+
+    def largest_drop(self, measured: Measurement, score: float) -> float:
+        """The loss of score, at the confidence's bound."""
+        error = 0.0 if math.isnan(measured.score_error) else measured.score_error
+        return score - measured.score + self.quantile * error
 
     @override
     def misses(self, measured: Measurement, score: float) -> float:
-        return score - self.drop - measured.score
+        return self.largest_drop(measured, score) - self.drop
+
+    def __str__(self) -> str:
+        return f"a drop of at most {self.drop:g}"
 
     @override
     def cost(self, measured: Measurement) -> float:
@@ -163,6 +200,9 @@ class MaxBytes(Target):
     @override
     def misses(self, measured: Measurement, score: float) -> float:
         return measured.n_bytes - self.n_bytes
+
+    def __str__(self) -> str:
+        return f"at most {self.n_bytes:,} bytes"
 
     @override
     def cost(self, measured: Measurement) -> float:

@@ -6,7 +6,6 @@ and bias β + γ(b − μ)/σ computes both (Jacob et al. 2018, section 3.2). Fo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -17,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from laconic.model.modules import call, device_of, eval_mode, map_tensors, unwrap
+from laconic.model.modules import call, copied, device_of, eval_mode, map_tensors, unwrap
 from laconic.surgery.verify import difference, outputs, scratch
 
 
@@ -75,7 +74,7 @@ def _pairs(model: nn.Module, inputs: Any) -> dict[str, str]:
 
 @torch.no_grad()
 def _fold(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
-    found = copy.deepcopy(model)
+    found = copied(model)
     for norm, layer in pairs.items():
         before, after = found.get_submodule(layer), found.get_submodule(norm)
         training = before.training

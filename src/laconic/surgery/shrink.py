@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from laconic.errors import UnsupportedError
-from laconic.model.modules import unwrap
+from laconic.model.modules import copied, unwrap
 from laconic.surgery.cut import check, cut_, refuse_distributed
 from laconic.surgery.plan import Plan
 from laconic.surgery.verify import disagreement, scratch
@@ -27,7 +26,7 @@ def shrink(model: nn.Module, plan: Plan, inputs: Any = None) -> nn.Module:
         MismatchError: names, shapes or attributes of the plan are not the model's.
         UnsupportedError: on `inputs`, the smaller model and the masked one differ.
     """
-    smaller = copy.deepcopy(unwrap(model))
+    smaller = copied(unwrap(model))
     shrink_(smaller, plan, inputs=inputs)
     return smaller
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import LaconicError, UnsupportedError
-from laconic.model.modules import call, map_tensors, unwrap
+from laconic.model.modules import call, copied, map_tensors, unwrap
 from laconic.surgery.cut import cut_
 from laconic.surgery.plan import Group, Plan
 
@@ -50,14 +50,11 @@ def scratch(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
     def double(tensor: Tensor) -> Tensor:
         return tensor.detach().double() if tensor.is_floating_point() else tensor
 
-    try:
-        wide = copy.deepcopy(model).eval().double(), map_tensors(double, inputs)
-    except Exception as error:
-        raise UnsupportedError(f"{type(model).__name__}: cannot be copied: {error}") from error
+    wide = copied(model).eval().double(), map_tensors(double, inputs)
     try:
         outputs(*wide)
     except Exception:  # float32 somewhere in the forward; or the model fails, which its caller will see
-        return copy.deepcopy(model).eval(), inputs
+        return copied(model).eval(), inputs
     return wide
 
 

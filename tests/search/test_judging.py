@@ -1,0 +1,158 @@
+"""Scores of any kind that a function may return, and how sure a difference is."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import laconic
+from laconic import MaxDrop
+from laconic.description import Measurement
+from laconic.errors import MismatchError, UnsupportedError
+from laconic.model import Objective
+from laconic.search.judging import Judge, as_number, difference_error, too_few
+
+X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(60) % 3
+NUMBERS = [0.5, 1, np.float32(0.5), np.float64(0.5), np.int64(1), np.array(0.5), np.array([0.5]), torch.tensor(0.5)]
+NUMBERS += [torch.tensor([0.5]), torch.tensor(0.5, requires_grad=True), torch.tensor(1)]
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+def test_any_number_is_a_score(number):
+    assert as_number(number, lambda: None) in (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    "found", [None, "0.5", {"accuracy": 0.5}, (0.5, 1), torch.ones(2), np.ones(2), np.ones(0), True]
+)
+def test_what_is_no_number_is_named_with_its_function(found):
+    def mine(network):
+        return found
+
+    with pytest.raises(MismatchError, match="evaluate: expected a number from mine, found"):
+        Judge([], Objective(), mine)(network())
+
+
+def trained(seed=0):
+    model = network(seed)
+    laconic.train(model, [(X, Y)], laconic.Training(20, lambda p: torch.optim.Adam(p, lr=0.05)))
+    return model
+
+
+def test_the_error_of_a_difference_is_that_of_paired_examples():
+    """The deviation of the difference over draws of the examples."""
+    first, second = trained(0), trained(1)
+    generator = torch.Generator().manual_seed(1)
+    for objective in (
+        Objective(),
+        Objective(lambda o, t: nn.functional.mse_loss(o[:, 0], t.float(), reduction="none")),
+    ):
+        whole = [laconic.evaluate(model, [(X, Y)], objective) for model in (first, second)]
+        found = difference_error(*whole)
+        differences = []
+        for _ in range(300):
+            drawn = torch.randint(0, 60, (60,), generator=generator)
+            a, b = (laconic.evaluate(model, [(X[drawn], Y[drawn])], objective).score for model in (first, second))
+            differences.append(b - a)
+        assert found == pytest.approx(np.std(differences), rel=0.25)
+
+
+def test_a_network_is_no_different_from_itself_and_few_examples_are_no_certainty():
+    model, other = trained(0), trained(0)
+    with torch.no_grad():
+        other[2].weight.mul_(1.01)
+    code, again = (laconic.evaluate(m, [(X, Y)]) for m in (model, other))
+    assert difference_error(code, code) == 0
+    assert code.n_right == again.n_right
+    assert difference_error(code, again) == pytest.approx(math.sqrt(2) / 62)
+
+
+def test_a_loss_that_does_not_divide_is_compared_by_batch():
+    objective = Objective(nn.functional.cross_entropy)
+    batches = [(X[i : i + 10], Y[i : i + 10]) for i in range(0, 60, 10)]
+    codes = [laconic.evaluate(m, batches, objective) for m in (trained(0), trained(1))]
+    assert len(codes[0].entries.nats) == 6
+    assert difference_error(*codes) > 0
+    assert math.isnan(difference_error(*(laconic.evaluate(m, [(X, Y)], objective) for m in (trained(0), trained(1)))))
+
+
+def test_too_few_examples_are_said_with_the_number_that_would_do():
+    code = laconic.evaluate(trained(), [(X, Y)])
+    measured = [Measurement(n_bytes=100, score=0.9, score_error=math.sqrt(2) / 62)]
+    said = too_few(code, measured, MaxDrop(0.01))
+    assert "60 examples are too few to tell a drop of 0.01 apart" in said
+    assert int(said.split("about ")[1].split(" ")[0].replace(",", "")) > 1000
+    assert not too_few(code, measured, MaxDrop(0.5))
+    assert not too_few(code, measured, laconic.MaxBytes(100))
+
+
+def test_compress_keeps_a_drop_at_its_confidences_bound(tmp_path):
+    model = trained()
+    held_out = [(X + 0.01, Y)]
+    found = laconic.compress(model, [(X, Y)], tmp_path / "n.lac", MaxDrop(0.2), held_out)
+    assert found.target.largest_drop(found.chosen.measured, found.score) <= 0.2
+    assert found.chosen.measured.score_error > 0
+    assert "at most (95%)" in str(found)
+    careless = laconic.compress(model, [(X, Y)], tmp_path / "m.lac", MaxDrop(0.2, confidence=0.5), held_out)
+    assert careless.chosen.measured.n_bytes <= found.chosen.measured.n_bytes
+
+
+def test_regression_is_judged_by_its_loss(tmp_path):
+    targets = X @ torch.randn(4, 1)
+    model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))
+    laconic.train(model, [(X, targets)], laconic.Training(200, lambda p: torch.optim.Adam(p, lr=0.02)))
+    loss = laconic.evaluate(model, [(X, targets)]).loss
+    found = laconic.compress(model, [(X, targets)], tmp_path / "n.lac", MaxDrop(0.05))
+    decoded = laconic.load(tmp_path / "n.lac", into=nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1)))
+    assert found.score == pytest.approx(-loss, rel=1e-5)
+    assert laconic.evaluate(decoded, [(X, targets)]).loss <= loss + 0.05
+
+
+def test_lower_is_better_where_that_is_asked_for(tmp_path):
+    model = trained()
+
+    def loss(network):
+        return laconic.evaluate(network, [(X, Y)]).loss
+
+    found = laconic.compress(model, [(X, Y)], tmp_path / "n.lac", MaxDrop(0.05), loss, minimize=True)
+    assert -found.chosen.measured.score <= loss(model) + 0.05
+    assert -found.score == pytest.approx(loss(model))
+
+
+REFUSED = {
+    "a fraction of a fraction": (
+        {"target": MaxDrop(1)},
+        ValueError,
+        r"below 1 for a score within \[0, 1\].*MaxDrop\(0.01\)",
+    ),
+    "a number": ({"target": 0.01}, ValueError, r"expected MaxDrop, MaxBytes or Shortest, found 0.01"),
+    "no score": ({"evaluate": lambda network: None}, MismatchError, "expected a number from <lambda>, found None"),
+    "a generator": ({"evaluate": iter([(X, Y)])}, MismatchError, "evaluate: expected a list or a loader"),
+    "a pair": ({"data": ([(X, Y)], [(X, Y)])}, MismatchError, "data: expected batches, found a pair"),
+    "nothing": ({"data": []}, MismatchError, "data: expected some, found none"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_line_and_leaves_nothing(kind, tmp_path):
+    changed, error, message = REFUSED[kind]
+    arguments = {"data": [(X, Y)], "target": MaxDrop(0.1)} | changed
+    with pytest.raises(error, match=message):
+        inspect.unwrap(laconic.compress)(network(), path=tmp_path / "n.lac", **arguments)  # without the tests' type checks
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_cannot_be_copied_is_named(tmp_path):
+    model = network()
+    model.lock = __import__("threading").Lock()
+    with pytest.raises(UnsupportedError, match="Sequential: cannot be copied: cannot pickle"):
+        laconic.compress(model, [(X, Y)], tmp_path / "n.lac")
