@@ -302,10 +302,10 @@ REFUSED = {
     "a generator": (
         {},
         (iter(DATA.train.batches()), []),
-        "training data: expected batches that can be gone through again",
+        "training data: expected a list or a loader, found a .*, which runs only once",
     ),
-    "no batches": ({}, ([], []), r"training data: expected batches \(inputs, targets\) of tensors, found none"),
-    "no pairs": ({}, ([torch.ones(3)], []), "of tensors, found a Tensor"),
+    "no batches": ({}, ([], []), "training data: expected some, found none"),
+    "no pairs": ({}, ([torch.ones(3)], []), "or mappings with labels, found a Tensor"),
     "a selector": ({"exclude": ["1x"]}, DATA, "matches '1x', found none"),
     "runs that do not fit": ({"amount": None, "pattern": "3:7"}, DATA, "0.weight: expected inputs in runs of 7"),
     "steps beyond": (

@@ -13,7 +13,8 @@ from laconic import MaxDrop
 from laconic.description import Measurement
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.model import Objective
-from laconic.search.judging import Judge, as_number, difference_error, too_few
+from laconic.model.objective import as_number
+from laconic.search.judging import Judge, difference_error, too_few
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3
@@ -147,7 +148,9 @@ def test_what_cannot_be_used_is_refused_in_one_line_and_leaves_nothing(kind, tmp
     changed, error, message = REFUSED[kind]
     arguments = {"data": [(X, Y)], "target": MaxDrop(0.1)} | changed
     with pytest.raises(error, match=message):
-        inspect.unwrap(laconic.compress)(network(), path=tmp_path / "n.lac", **arguments)  # without the tests' type checks
+        inspect.unwrap(laconic.compress)(
+            network(), path=tmp_path / "n.lac", **arguments
+        )  # without the tests' type checks
     assert not list(tmp_path.iterdir())
 
 

@@ -48,6 +48,15 @@ LEFT = {
     "linear": (lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)), (6,), []),
     "linear over positions": (lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(4)), (4, 6), ["1"]),
     "transposed": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.BatchNorm2d(4)), (3, 4, 4), []),
+    "transposed in groups": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(8, 8, 3, groups=4), nn.BatchNorm2d(8, affine=False)), (8, 4, 4), [],
+    ),
+    "transposed by channel": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(6, 6, 3, groups=6, bias=False), nn.BatchNorm1d(6)), (6, 4), [],
+    ),
+    "transposed in groups to more": (
+        lambda: nn.Sequential(nn.ConvTranspose3d(4, 6, 2, groups=2), nn.BatchNorm3d(6)), (4, 3, 3, 3), [],
+    ),
     "another order": (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 1)), (3, 4, 4), ["0"]),
     "batch statistics": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)), (3, 4, 4), ["1"],

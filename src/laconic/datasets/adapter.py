@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from laconic.datasets.standard import Dataset, Split
 from laconic.errors import MismatchError
+from laconic.model.modules import map_tensors, n_examples
+from laconic.model.objective import check_batches
 
-Batch: TypeAlias = tuple[Any, Tensor]
+Batch: TypeAlias = Any  # see `laconic.model.Objective`
 
 
 @runtime_checkable
@@ -22,7 +23,7 @@ class Batches(Protocol):
     """Examples, in batches."""
 
     def batches(self, batch_size: int | None = None, shuffle: bool = False) -> Iterable[Batch]:
-        """Pairs (inputs, targets), once through."""
+        """The examples, once through."""
         ...
 
 
@@ -55,7 +56,7 @@ class TrainTest:
         """From a data set, or a pair of splits or iterables of batches.
 
         Raises:
-            MismatchError: the data are neither, or the batches come only once or are no pairs.
+            MismatchError: the data are neither, or the batches come only once or are no batches.
         """
         if isinstance(data, Dataset):
             return cls(data.train, data.test)
@@ -67,9 +68,9 @@ class TrainTest:
         """Batches of the first `n` training examples; the seed decides which, if they come shuffled."""
         found: list[Batch] = []
         with seeded(seed):
-            for inputs, targets in self.train.batches(AT_ONCE):
-                found.append((inputs[:n], targets[:n]))
-                n -= len(targets)
+            for batch in self.train.batches(AT_ONCE):
+                found.append(map_tensors(lambda tensor, n=n: tensor[:n] if tensor.ndim else tensor, batch))
+                n -= n_examples(batch) or 1
                 if n <= 0:
                     break
         return found
@@ -77,7 +78,7 @@ class TrainTest:
     def counts(self, batch_size: int | None) -> tuple[int, int]:
         """Numbers of training examples and of batches in an epoch."""
         with seeded(0):
-            sizes = [len(targets) for _, targets in self.train.batches(batch_size)]
+            sizes = [n_examples(batch) or 1 for batch in self.train.batches(batch_size)]
         return sum(sizes), len(sizes)
 
 
@@ -92,13 +93,12 @@ def seeded(seed: int) -> Generator[None]:
 def _batches(name: str, source: Any) -> Batches:
     if isinstance(source, Split):
         return source
-    if isinstance(source, Iterator) or not isinstance(source, Iterable):
-        expected = "expected batches that can be gone through again, such as a list or a DataLoader"
-        raise MismatchError(f"{name} data: {expected}, found {_kind(source)}")
+    check_batches(source, f"{name} data")
     with seeded(0):
         batch: Any = next(iter(source), None)
-    if not (isinstance(batch, (tuple, list)) and [isinstance(p, Tensor) for p in batch] == [True, True]):
-        raise MismatchError(f"{name} data: expected batches (inputs, targets) of tensors, found {_kind(batch)}")
+    if not isinstance(batch, Mapping) and not (isinstance(batch, (tuple, list)) and len(batch) > 1):
+        expected = "expected batches (inputs, targets), or mappings with labels"
+        raise MismatchError(f"{name} data: {expected}, found {_kind(batch)}")
     return AsTheyCome(source)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -207,6 +207,19 @@ def check_batches(batches: Any, name: str = "batches", once: bool = False) -> No
         raise MismatchError(f"{name}: expected batches, found a pair of them, as of training and test")
     if isinstance(batches, Sized) and not len(batches) and not once:
         raise MismatchError(f"{name}: expected some, found none")
+
+
+def as_number(found: Any, function: Any) -> float:
+    """A score as a float, from a number of Python or NumPy or a tensor of one element."""
+    name = getattr(function, "__name__", type(function).__name__)
+    if isinstance(found, Tensor):
+        found = found.detach().cpu()
+    if hasattr(found, "item") and getattr(found, "size", 1) != 0:
+        with suppress(ValueError, RuntimeError):  # several elements: refused below
+            found = found.item()
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        raise MismatchError(f"evaluate: expected a number from {name}, found {_kind(found)}")
+    return float(found)
 
 
 def _is_loader(part: Any) -> bool:

@@ -21,6 +21,7 @@ from laconic.core.atomic import atomic
 from laconic.errors import FormatError, MismatchError
 from laconic.model.evidence import NO_EVIDENCE, Evidence
 from laconic.model.modules import copied, state_digest, unwrap
+from laconic.model.objective import as_number
 from laconic.pruning.budgets import Rates
 from laconic.pruning.pruner import BY_MAGNITUDE, Pruner
 from laconic.pruning.scopes import PerTensor
@@ -120,7 +121,7 @@ def scan(  # noqa: PLR0913 – a public call
             pruned = copied(unwrap(model))
             if point:
                 alone[point[0]].at(point[1]).prune_(pruned, evidence)
-            values[point] = float(evaluate(pruned))
+            values[point] = as_number(evaluate(pruned), evaluate)
             if path:
                 _write(Path(path), of, values)
         if progress:

@@ -30,6 +30,7 @@ from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError
 from laconic.model.evidence import Evidence, observe
 from laconic.model.modules import state_digest, unwrap
+from laconic.model.objective import split
 from laconic.model.selectors import compressible
 from laconic.pruning.budgets import Price
 from laconic.pruning.criteria import magnitude
@@ -152,7 +153,7 @@ class _Job:
     @cached_property
     def setting(self) -> Setting:
         """The network and an example of its inputs."""
-        return Setting(self.model, self.examples.first(2, 0)[0][0], self.recipe.seed)
+        return Setting(self.model, split(self.examples.first(2, 0)[0], self.model, must=False)[0], self.recipe.seed)
 
     @cached_property
     def pruner(self) -> Pruner:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from torch import Tensor, nn
+from torch import nn
 
 from laconic.datasets.adapter import seeded
 from laconic.description.describe import DataCode, evaluate
 from laconic.description.ledger import Measurement
-from laconic.errors import MismatchError
-from laconic.model.objective import Batches, Objective
+from laconic.model.objective import Batches, Objective, as_number
 from laconic.search.targets import MaxDrop, Target
 
 Score: TypeAlias = Callable[[nn.Module], Any]
@@ -74,20 +72,6 @@ class Judge:
             if batch is not None:
                 with self.objective.on(network) as answer:
                     self.objective = self.objective.settled(answer(batch))
-
-
-def as_number(found: Any, function: Any) -> float:
-    """A score as a float, from a number of Python or NumPy or a tensor of one element."""
-    name = getattr(function, "__name__", type(function).__name__)
-    if isinstance(found, Tensor):
-        found = found.detach().cpu()
-    if hasattr(found, "item") and getattr(found, "size", 1) != 0:
-        with suppress(ValueError, RuntimeError):  # several elements: refused below
-            found = found.item()
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        kind = "None" if found is None else f"a {type(found).__name__}"
-        raise MismatchError(f"evaluate: expected a number from {name}, found {kind}")
-    return float(found)
 
 
 def difference_error(original: DataCode, code: DataCode) -> float:

@@ -6,7 +6,7 @@ and bias β + γ(b − μ)/σ computes both (Jacob et al. 2018, section 3.2). Fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from laconic.model.modules import call, copied, device_of, eval_mode, map_tensors, unwrap
+from laconic.model.modules import copied, eval_mode, unwrap
+from laconic.model.objective import DEFAULT_OBJECTIVE, Batches, Objective, check_batches
 from laconic.surgery.verify import difference, outputs, scratch
 
 
@@ -82,8 +83,10 @@ def _fold(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
         assert isinstance(after, _BatchNorm) and isinstance(before, nn.Linear | _ConvNd)
         if isinstance(before, nn.Linear):
             fused = fuse_linear_bn_eval(before, after)
+        elif isinstance(before, _ConvTransposeNd):
+            fused = _fuse_transposed(before, after)
         else:
-            fused = fuse_conv_bn_eval(before, after, isinstance(before, _ConvTransposeNd))
+            fused = fuse_conv_bn_eval(before, after)
         assert fused.bias is not None
         fused.bias.requires_grad_(any(bias is not None and bias.requires_grad for bias in (before.bias, after.bias)))
         found.set_submodule(layer, fused.train(training))
@@ -91,24 +94,37 @@ def _fold(model: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
     return found
 
 
+def _fuse_transposed(layer: _ConvTransposeNd, norm: _BatchNorm) -> nn.Module:
+    """PyTorch's own fusion takes grouped ones for ungrouped."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    fused = copied(layer)
+    scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
+    of_groups = layer.weight.unflatten(0, (layer.groups, -1))  # (groups, in, out, kernel)
+    scales = scale.reshape(layer.groups, 1, -1, *[1] * (layer.weight.ndim - 2))
+    fused.weight = nn.Parameter((of_groups * scales).flatten(0, 1), layer.weight.requires_grad)
+    fused.bias = nn.Parameter(shift if layer.bias is None else layer.bias * scale + shift)
+    return fused
+
+
 @torch.no_grad()
-def reestimate_batch_norm_(model: nn.Module, batches: Iterable[tuple[Any, Any]]) -> None:
+def reestimate_batch_norm_(model: nn.Module, batches: Batches, objective: Objective = DEFAULT_OBJECTIVE) -> None:
     """Replace the running statistics of `model`'s batch norms by averages over `batches`, in place.
 
-    All other layers run in evaluation mode. Inputs are moved to the model's device; targets are ignored. A model
-    without batch norms is left as it is.
+    All other layers run in evaluation mode. Batches are moved to the model's device; targets are ignored, and may be
+    missing. A model without batch norms is left as it is.
     """
+    check_batches(batches, once=True)
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = {norm: norm.momentum for norm in norms}
-    device = device_of(model)
     try:
         with eval_mode(model):
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # a plain average over batches
                 norm.train()
-            for inputs, _ in batches if norms else ():
-                call(model, map_tensors(lambda tensor: tensor.to(device), inputs))
+            for batch in batches if norms else ():
+                objective.forward(model, batch)
     finally:
         for norm, momentum in momenta.items():
             norm.momentum = momentum
