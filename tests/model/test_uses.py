@@ -71,11 +71,14 @@ NETS = {
     "bmm": (Bare(torch.bmm, 2, 4, 3), (floats(2, 5, 4),)),
     "bmm, rows first": (Bare(lambda x, w: x @ w.mT, 2, 3, 4), (floats(2, 5, 4),)),
     "experts one by one": (Bare(lambda x, w: torch.stack([F.linear(x, e) for e in w]), 3, 2, 4), (floats(5, 4),)),
-    "grouped": (Bare(grouped, 4, 16, 8), (floats(8, 8),)),
     "a slice of columns": (Bare(lambda x, w: x @ w[:, 2:5], 4, 6), (floats(5, 4),)),
     "GPT-2": (gpt2(), (IDS,)),
     "Mixtral": (mixtral(), (IDS,)),
 }
+
+
+if hasattr(torch, "_grouped_mm"):  # from PyTorch 2.8 on
+    NETS["grouped"] = Bare(grouped, 4, 16, 8), (floats(8, 8),)
 
 
 def seen(model, args):

@@ -1,12 +1,16 @@
 import os
+import random
 import signal
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import laconic
-from laconic import Training, train
+from laconic import LaconicError, Training, train
 from laconic.datasets import blobs
 from laconic.errors import FormatError
 from laconic.model import Objective
@@ -142,3 +146,73 @@ def test_checkpoints_hold_nested_state_and_nothing_else(tmp_path):
     (tmp_path / "s").write_bytes(b"not a checkpoint")
     with pytest.raises(FormatError, match="expected a training checkpoint"):
         load_state(tmp_path / "s")
+
+
+def test_nothing_of_the_process_or_the_models_modes_is_changed():
+    model = net()
+    model[1].eval()
+    mean = model[1].running_mean.clone()
+    np.random.seed(2)
+    torch.manual_seed(3)
+    drawn = np.random.rand(), torch.rand(2)
+    np.random.seed(2)
+    torch.manual_seed(3)
+    train(model, batches(), Training(1))
+    assert np.random.rand() == drawn[0]
+    assert torch.equal(torch.rand(2), drawn[1])
+    assert random.random() != random.Random(0).random(), "the seed of training; the tests' type checks draw as well"
+    assert [module.training for module in model] == [True, False, True, True, True]
+    assert torch.equal(model[1].running_mean, mean), "a frozen norm keeps its statistics"
+    with pytest.raises(RuntimeError):
+        train(model.eval(), [(torch.randn(4, 7), torch.zeros(4))], Training(1))
+    assert not any(module.training for module in model.modules())
+
+
+def one_cycle(optimizer):
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=2 * len(batches()))
+
+
+def test_schedulers_of_steps_and_of_losses():
+    rates = []
+
+    def note(progress):
+        rates.append(optimizers[0].param_groups[0]["lr"])
+
+    optimizers = []
+
+    def remembered(parameters):
+        optimizers.append(torch.optim.SGD(parameters, lr=0.1))
+        return optimizers[0]
+
+    train(net(), batches(), Training(2, remembered, scheduler=one_cycle, per_step=True), callbacks=[note])
+    assert rates[-1] < rates[0] < max(rates)
+    assert len(set(rates)) > len(batches())
+    optimizers.clear()
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, threshold=10.0)
+    train(net(), batches(), Training(4, remembered, scheduler=plateau))
+    assert optimizers[0].param_groups[0]["lr"] < 0.1
+
+
+REFUSED_LOOPS = {
+    "steps by epochs": (Training(1, scheduler=one_cycle), "OneCycleLR counts steps, not epochs; pass per_step=True"),
+    "LBFGS": (Training(1, torch.optim.LBFGS), "LBFGS evaluates the loss several times a step"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_LOOPS)
+def test_loops_that_do_not_fit_are_refused_by_name(kind):
+    training, message = REFUSED_LOOPS[kind]
+    with pytest.raises(LaconicError, match=message):
+        train(net(), batches(), training)
+
+
+def test_dict_batches_of_a_model_with_its_own_loss():
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=40, num_labels=2
+    )
+    model = transformers.BertForSequenceClassification(config)
+    ids = torch.randint(0, 40, (16, 6))
+    data = [{"input_ids": ids, "labels": ids[:, 0] % 2}]
+    progress = train(model, data, Training(20, lambda p: torch.optim.Adam(p, lr=0.01)))
+    assert progress.history[-1]["loss"] < progress.history[0]["loss"]
+    assert progress.history[-1]["accuracy"] > 0.9

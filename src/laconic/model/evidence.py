@@ -195,7 +195,8 @@ class _Sums:
         self.n += answered.n
         self.n_labels = int(answered.n_labels)
         gradients = torch.autograd.grad(answered.loss, list(self.parameters.values()), allow_unused=True)
-        for name, gradient in zip(self.parameters, gradients, strict=True):
+        for name, given in zip(self.parameters, gradients, strict=True):
+            gradient = given.to_dense() if given is not None and given.is_sparse else given
             if gradient is not None and GRADIENT in self.needs:
                 self._add(self.sums[GRADIENT], name, gradient.double() * self.n_labels)
             if gradient is not None and FISHER in self.needs:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import random
 import signal
 import threading
 import warnings
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -28,9 +30,9 @@ from rich import progress as bars
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from laconic.errors import MismatchError
+from laconic.errors import MismatchError, UnsupportedError
 from laconic.model.objective import DEFAULT_OBJECTIVE, Answer, Batches, Objective, check_batches
 from laconic.model.selectors import sparsity
 from laconic.training.checkpoint import load_state, save_state
@@ -49,7 +51,9 @@ class Training:
         epochs: passes over the batches.
         optimizer: a function from parameters to an optimizer.
         objective: what the targets are, or the loss in nats: see `laconic.model.Objective`; or a `Distillation`.
-        scheduler: a function from the optimizer to a learning-rate scheduler, stepped each epoch.
+        scheduler: a function from the optimizer to a learning-rate scheduler. `ReduceLROnPlateau` gets the epoch's mean
+            loss.
+        per_step: whether the scheduler is stepped after each batch, rather than each epoch.
         seed: decides the order of batches and all randomness in the model.
     """
 
@@ -58,6 +62,7 @@ class Training:
     objective: Objective | Distillation = DEFAULT_OBJECTIVE
     scheduler: Callable[[Optimizer], LRScheduler] | None = None
     seed: int = 0
+    per_step: bool = False
 
 
 @dataclass
@@ -132,7 +137,9 @@ def train(
     """Train `model` in place.
 
     Args:
-        model: any module; its parameters that require gradients are trained.
+        model: any module; its parameters that require gradients are trained. If it is in training mode, modules of it
+            that are not, such as frozen batch norms, stay so; otherwise all modules are while they are trained. Modes
+            and random states are as before at the end.
         batches: see `laconic.model.Objective`; iterated once an epoch: a DataLoader or a list.
         training: epochs, optimizer, objective, scheduler, seed.
         rules: act around each of the optimizer's steps, in this order, and finish at the end.
@@ -144,24 +151,28 @@ def train(
         The progress, with the history of epochs.
 
     Raises:
-        MismatchError: batches and outputs do not fit the objective, or an epoch has no batches.
+        MismatchError: batches and outputs do not fit the objective, an epoch has no batches, or the scheduler counts
+            steps but is stepped each epoch.
+        UnsupportedError: the optimizer evaluates the loss several times a step, as LBFGS does.
         KeyboardInterrupt: on Ctrl-C, after the current step; model and checkpoint hold all that was done.
     """
     if training.epochs:
         check_batches(batches)
-    accelerator = Accelerator()
     with ExitStack() as stack:
+        stack.enter_context(_as_before(model))
+        accelerator = Accelerator()
         optimizer = training.optimizer(p for p in model.parameters() if p.requires_grad)
         model.to(accelerator.device)
         attached = [stack.enter_context(attach(rule, model, optimizer)) for rule in rules]
-        scheduler = training.scheduler(optimizer) if training.scheduler else None
+        scheduler = _scheduler(training, optimizer)
         run = _Run(model, optimizer, scheduler, attached, Progress(model, rules=attached))
         run.resume(checkpoint)
         if isinstance(batches, Sized):
             run.progress.n_steps = training.epochs * len(batches)
         wrapped, prepared, loader = accelerator.prepare(model, optimizer, batches)
         answer = stack.enter_context(training.objective.on(wrapped))
-        wrapped.train()
+        if not model.training:
+            wrapped.train()
         interrupted = stack.enter_context(_interruption())
         while run.progress.epoch < training.epochs:
             for batch in run.batches(loader, training.seed):
@@ -170,6 +181,8 @@ def train(
                 accelerator.backward(answered.loss)
                 prepared.step()
                 run.progress.count(answered)
+                if scheduler and training.per_step:
+                    scheduler.step()
                 for callback in callbacks:
                     callback(run.progress)
                 if interrupted.is_set():
@@ -178,12 +191,38 @@ def train(
             if not run.progress.batch:
                 raise MismatchError("batches: expected some each epoch, found none")
             run.progress.end_epoch()
-            if scheduler:
+            if scheduler and not training.per_step:
                 with warnings.catch_warnings():  # after going on from an epoch's last step, the optimizer made none
                     warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-                    scheduler.step()
+                    step: Callable[..., None] = scheduler.step
+                    step(*[run.progress.history[-1]["loss"]] * isinstance(scheduler, ReduceLROnPlateau))
             run.save(checkpoint, accelerator)
     return run.progress
+
+
+def _scheduler(training: Training, optimizer: Optimizer) -> LRScheduler | None:
+    """The scheduler, if there is one and it fits how it is stepped, and the optimizer."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UnsupportedError("optimizer: LBFGS evaluates the loss several times a step; use a loop of your own")
+    scheduler = training.scheduler(optimizer) if training.scheduler else None
+    if isinstance(scheduler, (OneCycleLR, CyclicLR)) and not training.per_step:
+        raise MismatchError(f"scheduler: {type(scheduler).__name__} counts steps, not epochs; pass per_step=True")
+    return scheduler
+
+
+@contextmanager
+def _as_before(model: nn.Module) -> Generator[None]:
+    """Each module's mode and the process's random states are as before at the end, also after an error."""
+    modes = {module: module.training for module in model.modules()}
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @dataclass
