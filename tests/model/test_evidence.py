@@ -143,7 +143,7 @@ def test_a_weight_that_lies_as_inputs_by_rows_has_the_same_evidence():
     assert torch.allclose(ours.of(NORM, "weight"), theirs.of(NORM, "weight").T.expand(4, 3))
     rows = ours.rows("weight", across.weight)
     assert torch.equal(rows[0], straight.weight)
-    assert torch.equal(ours.from_rows("weight", rows, across.weight.shape), across.weight)
+    assert torch.equal(ours.form("weight").weight(rows, across.weight.shape), across.weight)
 
 
 def test_experts_have_their_own_inputs():
@@ -234,3 +234,28 @@ def test_batches_of_inputs_alone_are_enough_for_what_needs_no_loss():
     model, x = nn.Linear(4, 3), torch.randn(6, 4)
     for batch in (x, [x], (x, None), {"input": x}):
         assert observe(model, [batch], [GRAM]).n == 6
+
+
+def test_wide_layers_have_a_gram_matrix_for_each_block_of_inputs(monkeypatch):
+    monkeypatch.setattr("laconic.model.evidence.MAX_INPUTS", 4)
+    torch.manual_seed(0)
+    model, x = nn.Linear(10, 3), torch.randn(20, 10)
+    evidence = observe(model, [(x, torch.zeros(20, dtype=torch.int64))], [GRAM, SENSITIVITY])
+    blocks = nn.functional.pad(x, (0, 2)).reshape(20, 3, 4).movedim(1, 0)
+    assert torch.allclose(evidence.of(GRAM, "weight"), blocks.mT @ blocks / 20, atol=1e-6)
+    rows = evidence.rows("weight", model.weight)
+    assert rows.shape == (3, 3, 4)
+    assert torch.equal(rows[2, :, 2:], torch.zeros(3, 2))
+    assert torch.equal(evidence.form("weight").weight(rows, model.weight.shape), model.weight)
+    for criterion in (laconic.pruning.criteria.obs, laconic.pruning.criteria.output_error):
+        assert criterion({"weight": model.weight}, evidence)["weight"].shape == (3, 10)
+    for solver in (laconic.pruning.solvers.LeastSquares(), laconic.pruning.solvers.SparseGPT(2)):
+        pruned = copy.deepcopy(model)
+        laconic.prune_(pruned, 0.5, solver=solver, data=evidence)
+        assert int((pruned.weight == 0).sum()) == 15
+
+
+def test_a_gram_matrix_is_made_invertible_once():
+    _, evidence, _ = net_and_evidence()
+    assert evidence.damped("fc1.weight") is evidence.damped("fc1.weight")
+    assert evidence.damped("fc1.weight", 0.1) is not evidence.damped("fc1.weight")

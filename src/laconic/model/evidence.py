@@ -8,7 +8,8 @@ Sums are over the positions at which a layer is applied (tokens, pixels), means 
 - ``GRADIENT``: ∂L/∂w, the mean over examples.
 - ``FISHER``: E[(∂L/∂w)²], the diagonal of the empirical Fisher matrix; each example is run by itself.
 - ``NORM``: ‖X_j‖₂ = √(Σ x_j²) over all examples, for each input j of a weight (Wanda; Sun et al. 2024).
-- ``GRAM``: E[Σ x xᵀ], for the inputs of a layer; a convolution's are its unfolded patches.
+- ``GRAM``: E[Σ x xᵀ], for the inputs of a layer; a convolution's are its unfolded patches. Layers of more than
+  MAX_INPUTS inputs have one for each block of them.
 - ``SENSITIVITY``: E[δ²], with δ = ∂L/∂y at each output y of a layer, the mean over positions too. With the Gram matrix
   it makes a Kronecker-factored Fisher matrix, diagonal in the outputs (Martens & Grosse 2015).
 - ``MOVEMENT``: −Σ w·∂L/∂w over the steps of a training (Sanh et al. 2020); no pass over data gives it.
@@ -32,7 +33,7 @@ from torch.nn import functional as F
 from laconic.errors import MismatchError
 from laconic.model.modules import eval_mode, map_tensors, n_examples, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
-from laconic.model.uses import Notes, Use, Watch, as_rows, from_rows
+from laconic.model.uses import PLAIN, Form, Notes, Use, Watch, from_rows
 
 
 class Statistic(Enum):
@@ -49,6 +50,7 @@ class Statistic(Enum):
 GRADIENT, FISHER, NORM, GRAM, SENSITIVITY, MOVEMENT = Statistic
 OF_INPUTS = {NORM, GRAM}
 BITS_PER_NAT = 1 / math.log(2)  # losses are in nats
+MAX_INPUTS = 4096  # of a Gram matrix: wider layers have several, for blocks of inputs that are taken as uncorrelated
 OF_LAYERS = {*OF_INPUTS, SENSITIVITY}
 
 
@@ -61,14 +63,15 @@ class Evidence:
         found: the statistics of each weight: gradient, Fisher and movement have its shape; the norm broadcasts with it;
             the Gram matrix is (groups, d, d), for rows of d inputs that are divided evenly among groups; the
             sensitivity (rows,).
-        steps: how a weight's rows lie, where they are not simply one after another: see `laconic.model.uses.as_rows`.
+        forms: how a weight's rows meet its Gram matrix, where not in the plain way.
         elsewhere: for weights that enter no product with inputs, what they enter.
     """
 
     n: int = 0
     found: Mapping[Statistic, Mapping[str, Tensor]] = field(default_factory=dict)
-    steps: Mapping[str, int] = field(default_factory=dict)
+    forms: Mapping[str, Form] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    _damped: dict[tuple[str, float], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def of(self, statistic: Statistic, name: str) -> Tensor:
         """One weight's statistic; MismatchError if it was not gathered, or that weight has none."""
@@ -81,14 +84,19 @@ class Evidence:
             raise MismatchError(f"{name}: expected its {statistic.name}, found none: {why}; else {hint}")
         return self.found[statistic][name]
 
+    def form(self, name: str) -> Form:
+        """How a weight's rows meet its Gram matrix."""
+        return self.forms.get(name, PLAIN)
+
     def rows(self, name: str, weight: Tensor) -> Shaped[Tensor, "groups rows d"]:
         """A weight's rows, as its Gram matrix has them."""
-        groups, d, _ = self.of(GRAM, name).shape
-        return as_rows(weight, d, self.steps.get(name, 0)).reshape(groups, -1, d)
+        return self.form(name).rows(weight, *self.of(GRAM, name).shape[:2])
 
-    def from_rows(self, name: str, rows: Shaped[Tensor, "groups rows d"], shape: torch.Size) -> Tensor:
-        """The inverse of `rows`, in the weight's shape."""
-        return from_rows(rows.flatten(0, 1), shape, self.steps.get(name, 0))
+    def damped(self, name: str, fraction: float = 0.01) -> Float[Tensor, "groups d d"]:
+        """A weight's Gram matrix on the CPU, made invertible by `damped`; computed once."""
+        if (name, fraction) not in self._damped:
+            self._damped[name, fraction] = damped(self.of(GRAM, name).cpu(), fraction)
+        return self._damped[name, fraction]
 
 
 NO_EVIDENCE = Evidence()
@@ -176,7 +184,8 @@ class _Sums:
             self.forms[use.name].add((use.n_rows, x.shape[2], use.step))
             rows = (*use.rows, len(x))
             if GRAM in self.needs:
-                self._add(self.of_rows[GRAM][use.name], rows, (x.mT @ x).double())
+                of_blocks = _blocks(x)
+                self._add(self.of_rows[GRAM][use.name], rows, (of_blocks.mT @ of_blocks).double())
             if NORM in self.needs:
                 self._add(self.of_rows[NORM][use.name], rows, x.square().sum(1).double())
         if SENSITIVITY in self.needs and use.output.requires_grad:
@@ -213,6 +222,9 @@ class _Sums:
         }
         elsewhere = {name: f"{where}, which is no product with inputs" for name, where in notes.elsewhere.items()}
         elsewhere |= dict.fromkeys(notes.looked_up, "a table from which rows are looked up")
+        forms_of = {
+            name: Form(step, d if d > MAX_INPUTS else 0) for name, forms in self.forms.items() for _, d, step in forms
+        }
         for name, forms in self.forms.items():
             if len(forms) > 1:
                 elsewhere[name] = "products both as it is and transposed"
@@ -220,21 +232,32 @@ class _Sums:
             n_rows, d, step = next(iter(forms))
             for statistic in self.needs & {*OF_INPUTS, SENSITIVITY}:
                 if parts := self.of_rows[statistic].get(name):
-                    total = _joined(parts, n_rows)
+                    total = _joined(parts, n_rows, -(-d // MAX_INPUTS) if statistic is GRAM else 1)
                     weight = self.parameters[name]
                     if statistic is GRAM and name in notes.looked_up:
-                        total = total + self._as_a_table(weight, total, step)
+                        total = total + _as_a_table(forms_of[name], weight, total)
                     found[statistic][name] = (
                         _like(weight, total.sqrt(), d, step) if statistic is NORM else total / self.n
                     ).float()
-        steps = {name: step for name, forms in self.forms.items() for _, _, step in forms if step and len(forms) == 1}
-        return Evidence(self.n, {s: found[s] for s in Statistic if s in self.needs}, steps, elsewhere)
+        plain = {name for name, form in forms_of.items() if form == PLAIN}
+        forms = {name: form for name, form in forms_of.items() if name not in plain}
+        return Evidence(self.n, {s: found[s] for s in Statistic if s in self.needs}, forms, elsewhere)
 
-    def _as_a_table(self, weight: Tensor, gram: Tensor, step: int) -> Tensor:
-        """What a table's Gram matrix gains if its rows are looked up too: its relative error counts as much again."""
-        w = as_rows(weight.detach().double(), gram.shape[1], step).reshape(len(gram), -1, gram.shape[1])
-        outputs = ((w @ gram.to(w.device)) * w).sum() / w.square().sum().clamp(min=1e-300)
-        return (outputs * torch.eye(gram.shape[1], dtype=torch.float64, device=w.device)).to(gram.device)
+
+def _as_a_table(form: Form, weight: Tensor, gram: Tensor) -> Tensor:
+    """What a table's Gram matrix gains if its rows are looked up too: its relative error counts as much again."""
+    groups, d, _ = gram.shape
+    w = form.rows(weight.detach().double(), groups, d)
+    outputs = ((w @ gram.to(w.device)) * w).sum() / w.square().sum().clamp(min=1e-300)
+    return (outputs * torch.eye(d, dtype=torch.float64, device=w.device)).to(gram.device)
+
+
+def _blocks(x: Float[Tensor, "groups positions d"]) -> Float[Tensor, "blocks positions width"]:
+    """Inputs of more than MAX_INPUTS in blocks, padded by zeros, each a group of its own."""
+    d = x.shape[2]
+    n_blocks = -(-d // MAX_INPUTS)
+    width = -(-d // n_blocks)
+    return F.pad(x, (0, n_blocks * width - d)).unflatten(2, (n_blocks, width)).movedim(2, 1).flatten(0, 1)
 
 
 def n_of_batch(batch: Any) -> int:
@@ -247,7 +270,7 @@ def _examples(batch: Any) -> Iterator[Any]:
         yield map_tensors(lambda tensor, i=i: tensor[i : i + 1] if tensor.ndim else tensor, batch)
 
 
-def _joined(parts: Mapping[_Rows, Tensor], n_rows: int) -> Tensor:
+def _joined(parts: Mapping[_Rows, Tensor], n_rows: int, n_blocks: int) -> Tensor:
     """Sums of row ranges, for groups of equal size that together are all rows; (rows,) for sensitivities."""
     if next(iter(parts.values())).ndim == 1:
         total = torch.zeros(n_rows, dtype=torch.float64, device=next(iter(parts.values())).device)
@@ -257,10 +280,11 @@ def _joined(parts: Mapping[_Rows, Tensor], n_rows: int) -> Tensor:
     sizes = [(stop - start) // groups for start, stop, groups in parts]
     size = math.gcd(n_rows, *sizes, *(start for start, _, _ in parts))
     first = next(iter(parts.values()))
-    total = torch.zeros(n_rows // size, *first.shape[1:], dtype=torch.float64, device=first.device)
+    total = torch.zeros(n_rows // size, n_blocks, *first.shape[1:], dtype=torch.float64, device=first.device)
     for (start, stop, groups), value in parts.items():
-        total[start // size : stop // size] += value.repeat_interleave((stop - start) // groups // size, 0)
-    return total
+        of_groups = value.unflatten(0, (groups, n_blocks))
+        total[start // size : stop // size] += of_groups.repeat_interleave((stop - start) // groups // size, 0)
+    return total.flatten(0, 1)
 
 
 def _like(weight: Tensor, of_inputs: Float[Tensor, "groups d"], d: int, step: int) -> Tensor:

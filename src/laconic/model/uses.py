@@ -240,6 +240,45 @@ class Watch(TorchFunctionMode):
             yield Use(name, (0, n_rows), n_rows, n_rows // groups, n_positions, inputs, output, squares)
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a weight's rows meet the Gram matrices of its inputs, (groups, d, d).
+
+    Attributes:
+        step: see `as_rows`.
+        width: inputs of a row, where they are divided into blocks of d that have Gram matrices of their own; 0 if not.
+    """
+
+    step: int = 0
+    width: int = 0
+
+    def rows(self, weight: Tensor, groups: int, d: int) -> Shaped[Tensor, "groups rows d"]:
+        """A weight's rows; a row in blocks is padded by zeros, and its blocks are in neighbouring groups."""
+        rows = as_rows(weight, self.width or d, self.step)
+        blocks = self.n_blocks(d)
+        if blocks > 1:
+            rows = F.pad(rows, (0, blocks * d - self.width))
+        return rows.reshape(groups // blocks, -1, blocks, d).movedim(2, 1).flatten(0, 1)
+
+    def weight(self, rows: Shaped[Tensor, "groups rows d"], shape: torch.Size) -> Tensor:
+        """The inverse of `rows`, in the weight's shape."""
+        d = rows.shape[2]
+        whole = rows.unflatten(0, (-1, self.n_blocks(d))).movedim(1, 2).flatten(0, 1).flatten(1)
+        return from_rows(whole[:, : self.width or d], shape, self.step)
+
+    def per_row(self, values: Shaped[Tensor, " n"], groups: int, d: int) -> Shaped[Tensor, "groups rows 1"]:
+        """Values of all rows, beside `rows`."""
+        blocks = self.n_blocks(d)
+        return values.reshape(groups // blocks, -1, 1).repeat_interleave(blocks, 0)
+
+    def n_blocks(self, d: int) -> int:
+        """Number of blocks of a row."""
+        return -(-self.width // d) if self.width else 1
+
+
+PLAIN = Form()
+
+
 def as_rows(weight: Tensor, d: int, step: int = 0) -> Shaped[Tensor, "rows d"]:
     """A parameter's rows of `d` inputs each.
 

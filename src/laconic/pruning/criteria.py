@@ -27,7 +27,6 @@ from laconic.model.evidence import (
     SENSITIVITY,
     Evidence,
     Statistic,
-    damped,
 )
 
 Weights: TypeAlias = Mapping[str, Tensor]
@@ -164,9 +163,9 @@ def obs(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str, Tensor]
     scale = evidence.n * BITS_PER_NAT / 2
     lost = {}
     for name, error in _added(weights, evidence):
-        rows = evidence.rows(name, error)
-        sensitivity = evidence.of(SENSITIVITY, name).to(rows.device).reshape(len(rows), -1, 1)
-        lost[name] = evidence.from_rows(name, rows * sensitivity * scale, error.shape)
+        form, rows = evidence.form(name), evidence.rows(name, error)
+        sensitivity = form.per_row(evidence.of(SENSITIVITY, name).to(rows.device), len(rows), rows.shape[2])
+        lost[name] = form.weight(rows * sensitivity * scale, error.shape)
     return lost
 
 
@@ -176,11 +175,11 @@ def _added(weights: Weights, evidence: Evidence) -> Iterator[tuple[str, Tensor]]
 
     for name, weight in weights.items():
         if weight.ndim > 1:
-            grams = damped(evidence.of(GRAM, name))
+            grams = evidence.damped(name)
             rows = evidence.rows(name, weight.detach().cpu().double())
-            inverses = torch.cholesky_inverse(torch.linalg.cholesky(grams.cpu()))
+            inverses = torch.cholesky_inverse(torch.linalg.cholesky(grams))
             errors = [added_errors(r.numpy(), i.numpy()) for r, i in zip(rows, inverses, strict=True)]
-            error = evidence.from_rows(name, torch.from_numpy(np.stack(errors)), weight.shape)
+            error = evidence.form(name).weight(torch.from_numpy(np.stack(errors)), weight.shape)
             yield name, error.to(weight.device)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from laconic.errors import UnsupportedError
-from laconic.model.evidence import GRAM, Evidence, Statistic, damped
+from laconic.model.evidence import GRAM, Evidence, Statistic
 from laconic.pruning.budgets import Count
 from laconic.pruning.criteria import Weights
 from laconic.pruning.mask import Mask, masked
@@ -74,10 +74,10 @@ class LeastSquares(Solver):
         solved, mask = Cut()(weights, evidence, selection)
         for name in mask.keys() & evidence.found.get(GRAM, {}).keys():
             if not mask[name].all():
-                grams = damped(evidence.of(GRAM, name), self.damping)
+                grams = evidence.damped(name, self.damping)
                 weight = weights[name].detach()
                 rows, kept = evidence.rows(name, weight.double()), evidence.rows(name, mask[name])
-                fitted = evidence.from_rows(name, _fitted(rows, kept, grams.to(weight.device)), weight.shape)
+                fitted = evidence.form(name).weight(_fitted(rows, kept, grams.to(weight.device)), weight.shape)
                 solved[name] = masked(fitted.to(weight.dtype), mask[name])
         return solved, mask
 
@@ -123,15 +123,15 @@ class SparseGPT(Solver):
         mask: dict[str, Tensor] = {}
         for name, kept in rates.items():
             weight = weights[name].detach()
-            grams = damped(evidence.of(GRAM, name), self.damping).to(weight.device)
+            grams = evidence.damped(name, self.damping).to(weight.device)
             rows, stay = evidence.rows(name, weight), evidence.rows(name, kept)
             kernel = weight.shape[2:] if math.prod(weight.shape[1:]) == grams.shape[2] else ()  # of a convolution
             matrices = rows.reshape(*rows.shape[:2], -1, *kernel)
             groups = zip(matrices, stay, grams, strict=True)
             parts = [self._sweep(name, w, float(k.double().mean()), gram, selection) for w, k, gram in groups]
             new, stays = (torch.stack(part).reshape(rows.shape) for part in zip(*parts, strict=True))
-            mask[name] = evidence.from_rows(name, stays, weight.shape)
-            solved[name] = masked(evidence.from_rows(name, new, weight.shape).to(weight.dtype), mask[name])
+            mask[name] = evidence.form(name).weight(stays, weight.shape)
+            solved[name] = masked(evidence.form(name).weight(new, weight.shape).to(weight.dtype), mask[name])
         return solved, Mask(mask)
 
     def _sweep(

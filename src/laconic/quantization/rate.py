@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 from typing_extensions import override
 
 from laconic.coding.fit import fit
@@ -28,7 +29,8 @@ from laconic.coding.layout import Layout
 from laconic.coding.static_model import ALL_COLUMNS_ALIKE, StaticModel
 from laconic.core.jit import F64, I32, U8, kernel
 from laconic.errors import MismatchError
-from laconic.model.evidence import BITS_PER_NAT, FISHER, GRAM, NO_EVIDENCE, SENSITIVITY, Evidence, damped
+from laconic.model.evidence import BITS_PER_NAT, FISHER, GRAM, NO_EVIDENCE, SENSITIVITY, Evidence
+from laconic.model.uses import PLAIN, Form
 from laconic.quantization.grid import MAX_Q, Quantizer, Rounder, as_scale
 from laconic.quantization.rounded import PerTensorScale, Rounded
 
@@ -43,11 +45,13 @@ class Curvature:
         scale: a factor of the loss; a number, or one for each row, (out,).
         gram: H for each group of rows, (groups, d, d), positive definite; None if it is diagonal.
         diagonal: H's diagonals, in the weight's shape; None for ones.
+        form: how the weight's rows meet `gram`.
     """
 
     scale: float | Float[Tensor, " out"] = 1.0
     gram: Float[Tensor, "groups d d"] | None = None
     diagonal: Tensor | None = None
+    form: Form = PLAIN
 
 
 Loss: TypeAlias = Callable[[str, Tensor, Evidence], Curvature]
@@ -73,7 +77,7 @@ def data_bits(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Cu
     if name in evidence.found.get(GRAM, {}) and FISHER not in evidence.found:
         sensitivity = evidence.of(SENSITIVITY, name).double()
         floor = 1e-6 * sensitivity.mean() + 1e-300  # dead outputs
-        return Curvature(bits * (sensitivity + floor), damped(evidence.of(GRAM, name)).cpu())
+        return Curvature(bits * (sensitivity + floor), evidence.damped(name), form=evidence.form(name))
     fisher = evidence.of(FISHER, name).double()
     return Curvature(bits, diagonal=fisher + 1e-6 * fisher.mean() + 1e-300)
 
@@ -87,9 +91,8 @@ def layer_error(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> 
     if name not in evidence.found.get(GRAM, {}):
         scale = OF_CHANNELS if weight.ndim < 2 else 1
         return Curvature(scale / max(float(weight.double().square().sum()), 1e-300))
-    gram = damped(evidence.of(GRAM, name)).cpu()
-    rows = weight.double().reshape(len(gram), -1, gram.shape[-1])
-    return Curvature(1 / max(float(((rows @ gram) * rows).sum()), 1e-300), gram)
+    gram, rows = evidence.damped(name), evidence.rows(name, weight.double())
+    return Curvature(1 / max(float(((rows @ gram) * rows).sum()), 1e-300), gram, form=evidence.form(name))
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,13 @@ class _Rounding(Rounder):
         if scale == 0 or float(weight.abs().max()) / scale > MAX_Q:
             return None
         q = _round(rows, factors, costs, scale, None)
-        model, _ = fit(q.ravel(), Layout.of(weight.shape))
+        # Prices are by the tensor's own rows, or by those of its inputs where they are others.
+        n_rows = q.shape[0] * q.shape[1]
+        as_stored = factors is None or (curvature.form == PLAIN and n_rows == len(weight))
+        model, _ = fit(q.ravel(), Layout.of(weight.shape if as_stored else (n_rows, q.shape[2])))
         q = _round(rows, factors, costs, scale, model)
+        if factors is not None:
+            q = curvature.form.weight(torch.from_numpy(q), weight.shape).numpy()
         largest = min(torch.finfo(tensor.dtype).max / scale, MAX_Q)
         return Rounded(np.clip(q.ravel(), -largest, largest).astype(np.int32), PerTensorScale(scale))
 
@@ -143,25 +151,44 @@ def _whitened(name: str, weight: Tensor, curvature: Curvature, price: float) -> 
 
     Costs are those that remain once later weights have compensated. MismatchError if shapes differ.
     """
+    if curvature.gram is not None:
+        return _whitened_by_gram(name, weight, curvature, price)
     n_rows = len(weight) if weight.ndim > 1 else 1
     scale = price * torch.as_tensor(curvature.scale, dtype=torch.float64).cpu().reshape(-1, 1)
     if len(scale) not in (1, n_rows):
         raise MismatchError(f"{name}: curvature has {len(scale)} rows, tensor is {tuple(weight.shape)}")
-    if curvature.gram is None:
-        rows = weight.double().reshape(1, n_rows, -1)
-        diagonal = torch.ones_like(rows) if curvature.diagonal is None else curvature.diagonal.double()
-        if diagonal.numel() != rows.numel():
-            raise MismatchError(f"{name}: curvature is {tuple(diagonal.shape)}, tensor is {tuple(weight.shape)}")
-        return rows.numpy(), None, (scale * diagonal.cpu().reshape(rows.shape)).numpy()
-    groups, d, _ = curvature.gram.shape
-    if weight.numel() % (groups * d) or len(weight) % groups:
+    rows = weight.double().reshape(1, n_rows, -1)
+    diagonal = torch.ones_like(rows) if curvature.diagonal is None else curvature.diagonal.double()
+    if diagonal.numel() != rows.numel():
+        raise MismatchError(f"{name}: curvature is {tuple(diagonal.shape)}, tensor is {tuple(weight.shape)}")
+    return rows.numpy(), None, (scale * diagonal.cpu().reshape(rows.shape)).numpy()
+
+
+def _whitened_by_gram(name: str, weight: Tensor, curvature: Curvature, price: float) -> tuple[F64, F64, F64]:
+    gram, form = curvature.gram, curvature.form
+    assert gram is not None
+    groups, d, _ = gram.shape
+    width, n_groups = form.width or d, groups // form.n_blocks(d)
+    n_rows = weight.numel() // width
+    if weight.numel() % width or n_rows % n_groups:
         raise MismatchError(f"{name}: curvature is {(groups, d, d)}, tensor is {tuple(weight.shape)}")
-    rows = weight.double().reshape(groups, -1, d)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature.gram.cpu().double()))
-    upper = torch.linalg.cholesky(inverse, upper=True)
-    of_rows = scale.expand(n_rows, 1).reshape(groups, -1, 1)
-    costs = of_rows / upper.diagonal(dim1=1, dim2=2).square()[:, None]
-    return rows.numpy(), upper.numpy(), costs.contiguous().numpy()
+    scale = price * torch.as_tensor(curvature.scale, dtype=torch.float64).cpu().reshape(-1)
+    if len(scale) not in (1, n_rows):
+        raise MismatchError(f"{name}: curvature has {len(scale)} rows, tensor is {tuple(weight.shape)}")
+    upper, rows = _factor(gram), form.rows(weight.double(), groups, d)
+    costs = form.per_row(scale.expand(n_rows), groups, d) / upper.diagonal(dim1=1, dim2=2).square()[:, None]
+    return rows.contiguous().numpy(), upper.numpy(), costs.contiguous().numpy()
+
+
+_FACTORS = WeakTensorKeyDictionary()  # a Gram matrix is factorised once, however often a network is rounded
+
+
+def _factor(gram: Float[Tensor, "groups d d"]) -> Float[Tensor, "groups d d"]:
+    """U, the upper Cholesky factor of the inverse."""
+    if gram not in _FACTORS:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram.cpu().double()))
+        _FACTORS[gram] = torch.linalg.cholesky(inverse, upper=True)
+    return _FACTORS[gram]
 
 
 def _round(rows: F64, factors: F64 | None, costs: F64, scale: float, model: StaticModel | None) -> I32:
