@@ -57,7 +57,7 @@ def _saved(content, path, zipped=True):
 @pytest.mark.parametrize(
     ("make", "finding"),
     [
-        (lambda p: b"", "found a file that begins with b''"),
+        (lambda p: b"", "found an empty file"),
         (lambda p: b"hello, world", "found a file that begins with b'hello, wo'"),
         (lambda p: (3).to_bytes(8, "little") + b"{]}", "found a damaged one"),
         (lambda p: _saved(STATE, p)[:-40], "found a damaged one"),
