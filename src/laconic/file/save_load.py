@@ -131,7 +131,9 @@ def _check_shared(specs: Mapping[str, Tensor], parent: Mapping[str, Tensor], pla
         (dtype, shape), (other, dense) = kind(specs[common[0]]), kind(theirs[common[0]])
         found = f"{common[0]} of {other} {dense}, where {dtype} {shape} is to be saved"
     else:
-        found = f"names such as {next(iter(theirs), None)!r}, where {next(iter(specs))!r} is to be saved"
+        ours = next(iter(specs))
+        alike = (name for name in theirs if name.endswith(f".{ours}") or ours.endswith(f".{name}"))
+        found = f"names such as {next(alike, next(iter(theirs), None))!r}, where {ours!r} is to be saved"
     raise MismatchError(f"{place}: expected a tensor of the same name, shape and type, found {found}")
 
 
@@ -230,7 +232,7 @@ def open_parent(base: State) -> Mapping[str, Tensor]:
     if isinstance(base, Mapping):
         return base
     path = Path(base)
-    if not path.is_dir():
+    if path.is_file():
         with path.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC:
                 return _File(path)

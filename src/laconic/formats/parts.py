@@ -99,7 +99,9 @@ def _only_part(found: Any) -> Keys:
     if not parts:
         raise CheckpointError(f"expected named tensors, found {_contents(found)}")
     several = listed(f"{'.'.join(at) or TOP} ({_count(n)})" for at, n in parts)
-    raise CheckpointError(f"expected one part with named tensors, found several: {several}; choose one by its key")
+    raise CheckpointError(
+        f"expected one part with named tensors, found several: {several}; choose one by its key (--key)"
+    )
 
 
 def _keys_of(found: Any, key: str) -> Keys:
