@@ -96,6 +96,14 @@ FOREIGN = {
     "npy": (lambda: saved(lambda out: np.save(out, np.ones(2))), "a NumPy array"),
     "keras": (lambda: zip_of("metadata.json", "config.json", "model.weights.h5"), "a Keras archive"),
     "zip": (lambda: zip_of("readme.txt", "b"), "a zip archive of 'readme.txt', 'b'"),
+    "zips in a row": (
+        lambda: 2 * saved(torch.save, STATE),
+        "zip archives one after another, as in folders of torch.dist",
+    ),
+    "protocol 4": (
+        lambda: saved(lambda out: torch.save(STATE, out, pickle_protocol=4)),
+        "as of protocol 4 or 5; save it",
+    ),
     "empty zip": (zip_of, "a zip archive of nothing"),
     "ONNX": (lambda: b"\x08\x07" + message(2, b"pytorch") + message(7, bytes(900)), "an ONNX model"),
     "ONNX, graph cut": (lambda: b"\x08\x0a" + message(8, b"ab") + message(7, bytes(900))[:99], "an ONNX model"),

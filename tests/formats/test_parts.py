@@ -107,6 +107,7 @@ def test_an_optimizers_state_is_read_when_asked_for():
         ({"model": SD, "epoch": 3}, "epoch", "expected named tensors under 'epoch', found a int"),
         (SD["0.weight"], None, "found a Tensor"),
         ([SD], None, "found a list"),
+        ({"t": {"a": {"b.c": torch.ones(1)}, "a.b": {"c": torch.ones(1)}}}, "t", "found 'a.b.c' twice"),
         (optimizer_state(), None, "found a dict of 'state', 'param_groups'"),
         ({0: torch.ones(2)}, None, "found a dict of 0"),
     ],
@@ -171,4 +172,5 @@ def test_what_is_left_out_is_told_in_a_line():
     assert (
         told({"optimizer": 18, "epoch": 0, "n_averaged": 1}) == "optimizer (18 tensors), epoch, n_averaged (1 tensor)"
     )
+    assert told({"new\nline": 0, "\ud800": 0}) == r"'new\nline', '\ud800'"
     assert listed(map(str, range(11))) == "0, 1, 2, 3, 4, 5, 6, 7 and 3 more"

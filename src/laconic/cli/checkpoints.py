@@ -78,7 +78,9 @@ def _percent(share: float | None) -> str:
 
 
 def parent(base: Path | None, key: str | None) -> State | None:
-    """A parent by its path, or the part of its checkpoint that a key chooses."""
+    """A parent by its path, or the part of its checkpoint that a key chooses; MismatchError for a key alone."""
+    if base is None and key is not None:
+        raise MismatchError(f"--base-key: expected with --base, found {key!r} alone")
     return base if base is None or key is None else open_checkpoint(base, key=key)
 
 

@@ -95,8 +95,11 @@ def _zipped(file: BinaryIO) -> Kind | str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
+            begins_at = min((info.header_offset for info in archive.infolist()), default=0)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
         return "a damaged one, a zip archive without its list of files, as if cut short"
+    if begins_at:
+        return "zip archives one after another, as in folders of torch.distributed.checkpoint"
     below = {name.partition("/")[2] for name in names} | set(names)
     if text := next((what for name, what in ZIPPED if name in below), ""):
         return text

@@ -40,7 +40,11 @@ def choose(found: Any, key: str | None = None) -> tuple[dict[str, Tensor], dict[
     entries: list[tuple[Keys, Any]] = [((name,), value) for name, value in _items(found)]
     if key is not None and not _tensors(found):
         entries = list(_leaves(found))
-    tensors = {".".join(map(str, at)): v.detach() for at, v in entries if isinstance(v, Tensor) and _is_named(at)}
+    named = [(".".join(map(str, at)), v) for at, v in entries if isinstance(v, Tensor) and _is_named(at)]
+    tensors = {name: tensor.detach() for name, tensor in named}
+    if len(tensors) < len(named):
+        twice = next(name for i, (name, _) in enumerate(named) if name in dict(named[:i]))
+        raise CheckpointError(f"expected names that differ, found {twice!r} twice")
     if not tensors:
         raise CheckpointError(f"expected named tensors{f' under {key!r}' if key else ''}, found {_contents(found)}")
     others += [((*keys, *at), v) for at, v in entries if not (isinstance(v, Tensor) and _is_named(at))]
@@ -54,8 +58,8 @@ def told(left_out: Mapping[str, int]) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first few names."""
-    names = list(names)
+    """The first few names, in one line whatever is in them."""
+    names = [name if name.isprintable() else repr(name) for name in names]
     return ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if names[MAX_LISTED:] else "")
 
 

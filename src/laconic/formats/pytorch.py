@@ -40,6 +40,8 @@ def _finding(error: Exception) -> str:
     """The fault that torch's page of advice names, in a few words."""
     if refused := re.search(r"(?:GLOBAL|class|global) (\S+) was not an allowed global", str(error)):
         return f"a pickled {refused[1]}, which is not loaded; save the model's state_dict() instead"
+    if "Unsupported operand" in str(error):
+        return "a pickle that weights_only=True does not read, as of protocol 4 or 5; save it by torch.save's default"
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     first_line = next((line for line in text.splitlines() if line.strip()), "")
     return f"a damaged one ({type(error).__name__}: {textwrap.shorten(first_line, 120)})"
