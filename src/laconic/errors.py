@@ -23,6 +23,10 @@ class DownloadError(LaconicError, OSError):
     """A data file could not be downloaded."""
 
 
+class OutputError(LaconicError, OSError):
+    """What is to be written is a device, a pipe, a link or a folder, or is what is read."""
+
+
 class UnsupportedError(LaconicError):
     """A valid file, a tensor or a model asks for something this version does not know or cannot do."""
 

@@ -129,6 +129,14 @@ WRONG = {
         ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--threads", "2"],
         "--threads: expected without --data",
     ),
+    "a key with data": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--key", "ema"],
+        "--key: expected without --data",
+    ),
+    "a key of the parent without a parent": (
+        ["compress", "model.pt", "-o", "x.lac", "--base-key", "ema"],
+        "--base-key: expected with --base",
+    ),
     "a target without data": (["compress", "model.pt", "-o", "x.lac", "--max-bytes", "9"], "with --data"),
     "no such network": (["compress", "laconic.zoo:net", "-o", "x.lac", "--data", BLOBS, "--shortest"], "'net'"),
     "not a checkpoint": (["compress", "text", "-o", "x.lac"], "expected a safetensors file or a PyTorch"),

@@ -289,4 +289,4 @@ def test_missing_shards_and_empty_folders_are_named(sharded, tmp_path, capsys):
     assert (code, "model-00002-of-00002.safetensors: No such file" in err) == (2, True)
     (tmp_path / "empty").mkdir()
     code, _, err = run(capsys, "compress", tmp_path / "empty", "-o", tmp_path / "x.lac")
-    assert (code, "a folder of safetensors files" in err) == (2, True)
+    assert (code, "a folder of safetensors or PyTorch files" in err) == (2, True)

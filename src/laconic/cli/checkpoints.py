@@ -13,12 +13,14 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from laconic.errors import MismatchError
+from laconic.codec.spec import Method
+from laconic.errors import MismatchError, OutputError
 from laconic.file.container import Reader
-from laconic.file.contents import export
-from laconic.file.save_load import save
+from laconic.file.contents import export, shards
+from laconic.file.save_load import State, save
 from laconic.file.workers import FileOptions
-from laconic.formats.checkpoints import Checkpoint, files_of, open_checkpoint
+from laconic.formats.checkpoints import open_checkpoint
+from laconic.formats.parts import told
 from laconic.model.selectors import matches
 from laconic.quantization.grid import Grid
 
@@ -75,34 +77,61 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def encode(checkpoint: Path, output: Path, quantizer: Grid | None, threads: int | None, **options: Any) -> str:
+def parent(base: Path | None, key: str | None) -> State | None:
+    """A parent by its path, or the part of its checkpoint that a key chooses; MismatchError for a key alone."""
+    if base is None and key is not None:
+        raise MismatchError(f"--base-key: expected with --base, found {key!r} alone")
+    return base if base is None or key is None else open_checkpoint(base, key=key)
+
+
+def encode(
+    checkpoint: Path,
+    output: Path,
+    quantizer: Grid | None,
+    threads: int | None,
+    *,
+    key: str | None = None,
+    base: State | None = None,
+    **options: Any,
+) -> str:
     """Code a checkpoint, exactly if there is no quantizer, going on where that was interrupted; say what came of it."""
-    state = open_checkpoint(checkpoint)
-    specs = state.specs if isinstance(state, Checkpoint) else state
-    n_before = sum(spec.numel() * spec.element_size() for spec in specs.values())
+    state = open_checkpoint(checkpoint, key=key)
+    n_before = sum(spec.numel() * spec.element_size() for spec in state.specs.values())
     if Path(f"{output}.part").exists():
         print(f"going on from {output}.part", file=sys.stderr)
     with bytes_bar(f"Coding {checkpoint}", n_before) as done:
         # What tells this input from another without reading it: its files' names, lengths and times.
-        stats = [(path.name, path.stat()) for path in files_of(checkpoint)]
-        identity = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+        stats = [(path.name, path.stat()) for path in state.files]
+        identity = repr([key, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)])
         work = FileOptions(threads, done, resume=identity)
-        n_bytes = save(state, output, quantizer, work=work, **options)
+        n_bytes = save(state, output, quantizer, base=base, work=work, **options)
     error = f"; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each" if quantizer else ", exactly"
-    before = f"the {n_before:,} bytes of {len(specs)} tensors"
-    return f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than {before}{error}"
+    before = f"the {n_before:,} bytes of {len(state)} tensors"
+    said = [f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than {before}{error}"]
+    if base is not None:
+        with Reader(output) as reader:
+            n = sum(entry.spec.method is Method.DELTA for entry in reader.entries.values())
+        said.append(f"coded by their difference from the parent: {n or 'none'} of {len(state)} tensors")
+    if state.left_out:
+        hint = "; --key chooses another part" if max(state.left_out.values()) > 1 else ""
+        said.append(f"left out: {told(state.left_out)}{hint}")
+    return "\n".join(said)
 
 
 def decode(
     file: Path, output: Path, only: Sequence[str], max_bytes: int | None, threads: int | None, **options: Any
 ) -> str:
     """Decode a file, or the tensors that selectors name, to safetensors; say what came of it."""
+    force = options.pop("force")
     with Reader(file) as reader:
         for selector in only:
             if not any(matches(selector, name) for name in reader.entries):
                 raise MismatchError(f"{reader.path}: expected a tensor that matches {selector!r}, found none")
         names = [name for name in reader.entries if not only or any(matches(selector, name) for selector in only)]
         reader.check_limit(names, max_bytes)
+        existing = [path for path in shards(reader, output, names, options["shard_bytes"]) if path.exists()]
+        if existing and not force:
+            raise OutputError(f"{existing[0]} exists; add --force to replace it")
         n_bytes = sum(reader.entries[name].spec.n_bytes for name in names)
         with bytes_bar(f"Decoding {file}", n_bytes) as done:
             written = export(reader, output, names, work=FileOptions(threads, done), **options)

@@ -59,9 +59,16 @@ with_data = partial(typer.Option, rich_help_panel="With data")
 named, named_with_data = (partial(option, metavar="MODULE:NAME") for option in (typer.Option, with_data))
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="The part of a PyTorch file to read, if it has several: ema, or checkpoint.model.", metavar="KEY"
+    ),
+]
 Base = Annotated[
     Path | None, typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file.")
 ]
+BaseKey = Annotated[str | None, typer.Option(help="The part of the parent, as --key.", metavar="KEY")]
 Threads = Annotated[int | None, typer.Option(help="By default as many as there are cores.", min=1)]
 
 
@@ -177,7 +184,9 @@ def compress(  # noqa: PLR0913 – typer reads them
         ),
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Keep every bit of every tensor.")] = False,
+    key: Key = None,
     base: Base = None,
+    base_key: BaseKey = None,
     include: Annotated[
         list[str] | None, typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN.")
     ] = None,
@@ -218,8 +227,8 @@ def compress(  # noqa: PLR0913 – typer reads them
     targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
     goals = [option for option, value in targets.items() if value is not None]
     judged = [*goals, *_given({"--evaluate": evaluate, "--epochs": epochs})]
-    stored = _given({"--lossless": lossless, "--include": include, "--exclude": exclude, "--base": base})
-    stored += _given({"--relative-error": relative_error is not None, "--threads": threads})
+    stored = _given({"--lossless": lossless, "--include": include, "--exclude": exclude, "--key": key, "--base": base})
+    stored += _given({"--relative-error": relative_error is not None, "--threads": threads, "--base-key": base_key})
     if data is None and judged:
         raise UsageError(f"{judged[0]}: expected with --data")
     if data is not None and stored:
@@ -238,7 +247,8 @@ def compress(  # noqa: PLR0913 – typer reads them
             from laconic.quantization.grid import Grid
 
             grid = None if lossless else Grid(error)
-            options = {"include": include, "exclude": exclude or (), "base": base}
+            options = {"include": include, "exclude": exclude or (), "key": key}
+            options["base"] = checkpoints.parent(base, base_key)
             print(checkpoints.encode(Path(checkpoint), output, grid, threads, **options))
     else:
         with _going_on_from(f"{output}.attempts keeps what was tried"):
@@ -263,6 +273,7 @@ def decompress(  # noqa: PLR0913 – typer reads them
         typer.Option(help="Decode only these tensors: a name or re:PATTERN.", metavar="NAME|re:PATTERN"),
     ] = None,
     base: Base = None,
+    base_key: BaseKey = None,
     shard_bytes: Annotated[int, typer.Option(help="Write more than this to several files, with an index.", min=1)] = 5
     << 30,
     threads: Threads = None,
@@ -275,7 +286,7 @@ def decompress(  # noqa: PLR0913 – typer reads them
     _refuse_overwrite(output, force)
     from laconic.cli import checkpoints
 
-    options = {"base": base, "shard_bytes": shard_bytes}
+    options = {"base": checkpoints.parent(base, base_key), "shard_bytes": shard_bytes, "force": force}
     print(checkpoints.decode(file, output, only or (), max_bytes, threads, **options))
 
 
@@ -298,6 +309,9 @@ def inspect(
 def _refuse_overwrite(output: Path, force: bool) -> None:
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: expected a file in a folder that exists")
+    from laconic.core.atomic import check_output
+
+    check_output(output)
     if output.exists() and not force:
         raise UsageError(f"{output} exists; add --force to replace it")
 

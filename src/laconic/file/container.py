@@ -124,6 +124,8 @@ class Reader(AbstractContextManager["Reader"]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._lock = threading.Lock()
+        if Path(path).is_fifo():  # opening it would wait for what writes into it
+            raise FormatError(f"{os.fspath(path)}: expected a .lac file, found a pipe")
         self._file = Path(path).open("rb")  # noqa: SIM115 – closed by `close`
         try:
             self.path = os.fspath(path)

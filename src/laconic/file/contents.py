@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 
 from laconic.codec.spec import Method, TensorSpec
 from laconic.codec.tensor import decode_tensor, symbol_model
-from laconic.core.atomic import atomic, begin_to_store
+from laconic.core.atomic import atomic, begin_to_store, check_output
 from laconic.file.container import Entry, Reader
-from laconic.file.save_load import ANY_WORK, State, decode_each
+from laconic.file.save_load import ANY_WORK, State, decode_each, files_of, open_parent
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import TYPES
 from laconic.model.modules import n_nonzero, raw_bytes
@@ -108,28 +108,41 @@ def export(
     Raises:
         FormatError: the file is damaged.
         MismatchError: the parent is missing or another.
+        OutputError: a file to write is a device, a pipe, a link or a folder, or is one of those that are read.
     """
-    # As safetensors has them: large types first, so that all lie at multiples of their length.
-    specs = sorted((reader.entries[n].spec for n in names), key=lambda spec: (-spec.dtype.itemsize, spec.name))
-    shards = _shards(specs, shard_bytes)
-    n, stem = len(shards), output.name.removesuffix(".safetensors")
-    paths = [output.with_name(f"{stem}-{i:05}-of-{n:05}.safetensors") for i in range(1, n + 1)] if n > 1 else [output]
-    with closing(decode_each(reader, [spec.name for spec in specs], base, work)) as tensors:
-        for path, shard in zip(paths, shards, strict=True):
+    parent = None if base is None else open_parent(base)
+    written = shards(reader, output, names, shard_bytes)
+    for path in written:
+        check_output(path, [reader.path, *files_of(parent)])
+    specs = [spec for shard in written.values() for spec in shard]
+    with closing(decode_each(reader, [spec.name for spec in specs], parent, work)) as tensors:
+        for path, shard in written.items():
+            if not shard and len(written) > 1:
+                continue  # the index
             with atomic(path) as file:
                 _write_header(file, shard)
                 for spec in shard:
                     file.write(raw_bytes(next(tensors)))
                     begin_to_store(file, spec.n_bytes)
         next(tensors, None)  # the last one is done as well
+    if len(written) > 1:
+        weight_map = {spec.name: path.name for path, shard in written.items() for spec in shard}
+        metadata = {"total_size": sum(spec.n_bytes for spec in specs)}
+        with atomic(list(written)[-1]) as file:
+            file.write(json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2).encode())
+    return list(written)
+
+
+def shards(reader: Reader, output: Path, names: Iterable[str], shard_bytes: int) -> dict[Path, list[TensorSpec]]:
+    """The files to write, with their tensors; of several, the last is the index, without any."""
+    # As safetensors has them: large types first, so that all lie at multiples of their length.
+    specs = sorted((reader.entries[n].spec for n in names), key=lambda spec: (-spec.dtype.itemsize, spec.name))
+    parts = _shards(specs, shard_bytes)
+    n, stem = len(parts), output.name.removesuffix(".safetensors")
     if n == 1:
-        return paths
-    index = output.with_name(f"{stem}.safetensors.index.json")
-    weight_map = {spec.name: p.name for p, shard in zip(paths, shards, strict=True) for spec in shard}
-    metadata = {"total_size": sum(spec.n_bytes for spec in specs)}
-    with atomic(index) as file:
-        file.write(json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2).encode())
-    return [*paths, index]
+        return {output: specs}
+    written = {output.with_name(f"{stem}-{i:05}-of-{n:05}.safetensors"): part for i, part in enumerate(parts, 1)}
+    return written | {output.with_name(f"{stem}.safetensors.index.json"): []}
 
 
 def _shards(specs: list[TensorSpec], most_bytes: int) -> list[list[TensorSpec]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar, overload
 
@@ -18,15 +18,17 @@ from torch import Tensor, nn
 from laconic.codec.spec import Method, TensorSpec
 from laconic.codec.tensor import decode_tensor, encode_tensor
 from laconic.coding.bitio import Pieces
+from laconic.core.atomic import check_output
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.file import container, writer
 from laconic.file.container import MAGIC, Entry, Reader, crc32
+from laconic.file.filling import fill, tied_names
+from laconic.file.sections import check_name
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import Checkpoint, open_checkpoint
 from laconic.model.modules import state_digest, unwrap
 from laconic.model.selectors import Selector, names_to_quantize
 from laconic.quantization.grid import Grid, Quantizer, Rounder
-from laconic.surgery.cut import cut_, refuse_distributed
 from laconic.surgery.plan import Plan
 
 State: TypeAlias = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -67,20 +69,23 @@ def save(  # noqa: PLR0913 – a public call
 
     Raises:
         NonFiniteError: a tensor to be quantised holds NaN or infinity; nothing is written.
-        UnsupportedError: a file cannot hold a tensor's type, or the parent is a difference itself.
-        MismatchError: a selector matches nothing, the plan does not leave these tensors, or another file of this name
-            was begun.
+        UnsupportedError: a file cannot hold a tensor's name or type, a tensor is on the meta device, or the parent is a
+            difference itself.
+        MismatchError: a selector matches nothing, the plan does not leave these tensors, the parent has none of them,
+            or another file of this name was begun.
+        OutputError: `path` is a device, a pipe, a link or a folder, or one of the files that are read.
     """
     state = unwrap(model).state_dict() if isinstance(model, nn.Module) else model
     specs = state.specs if isinstance(state, Checkpoint) else state
-    for name, value in specs.items():
-        if not isinstance(value, Tensor):
-            raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
+    _check_storable(specs, read_on_access=isinstance(state, Checkpoint))
     quantized = names_to_quantize(model if isinstance(model, nn.Module) else specs, include, exclude)
     rounders: Mapping[str, Rounder] = quantizer.per_tensor({n: specs[n] for n in quantized}) if quantizer else {}
-    tied = {} if isinstance(state, Checkpoint) else _tied(state)
+    tied = tied_names(specs)
     own = {name: spec.numel() * spec.element_size() for name, spec in specs.items() if name not in tied}
     parent = None if base is None else open_parent(base)
+    check_output(path, [*files_of(state), *files_of(parent)])
+    if parent is not None:
+        _check_shared(specs, parent, "base" if isinstance(base, (nn.Module, Mapping)) else f"base {base}")
     digest = None if parent is None else state_digest(parent)
     key = None
     if work.resume is not None:
@@ -103,15 +108,38 @@ def save(  # noqa: PLR0913 – a public call
         return draft.finish(tied, plan, digest)
 
 
-def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name → the earlier name that shows the same memory in the same way."""
-    seen: dict[tuple[object, ...], str] = {}
-    first = {
-        name: seen.setdefault((tensor.data_ptr(), tensor.dtype, tensor.device, tensor.shape, tensor.stride()), name)
-        for name, tensor in state.items()
-        if tensor.numel() and tensor.layout == torch.strided
-    }
-    return {name: earlier for name, earlier in first.items() if earlier != name}
+def _check_storable(specs: Mapping[str, Tensor], read_on_access: bool) -> None:
+    for name, value in specs.items():
+        check_name(name)
+        if not isinstance(value, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
+        if value.is_meta and not read_on_access:
+            raise UnsupportedError(f"{name}: expected a tensor with values, found one on the meta device")
+
+
+def _check_shared(specs: Mapping[str, Tensor], parent: Mapping[str, Tensor], place: str) -> None:
+    """Raise MismatchError if no tensor of `specs` can be coded by its difference from the parent."""
+    theirs = parent.specs if isinstance(parent, (Checkpoint, _File)) else parent
+
+    def kind(spec: Tensor | TensorSpec) -> tuple[torch.dtype, tuple[int, ...]]:
+        return spec.dtype, tuple(spec.shape)
+
+    common = [name for name in specs if name in theirs]
+    if any(kind(specs[name]) == kind(theirs[name]) for name in common) or not specs:
+        return
+    if common:
+        (dtype, shape), (other, dense) = kind(specs[common[0]]), kind(theirs[common[0]])
+        found = f"{common[0]} of {other} {dense}, where {dtype} {shape} is to be saved"
+    else:
+        ours = next(iter(specs))
+        alike = (name for name in theirs if name.endswith(f".{ours}") or ours.endswith(f".{name}"))
+        found = f"names such as {next(alike, next(iter(theirs), None))!r}, where {ours!r} is to be saved"
+    raise MismatchError(f"{place}: expected a tensor of the same name, shape and type, found {found}")
+
+
+def files_of(state: object) -> Sequence[Path]:
+    """The files that a state is read from."""
+    return state.files if isinstance(state, (Checkpoint, _File)) else ()
 
 
 @overload
@@ -142,8 +170,10 @@ def load(
 
     Args:
         path: the file.
-        into: the model to fill; its names and shapes must be the file's, or those that the file's plan cuts to them. It
-            is untouched on failure.
+        into: the model to fill; its names and shapes must be the file's, or those that the file's plan cuts to them.
+            Of tensors that the model ties, the file needs one. Names of wrappers (``module.``, ``_orig_mod.``) may
+            differ. Tensors on the device ``meta`` come to the CPU. What is no tensor (``_extra_state``) stays as it
+            is. The model is untouched on failure.
         names: without a model: the tensors to read, by default all. Others are not decoded.
         max_bytes: without a model: the most bytes that the decoded tensors may take, by default 64 MiB plus a thousand
             times the file's length, since a malicious file may ask for more.
@@ -155,47 +185,20 @@ def load(
 
     Raises:
         FormatError: the file is damaged or not a `.lac` file.
-        MismatchError: names or shapes are not the model's, or the parent is missing or another.
+        MismatchError: names or shapes are not the model's, the model has a buffer on the device ``meta`` that no file
+            stores, or the parent is missing or another.
         LimitError: decoding would take more than `max_bytes`.
         UnsupportedError: the file needs a newer version.
     """
     with Reader(path) as reader:
         if into is not None:
-            _fill(reader, into, base, work)
+            fill(reader, into, lambda names: _decode(reader, names, base, work))
             return into
         wanted = list(reader.entries if names is None else names)
         if unknown := [name for name in wanted if name not in reader.entries]:
             raise MismatchError(f"{reader.path}: expected a tensor {unknown[0]!r}, found none")
         reader.check_limit(wanted, max_bytes)
         return _decode(reader, wanted, base, work)
-
-
-def _fill(reader: Reader, model: nn.Module, base: State | None, work: FileOptions) -> None:
-    inner, plan = unwrap(model), reader.plan
-    if plan is None or _misfit(reader, inner.state_dict()) is None:
-        plan = Plan()
-    else:
-        refuse_distributed(model)
-    with cut_(inner, plan) as undo:
-        if misfit := _misfit(reader, inner.state_dict()):
-            raise MismatchError(misfit)
-        inner.load_state_dict(_decode(reader, reader.entries, base, work))
-        undo.pop_all()
-
-
-def _misfit(reader: Reader, state: Mapping[str, Tensor]) -> str | None:
-    """How the file's names and shapes differ from the model's, if they do."""
-    missing = [name for name in state if name not in reader.entries]
-    extra = [name for name in reader.entries if name not in state]
-    kinds = [(names, what) for names, what in ((missing, "missing"), (extra, "unexpected")) if names]
-    if kinds:
-        found = "; ".join(f"{len(names)} {what}, such as {names[0]!r}" for names, what in kinds)
-        return f"{reader.path}: expected the model's tensors, found {found}"
-    for name, tensor in state.items():
-        shape = reader.entries[name].spec.shape
-        if shape != tuple(tensor.shape):
-            return f"{name}: the model's is {tuple(tensor.shape)}, the file's {shape}"
-    return None
 
 
 def _decode(reader: Reader, names: Iterable[str], base: State | None, work: FileOptions) -> dict[str, Tensor]:
@@ -229,7 +232,7 @@ def open_parent(base: State) -> Mapping[str, Tensor]:
     if isinstance(base, Mapping):
         return base
     path = Path(base)
-    if not path.is_dir():
+    if path.is_file():
         with path.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC:
                 return _File(path)
@@ -255,6 +258,8 @@ class _File(Mapping[str, Tensor]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._reader = Reader(path)
+        self.files = (Path(path),)
+        self.specs = {name: entry.spec for name, entry in self._reader.entries.items()}
         weakref.finalize(self, self._reader.close)
         if self._reader.parent:
             found = f"a difference from {self._reader.parent[:SHORT]}…: decompress it first"

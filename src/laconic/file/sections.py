@@ -20,6 +20,7 @@ from laconic.surgery.plan import Plan
 
 MAX_TUPLE_LENGTH = 64  # of what a bypassed block returns
 MAX_NAME_BYTES = 1024
+N_SHOWN = 40  # characters of a longer name in a message
 # By their numbers, which `docs/format.md` fixes.
 ENDINGS = (
     *(b"", b".weight", b".bias", b".running_mean", b".running_var", b".num_batches_tracked"),
@@ -28,8 +29,19 @@ ENDINGS = (
 )
 
 
+def check_name(name: str) -> None:
+    """Raise UnsupportedError if a file cannot hold a tensor of this name."""
+    try:
+        n_bytes = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise UnsupportedError(f"{name!r}: expected a name that UTF-8 can write, found {error.reason}") from None
+    if not 0 < n_bytes <= MAX_NAME_BYTES:
+        start = repr(name if len(name) <= N_SHOWN else f"{name[:N_SHOWN]}…")
+        raise UnsupportedError(f"{start}: name of {n_bytes} bytes: a file's are 1 to {MAX_NAME_BYTES}")
+
+
 def write_name(name: bytes, previous: bytes) -> bytes:
-    """`name` after `previous`."""
+    """`name`, which `check_name` takes, after `previous`."""
     if not 0 < len(name) <= MAX_NAME_BYTES:
         raise UnsupportedError(f"name of {len(name)} bytes: a file's are 1 to {MAX_NAME_BYTES}")
     # No other choice is shorter: what a longer ending has in common with `previous` need not be shared.

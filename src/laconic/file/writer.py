@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from laconic.codec.spec import DTYPES, Method, TensorSpec
 from laconic.coding.bitio import Cursor, Pieces, varint
-from laconic.core.atomic import atomic, begin_to_store
+from laconic.core.atomic import atomic, begin_to_store, check_output, named
 from laconic.errors import FormatError, MismatchError, UnsupportedError
 from laconic.file.container import HEAD, MAX_INLINE_BYTES, N_CHECKSUM_BYTES, NOTES, Entry, crc32, line, read_entry
 from laconic.file.sections import read_name, write_name, write_plan
@@ -98,6 +98,7 @@ def drafted(path: str | os.PathLike[str], digest: bytes | None) -> Generator[Dra
 
     Raises:
         MismatchError: a draft of another digest exists.
+        OutputError: one of these names is that of a device, a pipe, a link or a folder.
     """
     if digest is None:
         with atomic(path) as file:
@@ -105,20 +106,23 @@ def drafted(path: str | os.PathLike[str], digest: bytes | None) -> Generator[Dra
         return
     part = Path(f"{os.fspath(path)}.part")
     beside = part.with_name(f"{part.name}.journal")
-    with _opened(part, beside, digest) as (file, journal, stored):
-        draft = Draft(file, journal)
-        draft.stored += stored
-        try:
-            yield draft
-        except BaseException:
-            if not draft.stored:
-                part.unlink()
-                beside.unlink()
-            raise
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    beside.unlink()
+    for file in (path, part, beside):
+        check_output(file)
+    with named(path):
+        with _opened(part, beside, digest) as (file, journal, stored):
+            draft = Draft(file, journal)
+            draft.stored += stored
+            try:
+                yield draft
+            except BaseException:
+                if not draft.stored:
+                    part.unlink()
+                    beside.unlink()
+                raise
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        beside.unlink()
 
 
 @contextmanager

@@ -1,28 +1,24 @@
 """Reading the weights of a trained network, and nothing else, from a file or a folder.
 
-Safetensors files, their indices of shards and PyTorch's files (zip, or the older bare pickle) are recognised by their
-content, not their name. PyTorch's are read with ``weights_only=True``, which refuses every pickled object that is not a
-tensor or a plain container, so reading runs no code from the file.
+Safetensors files, PyTorch's files, and indices of shards of either are recognised by their structure, not their name.
+What a file holds beside the tensors that are read is listed, never lost without a word.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from laconic.errors import CheckpointError
-
-_EXPECTED = "expected a safetensors file or a PyTorch checkpoint"
-_WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights beside other things
-_PREFIX = "module."  # what DataParallel puts before every name
-
+from laconic.formats.kinds import EXPECTED, Kind, kind_of
+from laconic.formats.parts import choose, plain_names
+from laconic.formats.pytorch import load_pytorch
 
 # By safetensors' names.
 TYPES = (
@@ -30,28 +26,52 @@ TYPES = (
     | {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "U8": torch.uint8, "BOOL": torch.bool}
     | {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
 )
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}  # how files of weights end
+# Folders that are not read, by a file in them.
+_FOLDERS = (
+    ("*.distcp", "of torch.distributed.checkpoint", "torch.distributed.checkpoint.format_utils dcp_to_torch"),
+    ("**/zero_pp_rank_*", "of DeepSpeed's", "deepspeed.utils.zero_to_fp32"),
+    ("saved_model.pb", "of TensorFlow's", ""),
+)
 
 
 class Checkpoint(Mapping[str, Tensor]):
-    """Named tensors in safetensors files, each read on access and not kept.
+    """Named tensors; those in safetensors files are read on access and not kept.
 
     Attributes:
-        specs: names to tensors on the device ``meta``: shapes and types without values.
+        specs: names to tensors of their shapes and types; what is read on access is on the device ``meta``, without
+            values.
+        left_out: what the files hold beside these tensors, by its keys, and how many tensors are in it.
+        files: the files that were read.
     """
 
-    def __init__(self, files: Mapping[str, Path], specs: Mapping[str, Tensor]) -> None:
-        shared = _PREFIX if all(name.startswith(_PREFIX) for name in specs) else ""
-        self._stored = {name.removeprefix(shared): name for name in specs}
-        self._files = files
+    def __init__(
+        self,
+        specs: Mapping[str, Tensor],
+        places: Mapping[str, Path],
+        left_out: Mapping[str, int] = MappingProxyType({}),
+        files: Iterable[Path] = (),
+    ) -> None:
+        self._stored = plain_names(specs)
+        self._places = places
         self.specs = {name: specs[stored] for name, stored in self._stored.items()}
+        taken = set(self._stored.values())
+        self.left_out = {name: 1 for name in specs if name not in taken} | dict(left_out)
+        self.files = tuple(files)
 
     def __getitem__(self, name: str) -> Tensor:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         stored = self._stored[name]
-        # Opened anew, so that the pages read so far are given back.
-        with safe_open(self._files[stored], framework="pt") as file:
-            return file.get_tensor(stored)
+        if stored not in self._places:
+            return self.specs[name]
+        path = self._places[stored]
+        try:
+            # Opened anew, so that the pages read so far are given back.
+            with safe_open(path, framework="pt") as file:
+                return file.get_tensor(stored)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: {name}: expected the tensor that was there, found {error}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
@@ -60,56 +80,70 @@ class Checkpoint(Mapping[str, Tensor]):
         return len(self._stored)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def read_checkpoint(path: str | Path, *, key: str | None = None) -> dict[str, Tensor]:
     """The named tensors of a checkpoint, on the CPU; details and errors as for `open_checkpoint`."""
-    return dict(open_checkpoint(path))
+    return dict(open_checkpoint(path, key=key))
 
 
-def open_checkpoint(path: str | Path) -> Mapping[str, Tensor]:
-    """The named tensors of a safetensors file, a folder or an index of such files, or a PyTorch file, on the CPU.
+def open_checkpoint(path: str | Path, *, key: str | None = None) -> Checkpoint:
+    """The named tensors of a safetensors or PyTorch file, or of a folder or an index of such files, on the CPU.
 
-    Those of safetensors are read on access. A PyTorch file is searched for tensors at the top level, then under
-    ``state_dict`` and ``model``. A ``module.`` that begins every name is dropped.
+    Those of safetensors are read on access. In a PyTorch file the part with named tensors is found, at the top or under
+    keys such as ``state_dict``; among several, `key` chooses. What is beside it is listed in the result's ``left_out``.
+    Names that wrappers put before the module's own, such as ``module.`` and ``_orig_mod.``, are dropped.
+
+    Args:
+        path: the file or folder.
+        key: which part of a PyTorch file to read: a key, or several joined by dots; ``.`` is the top.
 
     Raises:
-        CheckpointError: the file is neither kind, is damaged, holds objects other than tensors and plain containers, or
-            has no named tensors.
+        CheckpointError: the file is of another kind, which is named, is damaged, holds objects other than tensors and
+            plain containers, has no named tensors, or has several parts and there is no key.
         OSError: a file cannot be read.
     """
     path = Path(path)
     if path.is_dir():
-        return _open_folder(path)
-    with path.open("rb") as file:
-        head = file.read(9)
-    if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, or a pickle of protocol 2 and later
-        tensors = _named_tensors(path, _read_pytorch(path))
-        if all(name.startswith(_PREFIX) for name in tensors):
-            tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
-        return tensors
-    if head[8:] == b"{":  # JSON, after its length in 8 bytes
-        return _open_safetensors([path])
-    if head.startswith(b"{") and path.suffix == ".json":
-        return _open_index(path)
-    raise CheckpointError(f"{path}: {_EXPECTED}, found a file that begins with {head!r}")
+        return _open_folder(path, key)
+    kind = kind_of(path)
+    if kind is Kind.PYTORCH:
+        return _assembled([path], key)
+    if key is not None:
+        raise CheckpointError(f"{path}: expected a PyTorch file, whose part {key!r} to read, found one without parts")
+    return _open_index(path) if kind is Kind.INDEX else _assembled([path])
 
 
-def files_of(path: str | Path) -> list[Path]:
-    """The files that a checkpoint is read from."""
-    path = Path(path)
-    if path.is_dir():
-        return [file for pattern in ("*.json", "*.safetensors") for file in sorted(path.glob(pattern))]
-    return [path, *sorted(path.parent.glob("*.safetensors"))] if path.suffix == ".json" else [path]
+def _open_folder(path: Path, key: str | None) -> Checkpoint:
+    def found(pattern: str) -> list[Path]:
+        return sorted(path.glob(pattern))
+
+    weights = [file for file in found("*") if file.suffix in _WEIGHTS]
+    shards = found("*.safetensors")
+    pytorch = found("pytorch_model.bin") or [file for file in weights if file not in shards]
+    for files, read in (
+        (found("*.safetensors.index.json"), _open_index),
+        (shards, None),
+        (found("*.bin.index.json"), _open_index),
+        (pytorch, open_checkpoint),
+    ):
+        if len(files) > 1 and read:
+            names = ", ".join(file.name for file in files)
+            raise CheckpointError(f"{path}: expected one index or file to read, found {len(files)}: {names}; name one")
+        if files:
+            break
+    else:
+        raise CheckpointError(f"{path}: expected a folder of safetensors or PyTorch files, found {_folder(path)}")
+    if key is not None and read is not open_checkpoint:
+        raise CheckpointError(f"{path}: expected a PyTorch file, whose part {key!r} to read, found {files[0].name}")
+    opened = _assembled(files) if read is None else read(files[0], **({"key": key} if key else {}))
+    opened.left_out |= {file.name: 0 for file in weights if file not in opened.files}
+    return opened
 
 
-def _open_folder(path: Path) -> Checkpoint:
-    indices = sorted(path.glob("*.safetensors.index.json"))
-    if len(indices) == 1:
-        return _open_index(indices[0])
-    shards = sorted(path.glob("*.safetensors"))
-    if indices or not shards:
-        found = f"{len(indices)} indices and {len(shards)} safetensors files"
-        raise CheckpointError(f"{path}: expected a folder of safetensors files, or one index, found {found}")
-    return _open_safetensors(shards)
+def _folder(path: Path) -> str:
+    for pattern, whose, tool in _FOLDERS:
+        if next(path.glob(pattern), None):
+            return f"one {whose}" + (f"; convert it by python -m {tool}" if tool else "")
+    return "none of either"
 
 
 def _open_index(path: Path) -> Checkpoint:
@@ -118,65 +152,63 @@ def _open_index(path: Path) -> Checkpoint:
         shards = {str(shard) for shard in shard_of.values()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: expected an index with a weight_map, found a damaged one") from error
+    if not shards:
+        raise CheckpointError(f"{path}: expected named tensors, found none")
     if outside := [shard for shard in shards if Path(shard).name != shard]:
         raise CheckpointError(f"{path}: expected files of this folder, found {outside[0]!r}")
-    found = _open_safetensors([path.parent / shard for shard in sorted(shards)])
-    if missing := [name for name in shard_of if name.removeprefix(_PREFIX) not in found and name not in found]:
-        raise CheckpointError(f"{path}: expected a tensor {missing[0]!r} in {shard_of[missing[0]]}, found none")
-    return found
+
+    def check(specs: Mapping[str, Tensor]) -> None:
+        if missing := [name for name in shard_of if name not in specs]:
+            raise CheckpointError(f"{path}: expected a tensor {missing[0]!r} in {shard_of[missing[0]]}, found none")
+
+    opened = _assembled([path.parent / shard for shard in sorted(shards)], check=check)
+    opened.files = (path, *opened.files)
+    return opened
 
 
-def _open_safetensors(paths: Sequence[Path]) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
-
-    files: dict[str, Path] = {}
+def _assembled(
+    paths: list[Path], key: str | None = None, check: Callable[[Mapping[str, Tensor]], Any] = lambda specs: None
+) -> Checkpoint:
+    """One checkpoint of all files; `check` is called with what they hold."""
     specs: dict[str, Tensor] = {}
+    holders: dict[str, Path] = {}
+    places: dict[str, Path] = {}
+    left_out: dict[str, int] = {}
     for path in paths:
-        try:
-            with path.open("rb"), safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 – no mapping
-                    if name in files:
-                        raise CheckpointError(f"{path}: expected new names, found {name!r} of {files[name]}")
-                    part = file.get_slice(name)
-                    kind, shape = part.get_dtype(), part.get_shape()
-                    if kind not in TYPES:
-                        expected = f"expected a type of {', '.join(TYPES)}"
-                        raise CheckpointError(f"{path}: {name}: {expected}, found {kind}")
-                    specs[name] = torch.empty(tuple(shape), dtype=TYPES[kind], device="meta")
-                    files[name] = path
-        except SafetensorError as error:
-            raise CheckpointError(f"{path}: {_EXPECTED}, found a damaged one ({error})") from error
+        if kind_of(path) is Kind.PYTORCH:
+            found = load_pytorch(path)
+            try:
+                tensors, others = choose(found, key)
+            except CheckpointError as error:
+                raise CheckpointError(f"{path}: {error}") from error
+            left_out |= others
+        else:
+            tensors = _safetensors(path)
+            places |= dict.fromkeys(tensors, path)
+        for name, spec in tensors.items():
+            if name in specs:
+                raise CheckpointError(f"{path}: expected new names, found {name!r} of {holders[name]}")
+            specs[name], holders[name] = spec, path
     if not specs:
         raise CheckpointError(f"{paths[0]}: expected named tensors, found none")
-    return Checkpoint(files, specs)
+    check(specs)
+    return Checkpoint(specs, places, left_out, paths)
 
 
-def _read_pytorch(path: Path) -> Any:
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    """Names to tensors without values."""
+    from safetensors import SafetensorError, safe_open
+
+    specs: dict[str, Tensor] = {}
     try:
-        with path.open("rb") as file:  # given a path, torch would go by its suffix
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise CheckpointError(f"{path}: {_EXPECTED}, found {_finding(error)}") from error
-
-
-def _finding(error: Exception) -> str:
-    """The fault that torch's page of advice names, in a few words."""
-    if refused := re.search(r"GLOBAL (\S+) was not an allowed global", str(error)):
-        return f"a pickled {refused[1]}, which is not loaded; save the model's state_dict() instead"
-    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    first_line = next((line for line in text.splitlines() if line.strip()), "")
-    return f"a damaged one ({type(error).__name__}: {textwrap.shorten(first_line, 120)})"
-
-
-def _named_tensors(path: Path, found: Any) -> dict[str, Tensor]:
-    inner = [found.get(key) for key in _WRAPPERS] if isinstance(found, Mapping) else []
-    for candidate in (found, *inner):
-        items = candidate.items() if isinstance(candidate, Mapping) else ()
-        if items and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
-            return {name: tensor.detach() for name, tensor in items}
-    contents = f"a {type(found).__name__}"
-    if isinstance(found, Mapping):
-        contents += f" of {', '.join(map(repr, list(found)[:5])) or 'nothing'}"
-    raise CheckpointError(f"{path}: expected named tensors, also under {' or '.join(_WRAPPERS)}, found {contents}")
+        with path.open("rb"), safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 – no mapping
+                part = file.get_slice(name)
+                kind, shape = part.get_dtype(), part.get_shape()
+                if kind not in TYPES:
+                    expected = f"expected a type of {', '.join(TYPES)}"
+                    raise CheckpointError(f"{path}: {name}: {expected}, found {kind}")
+                specs[name] = torch.empty(tuple(shape), dtype=TYPES[kind], device="meta")
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: {EXPECTED}, found a damaged one ({error})") from error
+    return specs
