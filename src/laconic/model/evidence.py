@@ -50,7 +50,7 @@ class Statistic(Enum):
 GRADIENT, FISHER, NORM, GRAM, SENSITIVITY, MOVEMENT = Statistic
 OF_INPUTS = {NORM, GRAM}
 BITS_PER_NAT = 1 / math.log(2)  # losses are in nats
-MAX_INPUTS = 4096  # of a Gram matrix: wider layers have several, for blocks of inputs that are taken as uncorrelated
+MAX_INPUTS = 8192  # of a Gram matrix: wider layers have several, for blocks of inputs that are taken as uncorrelated
 OF_LAYERS = {*OF_INPUTS, SENSITIVITY}
 
 
@@ -184,7 +184,7 @@ class _Sums:
             self.forms[use.name].add((use.n_rows, x.shape[2], use.step))
             rows = (*use.rows, len(x))
             if GRAM in self.needs:
-                of_blocks = _blocks(x)
+                of_blocks = _blocks(x, use.n_kernel)
                 self._add(self.of_rows[GRAM][use.name], rows, (of_blocks.mT @ of_blocks).double())
             if NORM in self.needs:
                 self._add(self.of_rows[NORM][use.name], rows, x.square().sum(1).double())
@@ -232,7 +232,7 @@ class _Sums:
             n_rows, d, step = next(iter(forms))
             for statistic in self.needs & {*OF_INPUTS, SENSITIVITY}:
                 if parts := self.of_rows[statistic].get(name):
-                    total = _joined(parts, n_rows, -(-d // MAX_INPUTS) if statistic is GRAM else 1)
+                    total = _joined(parts, n_rows)
                     weight = self.parameters[name]
                     if statistic is GRAM and name in notes.looked_up:
                         total = total + _as_a_table(forms_of[name], weight, total)
@@ -252,11 +252,11 @@ def _as_a_table(form: Form, weight: Tensor, gram: Tensor) -> Tensor:
     return (outputs * torch.eye(d, dtype=torch.float64, device=w.device)).to(gram.device)
 
 
-def _blocks(x: Float[Tensor, "groups positions d"]) -> Float[Tensor, "blocks positions width"]:
-    """Inputs of more than MAX_INPUTS in blocks, padded by zeros, each a group of its own."""
+def _blocks(x: Float[Tensor, "groups positions d"], n_kernel: int) -> Float[Tensor, "blocks positions width"]:
+    """Inputs of more than MAX_INPUTS in blocks of whole channels, padded by zeros, each a group of its own."""
     d = x.shape[2]
-    n_blocks = -(-d // MAX_INPUTS)
-    width = -(-d // n_blocks)
+    width = -(-d // (-(-d // MAX_INPUTS) * n_kernel)) * n_kernel
+    n_blocks = -(-d // width)
     return F.pad(x, (0, n_blocks * width - d)).unflatten(2, (n_blocks, width)).movedim(2, 1).flatten(0, 1)
 
 
@@ -270,7 +270,7 @@ def _examples(batch: Any) -> Iterator[Any]:
         yield map_tensors(lambda tensor, i=i: tensor[i : i + 1] if tensor.ndim else tensor, batch)
 
 
-def _joined(parts: Mapping[_Rows, Tensor], n_rows: int, n_blocks: int) -> Tensor:
+def _joined(parts: Mapping[_Rows, Tensor], n_rows: int) -> Tensor:
     """Sums of row ranges, for groups of equal size that together are all rows; (rows,) for sensitivities."""
     if next(iter(parts.values())).ndim == 1:
         total = torch.zeros(n_rows, dtype=torch.float64, device=next(iter(parts.values())).device)
@@ -279,7 +279,8 @@ def _joined(parts: Mapping[_Rows, Tensor], n_rows: int, n_blocks: int) -> Tensor
         return total
     sizes = [(stop - start) // groups for start, stop, groups in parts]
     size = math.gcd(n_rows, *sizes, *(start for start, _, _ in parts))
-    first = next(iter(parts.values()))
+    (_, _, n_groups), first = next(iter(parts.items()))
+    n_blocks = len(first) // n_groups
     total = torch.zeros(n_rows // size, n_blocks, *first.shape[1:], dtype=torch.float64, device=first.device)
     for (start, stop, groups), value in parts.items():
         of_groups = value.unflatten(0, (groups, n_blocks))

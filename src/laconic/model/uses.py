@@ -63,6 +63,7 @@ class Use:
         inputs: computes them, (groups, positions, d): rows are divided evenly among groups.
         output: what the function returned.
         squares: from the loss's gradient for `output`, its squares, summed over positions, (rows,).
+        n_kernel: how many neighbouring inputs are one channel's.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Use:
     inputs: Callable[[], Float[Tensor, "groups positions d"]]
     output: Tensor
     squares: Callable[[Tensor], Float[Tensor, " rows"]]
+    n_kernel: int = 1
 
 
 @dataclass
@@ -216,9 +218,12 @@ class Watch(TorchFunctionMode):
             n_positions = output.numel() // len(weight)
             geometry = (_tuple(stride, n), padding, _tuple(dilation, n), groups)
             rows = (0, len(weight))
-            yield Use(
-                name, rows, len(weight), 0, n_positions, lambda: patches(x.detach(), weight, *geometry), output, squares
-            )
+
+            def inputs() -> Tensor:
+                return patches(x.detach(), weight, *geometry)
+
+            n_kernel = math.prod(weight.shape[2:])
+            yield Use(name, rows, len(weight), 0, n_positions, inputs, output, squares, n_kernel)
 
     def _transposed(  # noqa: PLR0913 – the arguments of PyTorch's function
         self, output: Tensor, x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,

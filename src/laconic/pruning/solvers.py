@@ -124,12 +124,18 @@ class SparseGPT(Solver):
         for name, kept in rates.items():
             weight = weights[name].detach()
             grams = evidence.damped(name, self.damping).to(weight.device)
-            rows, stay = evidence.rows(name, weight), evidence.rows(name, kept)
-            kernel = weight.shape[2:] if math.prod(weight.shape[1:]) == grams.shape[2] else ()  # of a convolution
-            matrices = rows.reshape(*rows.shape[:2], -1, *kernel)
-            groups = zip(matrices, stay, grams, strict=True)
-            parts = [self._sweep(name, w, float(k.double().mean()), gram, selection) for w, k, gram in groups]
-            new, stays = (torch.stack(part).reshape(rows.shape) for part in zip(*parts, strict=True))
+            rows, stay, form = evidence.rows(name, weight), evidence.rows(name, kept), evidence.form(name)
+            d, width = grams.shape[2], form.width or grams.shape[2]
+            kernel = weight.shape[2:] if math.prod(weight.shape[1:]) == width else ()  # of a convolution
+            new, stays = rows.clone(), torch.zeros_like(stay)
+            for group, gram in enumerate(grams):
+                n = min(d, width - group % form.n_blocks(d) * d)  # the rest of a last block is padding
+                matrix, density = (
+                    rows[group, :, :n].unflatten(1, (-1, *kernel)),
+                    float(stay[group, :, :n].double().mean()),
+                )
+                swept = self._sweep(name, matrix, density, gram[:n, :n], selection)
+                new[group, :, :n], stays[group, :, :n] = (part.flatten(1) for part in swept)
             mask[name] = evidence.form(name).weight(stays, weight.shape)
             solved[name] = masked(evidence.form(name).weight(new, weight.shape).to(weight.dtype), mask[name])
         return solved, Mask(mask)
