@@ -51,9 +51,9 @@ def save(  # noqa: PLR0913 – a public call
 ) -> int:
     """Write a model's state, or named tensors, to a `.lac` file, and return its length in bytes.
 
-    The tensors that compress (`laconic.model.compressible`: by default the weights of linear, convolutional and
-    embedding layers; of bare tensors, those of floats with two or more dimensions) and the biases beside them are
-    quantised; all others are stored exactly. Tied tensors are stored once. The write is atomic.
+    The tensors that compress (`laconic.model.compressible`: by default all float parameters of two or more dimensions,
+    norms' excepted; of bare tensors, those whose names are no buffers') and the biases beside them are quantised; all
+    others are stored exactly. Tied tensors are stored once. The write is atomic.
 
     Args:
         model: a module, or tensors by name; those of a `Checkpoint` are read one by one.

@@ -104,14 +104,14 @@ def prune_(  # noqa: PLR0913 – a public call
     """Remove weights of `model`, in place, and return the mask.
 
     Args:
-        model: any module; by default its linear, convolutional and embedding weights are pruned.
+        model: any module; by default its parameters of two or more dimensions are pruned, norms' excepted.
         amount: the fraction removed, in [0, 1]; or a budget that decides who stays, such as ``Count(2)``.
         criterion: what is lost if a weight goes: `laconic.pruning.criteria`.
         scope: who competes with whom: `laconic.pruning.scopes`. By default all weights of the model do, and no tensor
             may lose all of its.
         unit: what lives and dies together: `laconic.pruning.units`.
         solver: what happens to the weights that stay: `laconic.pruning.solvers`.
-        data: batches (inputs, targets) from which the evidence that criterion and solver need is gathered, or an
+        data: batches, see `laconic.model.Objective`, from which the evidence that criterion and solver need is gathered, or an
             `Evidence` that `laconic.model.observe` returned.
         parameters: which tensors of a model compete; ``partial(compressible, exclude=["conv1"])`` spares some.
 

@@ -66,8 +66,8 @@ def run_recipe(
     Args:
         recipe: every choice.
         model: the network, trained or, if the recipe has `[dense]`, not; it is not changed.
-        data: a `laconic.datasets.Dataset`, or a pair (train, test) of iterables of batches (inputs, class
-            labels) or of a data set's parts.
+        data: a `laconic.datasets.Dataset`, or a pair (train, test) of iterables of batches, see
+            `laconic.model.Objective`, or of a data set's parts.
         folder: of runs; this one's is the folder within it that its digest names.
         references: what model and data are called, such as ``{"data": "digits"}``. A run is known by them,
             by the recipe, and by the model's state: data that change must change their name.
