@@ -1,11 +1,10 @@
 """Tasks: what targets are, and by how many nats a model's outputs miss them.
 
-| targets | outputs | task | loss of a label, in nats |
-|---|---|---|---|
-| class indices (n, …) | (n, classes, …) or (n, …, classes) | `Classes` | −ln softmax(outputs)[target] |
-| probabilities, rows that sum to 1 | the same shape | `SoftClasses` | −Σ target · ln softmax(outputs) |
-| 0 and 1 | the same shape | `Binary` | −ln sigmoid(±output) |
-| other floats | the same shape | `Regression` | (output − target)²: Gaussian of variance ½, without its constant |
+- `Classes`: targets are class indices (n, …), outputs (n, classes, …) or (n, …, classes); −ln softmax(outputs)[target].
+- `SoftClasses`: targets are probabilities in the outputs' shape, rows of sum 1; −Σ target · ln softmax(outputs).
+- `Binary`: targets are 0 and 1 in the outputs' shape; −ln sigmoid(±output).
+- `Classes`: targets are class indices (n, …), outputs (n, classes, …) or (n, …, classes); −ln softmax(output)[target].
+  constant.
 
 `infer` chooses by types, shapes and, for floats, values.
 """
@@ -244,7 +243,7 @@ def infer(outputs: Tensor, targets: Any, ignore_index: int = IGNORED, last: bool
 
     Args:
         outputs: (n, …) floats.
-        targets: a tensor; see the module's table.
+        targets: a tensor; see the module's list.
         ignore_index: of class indices that do not count.
         last: look for classes on the last axis first; both axes may fit.
 

@@ -111,8 +111,8 @@ def prune_(  # noqa: PLR0913 – a public call
             may lose all of its.
         unit: what lives and dies together: `laconic.pruning.units`.
         solver: what happens to the weights that stay: `laconic.pruning.solvers`.
-        data: batches, see `laconic.model.Objective`, from which the evidence that criterion and solver need is gathered, or an
-            `Evidence` that `laconic.model.observe` returned.
+        data: batches, see `laconic.model.Objective`, from which the evidence that criterion and solver need is
+            gathered, or an `Evidence` that `laconic.model.observe` returned.
         parameters: which tensors of a model compete; ``partial(compressible, exclude=["conv1"])`` spares some.
 
     Returns:

@@ -192,10 +192,7 @@ def train(
                 raise MismatchError("batches: expected some each epoch, found none")
             run.progress.end_epoch()
             if scheduler and not training.per_step:
-                with warnings.catch_warnings():  # after going on from an epoch's last step, the optimizer made none
-                    warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-                    step: Callable[..., None] = scheduler.step
-                    step(*[run.progress.history[-1]["loss"]] * isinstance(scheduler, ReduceLROnPlateau))
+                _step_epoch(scheduler, run.progress.history[-1]["loss"])
             run.save(checkpoint, accelerator)
     return run.progress
 
@@ -208,6 +205,13 @@ def _scheduler(training: Training, optimizer: Optimizer) -> LRScheduler | None:
     if isinstance(scheduler, (OneCycleLR, CyclicLR)) and not training.per_step:
         raise MismatchError(f"scheduler: {type(scheduler).__name__} counts steps, not epochs; pass per_step=True")
     return scheduler
+
+
+def _step_epoch(scheduler: LRScheduler, loss: float) -> None:
+    with warnings.catch_warnings():  # after going on from an epoch's last step, the optimizer made none
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        step: Callable[..., None] = scheduler.step
+        step(*[loss] * isinstance(scheduler, ReduceLROnPlateau))
 
 
 @contextmanager
