@@ -44,6 +44,10 @@ def words() -> Tensor:
     return torch.randint(3, N_WORDS, (N, LENGTH))
 
 
+def _config(kind: str, **options: Any) -> Any:
+    return getattr(transformers, kind)(**options)
+
+
 class _Last(nn.Module):
     """A recurrent layer, of whose outputs only the states are kept."""
 
@@ -99,7 +103,7 @@ def several_labels() -> Everyday:
 
 
 def bert(head: str, labels: Tensor, **options: Any) -> Everyday:
-    config = transformers.BertConfig(**SMALL, vocab_size=N_WORDS, max_position_embeddings=16, **options)
+    config = _config("BertConfig", **SMALL, vocab_size=N_WORDS, max_position_embeddings=16, **options)
     model = getattr(transformers, f"BertFor{head}")(config)
     ids = words()
     return Everyday(model, mappings(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels))
@@ -121,14 +125,14 @@ def sentence_classification() -> Everyday:
 
 
 def gpt2() -> Everyday:
-    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=N_WORDS, n_positions=16)
+    config = _config("GPT2Config", n_embd=32, n_layer=2, n_head=4, vocab_size=N_WORDS, n_positions=16)
     config.bos_token_id = config.eos_token_id = 0
     ids = words()
     return Everyday(transformers.GPT2LMHeadModel(config), mappings(input_ids=ids, labels=ids))
 
 
 def llama() -> Everyday:
-    config = transformers.LlamaConfig(**SMALL, vocab_size=N_WORDS, num_key_value_heads=2, tie_word_embeddings=True)
+    config = _config("LlamaConfig", **SMALL, vocab_size=N_WORDS, num_key_value_heads=2, tie_word_embeddings=True)
     ids = words()
     return Everyday(transformers.LlamaForCausalLM(config), mappings(input_ids=ids, labels=ids))
 
@@ -136,13 +140,13 @@ def llama() -> Everyday:
 def experts() -> Everyday:
     options = {"num_key_value_heads": 2, "num_local_experts": 4}
     ids = words()
-    model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**SMALL, **options, vocab_size=N_WORDS))
+    model = transformers.MixtralForCausalLM(_config("MixtralConfig", **SMALL, **options, vocab_size=N_WORDS))
     return Everyday(model, mappings(input_ids=ids, labels=ids))
 
 
 def sequence_to_sequence() -> Everyday:
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "num_heads": 4, "vocab_size": N_WORDS}
-    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, decoder_start_token_id=0))
+    model = transformers.T5ForConditionalGeneration(_config("T5Config", **sizes, decoder_start_token_id=0))
     return Everyday(model, mappings(input_ids=words(), labels=words()))
 
 

@@ -89,7 +89,7 @@ def test_a_network_goes_to_a_target(tmp_path, capsys):
     command = ["compress", BLOBS_NET, "-o", out, "--data", BLOBS, "--max-bytes", "700", "--epochs", "1"]
     code, shown, _ = run(capsys, *command)
     assert code == 0 and out.stat().st_size <= 700
-    assert "meets MaxBytes(n_bytes=700)" in shown
+    assert "meets the target: at most 700 bytes" in shown
     assert "rounded, price" in shown and "trained, price" in shown
     assert f" {out.stat().st_size} " in shown
     assert max(map(len, shown.splitlines())) <= 80

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import nn
 
 from laconic.core.text import did_you_mean
 from laconic.datasets.standard import Dataset
-from laconic.errors import MismatchError
+from laconic.errors import LaconicError, MismatchError
 from laconic.model.objective import Batches
 from laconic.search.compress import compress
 from laconic.search.targets import Attempt, MaxBytes, MaxDrop, Shortest, Target
@@ -31,9 +33,26 @@ def function(option: str, reference: str) -> Callable[..., Any]:
         if not hasattr(found, part):
             raise MismatchError(f"{option}: expected {part!r} in {path}, found none{did_you_mean(part, dir(found))}")
         found = getattr(found, part)
-    if not callable(found):
+    if not callable(found) or isinstance(found, nn.Module):
         raise MismatchError(f"{option}: expected a function, found {reference} to be a {type(found).__name__}")
-    return found
+    return _named(option, reference, found)
+
+
+def _named(option: str, reference: str, found: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose errors say in one line where they are from."""
+
+    @functools.wraps(found)
+    def called(*args: Any) -> Any:
+        try:
+            return found(*args)
+        except LaconicError:
+            raise
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raised = f"{type(error).__name__}: {error}, at {at.filename}:{at.lineno}"
+            raise MismatchError(f"{option}: {reference} raised {raised}") from error
+
+    return called
 
 
 def _module(option: str, path: str) -> Any:

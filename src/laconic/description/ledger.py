@@ -129,22 +129,22 @@ class Measurement:
         name: what was done to the network, such as ``dense`` or ``90% pruned``.
         n_bytes: length of the file.
         score: the decoded network's, by default its accuracy on test examples.
-        score_error: standard error of the score's difference from the original network's, on the same examples.
         data_bits: bits of the training targets, given the decoded network.
         sparsity: fraction of the dense network's compressible weights that are zero or cut away.
         n_parameters: number of parameters that are not zero.
         n_macs: multiply–adds of one example, by the layers' shapes, zeros included.
+        score_error: standard error of the score's difference from the original network's, on the same examples.
         ledger: where the bits went.
     """
 
     name: str = ""
     n_bytes: float = math.nan
     score: float = math.nan
-    score_error: float = math.nan
     data_bits: float = math.nan
     sparsity: float = math.nan
     n_parameters: float = math.nan
     n_macs: float = math.nan
+    score_error: float = math.nan
     ledger: Ledger | None = field(default=None, repr=False)
 
     @property

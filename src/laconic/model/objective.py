@@ -125,7 +125,13 @@ class Objective:
             MismatchError: the batch has no targets, or targets and outputs are of no known task.
         """
         inputs, targets = split(batch, model)
-        outputs = self.run(model, inputs)
+        try:
+            outputs = self.run(model, inputs)
+        except TypeError as error:
+            if isinstance(inputs, Mapping) and "argument" in str(error):
+                found = f"found {_listed(inputs)}: {error}"
+                raise MismatchError(f"batch: expected keywords of the model's forward, {found}") from error
+            raise
         n = n_examples(inputs) or 1
         own, outputs = _own_loss(outputs, inputs)
         given = Custom(self.loss) if callable(self.loss) else self.loss

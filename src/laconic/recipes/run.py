@@ -26,6 +26,7 @@ from torch import nn
 from laconic import __version__
 from laconic.core.atomic import atomic
 from laconic.datasets.adapter import AsTheyCome, Batch, Data, TrainTest, seeded
+from laconic.description.describe import evaluate
 from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError
 from laconic.model.evidence import Evidence, observe
@@ -133,6 +134,8 @@ class _Job:
     def check(self) -> None:
         """Refuse what does not fit before anything is trained, by a trial with magnitudes."""
         compressible(self.model)  # of which sparsity is counted, whatever is included
+        if evaluate(self.model, self.examples.first(2, 0)).n_right is None:
+            raise MismatchError("data: expected classes, since reports are of accuracies, found targets that are none")
         if not isinstance(self.pruner.budget, Price):
             replace(self.pruner, criterion=magnitude, solver=CUT).mask(self.model)
         for place in ("dense", "training"):

@@ -86,8 +86,12 @@ class Compressed:
     def __rich__(self) -> Table:
         from rich.table import Table
 
-        verdict = f"misses {self.target} by {self.misses:g}" if self.misses else f"meets {self.target}"
-        table = Table(title=f"{self.path.name}: {verdict}", caption=self.warning or None)
+        verdict = (
+            f"misses the target by {self.misses:g}: {self.target.label}"
+            if self.misses
+            else f"meets the target: {self.target.label}"
+        )
+        table = Table(title=f"{self.path.name}: {verdict}: {self.target.label}", caption=self.warning or None)
         known = not math.isnan(self.chosen.measured.score_error)
         bound = self.target if isinstance(self.target, MaxDrop) and known else None
         headings = ["", "bytes", "times smaller", "score", "drop"]

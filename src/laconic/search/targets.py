@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import ClassVar, Literal, TypeAlias
 
@@ -58,6 +58,11 @@ class Target(ABC):
     """
 
     missed_below: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What is asked for, in words."""
 
     @abstractmethod
     def misses(self, measured: Measurement, score: float) -> float:
@@ -114,7 +119,9 @@ class Shortest(Target):
     def misses(self, measured: Measurement, score: float) -> float:
         return 0.0
 
-    def __str__(self) -> str:
+    @property
+    @override
+    def label(self) -> str:
         return "the fewest bits in all"
 
     @override
@@ -156,7 +163,7 @@ class MaxDrop(Target):
     """
 
     drop: float
-    confidence: float = 0.95
+    confidence: float = field(default=0.95, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop < math.inf:
@@ -178,7 +185,9 @@ class MaxDrop(Target):
     def misses(self, measured: Measurement, score: float) -> float:
         return self.largest_drop(measured, score) - self.drop
 
-    def __str__(self) -> str:
+    @property
+    @override
+    def label(self) -> str:
         return f"a drop of at most {self.drop:g}"
 
     @override
@@ -201,7 +210,9 @@ class MaxBytes(Target):
     def misses(self, measured: Measurement, score: float) -> float:
         return measured.n_bytes - self.n_bytes
 
-    def __str__(self) -> str:
+    @property
+    @override
+    def label(self) -> str:
         return f"at most {self.n_bytes:,} bytes"
 
     @override
