@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -216,3 +217,61 @@ def test_the_demo_tells_its_story(tmp_path, capsys, monkeypatch):
     report = tmp_path / "demo" / "report.html"
     assert str(report) in out
     assert "http" not in report.read_text().replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
+def test_a_console_that_lacks_characters_stops_nothing(encoding, tmp_path):
+    torch.save({"a.[/x]weight": torch.randn(8, 8)}, tmp_path / "c.pt")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for arguments in (
+        ["compress", "c.pt", "-o", "n.lac"],
+        ["inspect", "n.lac"],
+        ["compress", "--help"],
+        ["prune", "--axes"],
+    ):
+        command = [sys.executable, "-m", "laconic.cli.main", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert b"Error" not in done.stderr
+        if arguments[0] == "inspect":
+            assert b"a.[/x]weight" in done.stdout
+
+
+FUNCTIONS = """
+import torch
+
+def broken():
+    raise KeyError("train.csv")
+
+def nothing():
+    return None
+
+network = torch.nn.Linear(3, 2)
+
+def make():
+    return torch.nn.Linear(3, 2)
+
+def keywords():
+    return [{"y": torch.randn(4, 3), "labels": torch.tensor([0, 1, 0, 1])}]
+"""
+USERS = {
+    "an error": (("make", "broken"), "--data: users:broken raised KeyError: 'train.csv', at"),
+    "nothing": (("make", "nothing"), "--data: expected an iterable of batches, found None"),
+    "a network": (("network", "broken"), "expected a function, found users:network to be a Linear"),
+    "keywords": (("make", "keywords"), "batch: expected keywords of the model's forward, found y"),
+}
+
+
+@pytest.mark.parametrize("kind", USERS)
+def test_what_users_functions_do_wrong_is_one_line(kind, tmp_path, monkeypatch, capsys):
+    (tmp_path / "users.py").write_text(FUNCTIONS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "users", raising=False)
+    (make, data), message = USERS[kind]
+    code, _, error = run(
+        capsys, "compress", f"users:{make}", "--data", f"users:{data}", "-o", "n.lac", "--max-drop", "0.1"
+    )
+    assert code == 2
+    assert message in error
+    assert error.count("\n") == 1

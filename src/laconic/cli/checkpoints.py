@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from laconic.codec.spec import Method
 from laconic.errors import MismatchError, OutputError
@@ -59,9 +60,9 @@ def inspection(found: dict[str, Any]) -> Group:
     for tensor in found["tensors"]:
         kind = [tensor["dtype"], tensor["method"], tensor["model"]]
         table.add_row(
-            tensor["name"],
+            Text(tensor["name"]),
             "×".join(map(str, tensor["shape"])) or "scalar",
-            f"= {tensor['tied_to']}" if tensor["tied_to"] else ", ".join(filter(None, kind)),
+            Text(f"= {tensor['tied_to']}" if tensor["tied_to"] else ", ".join(filter(None, kind))),
             _percent(tensor["sparsity"]),
             f"{tensor['bits_per_weight']:.2f}",
             f"{tensor['bytes']:,}",

@@ -17,7 +17,7 @@ from torch import nn
 from laconic.core.text import did_you_mean
 from laconic.datasets.standard import Dataset
 from laconic.errors import LaconicError, MismatchError
-from laconic.model.objective import Batches
+from laconic.model.objective import Batches, check_batches
 from laconic.search.compress import compress
 from laconic.search.targets import Attempt, MaxBytes, MaxDrop, Shortest, Target
 from laconic.training.loop import Training
@@ -102,6 +102,7 @@ def search(
         test = data.test
         judge = judge or test.batches(MAX_AT_ONCE)
         data = data.train.batches(BATCH_SIZE, shuffle=True)
+    check_batches(data, "--data")
 
     def show(attempt: Attempt) -> None:
         found = f"{attempt.measured.n_bytes:,.0f} bytes, score {attempt.measured.score:.4f}"

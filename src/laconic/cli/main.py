@@ -6,6 +6,7 @@ Heavy imports happen inside the commands, so that `laconic --help` is instant.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -318,6 +319,9 @@ def _refuse_overwrite(output: Path, force: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):  # what a console's encoding lacks is shown as "?", and stops nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(_run(arguments))
 
 

@@ -108,6 +108,7 @@ def dense_float32_bits(measured: Sequence[Measurement]) -> float:
 def table(measured: Sequence[Measurement]) -> Table:
     """Score and bits of every measurement; the lowest total is marked."""
     from rich.table import Table
+    from rich.text import Text
 
     shortest = measured[fewest_bits(measured)]
     columns = Table(caption="All figures are the decoded files'. ← fewest bits in all")
@@ -116,7 +117,7 @@ def table(measured: Sequence[Measurement]) -> Table:
     columns.add_row("", "test", "parameters", "bytes", "bits", "bits", "bits", style="dim")
     for one in measured:
         columns.add_row(
-            one.name,
+            Text(one.name),
             f"{one.score:.2%}",
             f"{one.n_parameters:,.0f}",
             f"{one.n_bytes:,.0f}",
