@@ -259,3 +259,17 @@ def test_a_gram_matrix_is_made_invertible_once():
     _, evidence, _ = net_and_evidence()
     assert evidence.damped("fc1.weight") is evidence.damped("fc1.weight")
     assert evidence.damped("fc1.weight", 0.1) is not evidence.damped("fc1.weight")
+
+
+def test_compiled_parts_of_a_model_are_observed():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    x = torch.randn(6, 4)
+    batches = [(x, torch.tensor([0, 1, 2, 0, 1, 2]))]
+    expected = observe(model, batches, [GRAM])
+    model[0].compile(backend="eager")
+    model(x)
+    found = observe(model, batches, [GRAM])
+    for name in ("0.weight", "2.weight"):
+        assert torch.equal(found.of(GRAM, name), expected.of(GRAM, name))
+    model(x)

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from laconic.errors import MismatchError
 from laconic.model.modules import eval_mode, map_tensors, n_examples, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
-from laconic.model.uses import PLAIN, Form, Notes, Use, Watch, from_rows
+from laconic.model.uses import PLAIN, Form, Notes, Use, Watch, eagerly, from_rows
 
 
 class Statistic(Enum):
@@ -129,6 +129,7 @@ def observe(
     with ExitStack() as stack:
         stack.enter_context(eval_mode(model))
         stack.enter_context(_gradients(model) if needs - OF_INPUTS else torch.no_grad())
+        stack.enter_context(eagerly())
         watch = stack.enter_context(Watch(model, seen.note)) if needs & OF_LAYERS else None
         answer = stack.enter_context(objective.on(model))
         for batch in batches:

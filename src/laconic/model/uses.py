@@ -17,7 +17,9 @@ What enters other functions, such as `torch.einsum`, is noted with the function'
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -282,6 +284,13 @@ class Form:
 
 
 PLAIN = Form()
+
+
+def eagerly() -> AbstractContextManager[Any]:
+    """While the block lasts, compiled modules run as they were written, so that their functions are seen."""
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # from PyTorch 2.6 on
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()
 
 
 def as_rows(weight: Tensor, d: int, step: int = 0) -> Shaped[Tensor, "rows d"]:

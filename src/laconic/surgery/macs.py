@@ -16,7 +16,7 @@ from torch import nn
 from laconic.errors import UnsupportedError
 from laconic.model.modules import call, eval_mode, n_examples, unwrap
 from laconic.model.selectors import compressible
-from laconic.model.uses import Use, Watch
+from laconic.model.uses import Use, Watch, eagerly
 from laconic.surgery.verify import devices
 
 
@@ -46,6 +46,6 @@ def count_macs(model: nn.Module, inputs: Any) -> dict[str, float]:
     def note(use: Use) -> None:
         uses[use.name] += use.n_positions * (use.rows[1] - use.rows[0]) / use.n_rows
 
-    with eval_mode(inner), torch.random.fork_rng(devices=devices(inner)), Watch(inner, note):
+    with eval_mode(inner), torch.random.fork_rng(devices=devices(inner)), eagerly(), Watch(inner, note):
         call(inner, inputs)
     return {name: uses[name] / n for name in compressible(inner)}
