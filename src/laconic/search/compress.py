@@ -86,20 +86,16 @@ class Compressed:
     def __rich__(self) -> Table:
         from rich.table import Table
 
-        verdict = (
-            f"misses the target by {self.misses:g}: {self.target.label}"
-            if self.misses
-            else f"meets the target: {self.target.label}"
-        )
+        verdict = f"misses the target by {self.misses:g}" if self.misses else "meets the target"
         table = Table(title=f"{self.path.name}: {verdict}: {self.target.label}", caption=self.warning or None)
         known = not math.isnan(self.chosen.measured.score_error)
         bound = self.target if isinstance(self.target, MaxDrop) and known else None
-        headings = ["", "bytes", "times smaller", "score", "drop"]
-        for label in [*headings, f"at most ({bound.confidence:.0%})"] if bound else headings:
-            table.add_column(label, justify="right" if label else "left")
+        headings = ["", "bytes", "smaller", "score", "drop"]
+        for label in [*headings, f"{bound.confidence:.0%} bound"] if bound else headings:
+            table.add_column(label, justify="right" if label else "left", no_wrap=True)
         for attempt in sorted(self.attempts, key=lambda attempt: (attempt.how, attempt.price)):
             measured = attempt.measured
-            row = [f"{measured.n_bytes:,.0f}", f"{self.dense_bytes / measured.n_bytes:.1f}", f"{measured.score:.4f}"]
+            row = [f"{measured.n_bytes:,.0f}", f"{self.dense_bytes / measured.n_bytes:.1f}×", f"{measured.score:.4f}"]
             row.append(f"{self.score - measured.score:.4f}")
             if bound:
                 row.append(f"{bound.largest_drop(measured, self.score):.4f}")
