@@ -25,6 +25,11 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+def kind(found: object) -> str:
+    """What a value is, to end an error with: ``a list``; ``none`` for None."""
+    return "none" if found is None else f"a {type(found).__name__}"
+
+
 def did_you_mean(found: object, known: Iterable[str], n: int = 1) -> str:
     """A hint, to end an error with, at up to `n` of the `known` names; empty where none is near."""
     close = difflib.get_close_matches(found, list(known), n) if isinstance(found, str) else []

@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from typing_extensions import override
 
+from laconic.core.text import kind
 from laconic.datasets.standard import Dataset, Split
 from laconic.errors import MismatchError
-from laconic.model.modules import map_tensors, n_examples
+from laconic.model.modules import n_examples, sliced
 from laconic.model.objective import check_batches
 
 Batch: TypeAlias = Any  # see `laconic.model.Objective`
@@ -61,7 +62,7 @@ class TrainTest:
         if isinstance(data, Dataset):
             return cls(data.train, data.test)
         if not isinstance(data, tuple) or len(data) != 2:
-            raise MismatchError(f"data: expected a Dataset or a pair (train, test), found {_kind(data)}")
+            raise MismatchError(f"data: expected a Dataset or a pair (train, test), found {kind(data)}")
         return cls(_batches("training", data[0]), _batches("test", data[1]))
 
     def first(self, n: int, seed: int) -> list[Batch]:
@@ -69,7 +70,7 @@ class TrainTest:
         found: list[Batch] = []
         with seeded(seed):
             for batch in self.train.batches(AT_ONCE):
-                found.append(map_tensors(lambda tensor, n=n: tensor[:n] if tensor.ndim else tensor, batch))
+                found.append(sliced(batch, slice(n)))
                 n -= n_examples(batch) or 1
                 if n <= 0:
                     break
@@ -98,9 +99,5 @@ def _batches(name: str, source: Any) -> Batches:
         batch: Any = next(iter(source), None)
     if not isinstance(batch, Mapping) and not (isinstance(batch, (tuple, list)) and len(batch) > 1):
         expected = "expected batches (inputs, targets), or mappings with labels"
-        raise MismatchError(f"{name} data: {expected}, found {_kind(batch)}")
+        raise MismatchError(f"{name} data: {expected}, found {kind(batch)}")
     return AsTheyCome(source)
-
-
-def _kind(value: Any) -> str:
-    return "none" if value is None else f"a {type(value).__name__}"

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laconic.errors import MismatchError
-from laconic.model.modules import eval_mode, map_tensors, n_examples, unwrap
+from laconic.model.modules import eval_mode, n_examples, sliced, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
 from laconic.model.uses import PLAIN, Form, Notes, Use, Watch, eagerly, from_rows
 
@@ -200,7 +200,7 @@ class _Sums:
 
     def count(self, answer: Any, batch: Any) -> None:
         """Run a batch."""
-        self.n_running = n_of_batch(batch)
+        self.n_running = n_examples(batch) or 1
         answered = answer(batch)
         self.n += answered.n
         self.n_labels = int(answered.n_labels)
@@ -240,9 +240,8 @@ class _Sums:
                     found[statistic][name] = (
                         _like(weight, total.sqrt(), d, step) if statistic is NORM else total / self.n
                     ).float()
-        plain = {name for name, form in forms_of.items() if form == PLAIN}
-        forms = {name: form for name, form in forms_of.items() if name not in plain}
-        return Evidence(self.n, {s: found[s] for s in Statistic if s in self.needs}, forms, elsewhere)
+        others = {name: form for name, form in forms_of.items() if form != PLAIN}
+        return Evidence(self.n, {s: found[s] for s in Statistic if s in self.needs}, others, elsewhere)
 
 
 def _as_a_table(form: Form, weight: Tensor, gram: Tensor) -> Tensor:
@@ -261,14 +260,9 @@ def _blocks(x: Float[Tensor, "groups positions d"], n_kernel: int) -> Float[Tens
     return F.pad(x, (0, n_blocks * width - d)).unflatten(2, (n_blocks, width)).movedim(2, 1).flatten(0, 1)
 
 
-def n_of_batch(batch: Any) -> int:
-    """Number of examples of a batch, before it is run."""
-    return n_examples(batch) or 1
-
-
 def _examples(batch: Any) -> Iterator[Any]:
-    for i in range(n_of_batch(batch)):
-        yield map_tensors(lambda tensor, i=i: tensor[i : i + 1] if tensor.ndim else tensor, batch)
+    for i in range(n_examples(batch) or 1):
+        yield sliced(batch, slice(i, i + 1))
 
 
 def _joined(parts: Mapping[_Rows, Tensor], n_rows: int) -> Tensor:

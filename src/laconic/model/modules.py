@@ -55,6 +55,16 @@ def map_tensors(function: Callable[[Tensor], Any], found: Any) -> Any:
     return found
 
 
+def moved(found: Any, device: torch.device) -> Any:
+    """`found` with its tensors on a device."""
+    return map_tensors(lambda tensor: tensor.to(device), found)
+
+
+def sliced(batch: Any, chosen: slice) -> Any:
+    """Some examples of a batch; tensors without dimensions stay."""
+    return map_tensors(lambda tensor: tensor[chosen] if tensor.ndim else tensor, batch)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """The device of the first parameter; the CPU for a model without parameters."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

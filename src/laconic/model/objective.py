@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError
-from laconic.model.modules import call, device_of, map_tensors, n_examples, unwrap
+from laconic.model.modules import call, device_of, moved, n_examples, unwrap
 from laconic.model.tasks import IGNORED, Classes, Custom, Judged, Mean, OwnLoss, Task, infer
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
@@ -102,7 +102,7 @@ class Objective:
 
         def answer(batch: Any) -> Answer:
             nonlocal settled
-            answered = settled.answer(model, map_tensors(lambda tensor: tensor.to(device), batch))
+            answered = settled.answer(model, moved(batch, device))
             settled = settled.settled(answered)
             return answered
 
@@ -111,7 +111,7 @@ class Objective:
     def forward(self, model: nn.Module, batch: Any) -> int:
         """Run a model on a batch whose targets, if there are any, do not matter; the number of its examples."""
         inputs, _ = split(batch, model, must=False)
-        self.run(model, map_tensors(lambda tensor: tensor.to(device_of(model)), inputs))
+        self.run(model, moved(inputs, device_of(model)))
         return n_examples(inputs) or 1
 
     def settled(self, answer: Answer) -> Objective:
@@ -242,12 +242,15 @@ def _own_loss(outputs: Any, inputs: Any) -> tuple[Tensor | None, Any]:
     """The loss that a model gave, if it got labels, and its other outputs."""
     if not isinstance(inputs, Mapping):
         return None, outputs
-    found = outputs if isinstance(outputs, Mapping) else getattr(outputs, "__dict__", {})
-    if isinstance(loss := found.get("loss"), Tensor) and loss.numel() == 1:
+    if isinstance(loss := _by_name(outputs).get("loss"), Tensor) and loss.numel() == 1:
         return loss.reshape(()), outputs
     if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor) and not outputs[0].ndim:
         return outputs[0], outputs[1:]
     return None, outputs
+
+
+def _by_name(outputs: Any) -> Mapping[str, Any]:
+    return outputs if isinstance(outputs, Mapping) else getattr(outputs, "__dict__", {})
 
 
 def logits(outputs: Any) -> Tensor:
@@ -260,7 +263,7 @@ def logits(outputs: Any) -> Tensor:
         return outputs
     if isinstance(outputs, (tuple, list)) and outputs:
         return logits(outputs[0])
-    named = outputs if isinstance(outputs, Mapping) else getattr(outputs, "__dict__", {})
+    named = _by_name(outputs)
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor) and value.ndim}
     for key in LOGITS:
         if key in tensors:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from laconic.core.text import kind
 from laconic.errors import MismatchError
 
 IGNORED = -100  # PyTorch's and Hugging Face's index of labels that do not count
@@ -67,6 +68,11 @@ class Task(ABC):
 
 def _per_example(of_labels: Tensor) -> Tensor:
     return of_labels.reshape(len(of_labels), -1).sum(1)
+
+
+def _all_count(losses: Tensor, n_right: Tensor | None) -> Judged:
+    """What is said of a batch of which every label counts, from its losses, (n, …)."""
+    return Judged(_per_example(losses), _per_example(torch.ones_like(losses, dtype=torch.int64)), n_right)
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,7 @@ class SoftClasses(Task):
     @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         losses = F.cross_entropy(outputs, targets.to(outputs.dtype), reduction="none")
-        n_labels = _per_example(torch.ones_like(losses, dtype=torch.int64))
-        return Judged(_per_example(losses), n_labels, self.right(outputs, targets))
+        return _all_count(losses, self.right(outputs, targets))
 
 
 @dataclass(frozen=True)
@@ -157,8 +162,7 @@ class Binary(Task):
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         expected = targets.reshape(outputs.shape).to(outputs.dtype)
         losses = F.binary_cross_entropy_with_logits(outputs, expected, reduction="none")
-        n_labels = _per_example(torch.ones_like(losses, dtype=torch.int64))
-        return Judged(_per_example(losses), n_labels, self.right(outputs, targets))
+        return _all_count(losses, self.right(outputs, targets))
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ class Regression(Task):
     @override
     def judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         losses = (outputs - targets.reshape(outputs.shape)).square()
-        return Judged(_per_example(losses), _per_example(torch.ones_like(losses, dtype=torch.int64)))
+        return _all_count(losses, None)
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ class Custom(Task):
     @override
     def mean(self, outputs: Any, targets: Any) -> Mean:
         losses = self._losses(outputs, targets)
-        return losses.mean(), losses.numel() if losses.ndim else _length(targets) or _length(outputs) or 1
+        return losses.mean(), losses.numel() if losses.ndim else _n_examples(outputs, targets)
 
     @override
     def right(self, outputs: Any, targets: Any) -> Int[Tensor, " entries"] | None:
@@ -206,8 +210,8 @@ class Custom(Task):
     def judge(self, outputs: Any, targets: Any) -> Judged:
         losses, n_right = self._losses(outputs, targets), self.right(outputs, targets)
         if losses.ndim:
-            return Judged(_per_example(losses), _per_example(torch.ones_like(losses, dtype=torch.int64)), n_right)
-        n = torch.tensor([_length(targets) or _length(outputs) or 1], device=losses.device)
+            return _all_count(losses, n_right)
+        n = torch.tensor([_n_examples(outputs, targets)], device=losses.device)
         return Judged(losses[None] * n, n, None if n_right is None else n_right.sum().reshape(1))
 
     def _losses(self, outputs: Any, targets: Any) -> Tensor:
@@ -251,7 +255,7 @@ def infer(outputs: Tensor, targets: Any, ignore_index: int = IGNORED, last: bool
         MismatchError: no task has such targets.
     """
     if not isinstance(targets, Tensor):
-        raise MismatchError(f"targets: expected a tensor, found {_kind(targets)}; pass objective=Objective(loss=…)")
+        raise MismatchError(f"targets: expected a tensor, found {kind(targets)}; pass objective=Objective(loss=…)")
     a_column = outputs[:1].numel() == targets[:1].numel()
     if targets.is_floating_point() or targets.shape == outputs.shape or a_column:
         if targets.numel() == outputs.numel() and len(targets) == len(outputs):
@@ -276,9 +280,8 @@ def _are_distributions(targets: Tensor) -> bool:
     return torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
 
-def _length(found: Any) -> int | None:
-    return len(found) if isinstance(found, Tensor) and found.ndim else None
-
-
-def _kind(found: Any) -> str:
-    return "none" if found is None else f"a {type(found).__name__}"
+def _n_examples(outputs: Any, targets: Any) -> int:
+    """Examples that a mean is of, by the first of the two that tells."""
+    return next(
+        (len(found) for found in (targets, outputs) if isinstance(found, Tensor) and found.ndim and len(found)), 1
+    )

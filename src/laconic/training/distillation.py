@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.model.modules import call, device_of, map_tensors, n_examples, notice_hooks, unwrap
+from laconic.model.modules import call, device_of, moved, n_examples, notice_hooks, unwrap
 from laconic.model.objective import Answer, Loss, logits, split
 from laconic.model.selectors import names
 from laconic.model.tasks import Custom
@@ -80,8 +80,7 @@ class Distillation:
 
             def answer(batch: Any) -> Answer:
                 device = device_of(student)
-                batch = map_tensors(lambda tensor: tensor.to(device), batch)
-                inputs, targets = split(batch, student, must=False)
+                inputs, targets = split(moved(batch, device), student, must=False)
                 outputs = logits(call(student, inputs))
                 with torch.no_grad():
                     taught = logits(call(self.teacher.to(device), inputs))
