@@ -28,6 +28,7 @@ INFERRED = {
     "tokens, classes first": (floats(2, 5, 7), classes(5, 2, 7), Classes()),
     "both axes fit: PyTorch's": (floats(2, 5, 5), classes(5, 2, 5), Classes()),
     "soft": (floats(6, 4), SOFT, SoftClasses()),
+    "soft, of pixels": (floats(2, 4, 3, 3), floats(2, 4, 3, 3).softmax(1), SoftClasses()),
     "one hot, of integers": (floats(6, 4), F.one_hot(classes(4, 6), 4), SoftClasses()),
     "several labels": (floats(6, 4), classes(2, 6, 4).float(), Binary()),
     "several labels of integers": (floats(6, 4), classes(2, 6, 4), Binary()),
@@ -52,6 +53,7 @@ def test_entries_add_up_to_the_mean_and_right_answers_are_a_fraction(kind):
     judged = task.judge(outputs, targets)
     assert len(judged.nats) == len(judged.n_labels) == len(outputs)
     assert torch.isclose(judged.nats.sum() / judged.n_labels.sum(), task.mean(outputs, targets)[0], rtol=1e-4)
+    assert int(judged.n_labels.sum()) == int(task.mean(outputs, targets)[1])
     if judged.n_right is not None:
         assert (judged.n_right <= judged.n_labels).all()
     parts = [task.judge(outputs[i : i + 1], targets[i : i + 1]).nats for i in range(len(outputs))]

@@ -133,7 +133,7 @@ class SoftClasses(Task):
 
     @override
     def mean(self, outputs: Tensor, targets: Tensor) -> Mean:
-        return F.cross_entropy(outputs, targets.to(outputs.dtype)), len(outputs)
+        return F.cross_entropy(outputs, targets.to(outputs.dtype)), outputs.numel() // outputs.shape[1]
 
     @override
     def right(self, outputs: Tensor, targets: Tensor) -> Int[Tensor, " entries"]:

@@ -68,7 +68,8 @@ class Judge:
     def settle(self, network: nn.Module) -> None:
         """Let the network itself show, on the first batch, what the targets are: a rounded one might show less."""
         if self.score is None or self.in_bits:
-            batch = next(iter(self.examples), None)
+            with seeded(0):  # iterating a loader draws
+                batch = next(iter(self.examples), None)
             if batch is not None:
                 with self.objective.on(network) as answer:
                     self.objective = self.objective.settled(answer(batch))
