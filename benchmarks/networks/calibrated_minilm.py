@@ -40,7 +40,7 @@ def _loss(words_count: float) -> Callable[[str, Tensor, Evidence], Curvature]:
         if name == WORDS:
             return Curvature(of_words)
         if name not in evidence.found[Statistic.GRAM]:
-            return layer_error(name, weight, evidence)
+            return layer_error(name, weight)
         found = data_bits(name, weight, evidence)
         return Curvature(found.scale * (2 * length / BITS_PER_NAT / evidence.n), found.gram)
 

@@ -115,6 +115,41 @@ def calibrated() -> str:
 
 
 @shown
+def data_free() -> str:
+    found = {name: row for name, row in read_results("data_free").items() if isinstance(row, Mapping)}
+    defaults = {name: {**row["default"], **row["bytes_beside_nncodec"]} for name, row in found.items()}
+    scores = {name: f"{name}, {row['score']}" for name, row in found.items()}
+    columns = {
+        "exact": number("dense_score", "{:.4f}"),
+        "decoded": number("score", "{:.4f}"),
+        "KL, nats": number("kl", "{:.4f}"),
+        "kB": number("bytes", "{:,.0f}", 1e-3),
+        "smaller than float32": number("times_smaller", "{:.1f}×"),
+        "`grid`, beside NNCodec": number("grid", "{:.3f}"),
+        "`squared-error`, beside NNCodec": number("squared-error", "{:.3f}"),
+    }
+    return table("network, score", {scores[name]: row for name, row in defaults.items()}, columns)
+
+
+@shown
+def tied_embeddings() -> str:
+    found = read_results("tied_embeddings")["bytes"]
+    kinds = dict.fromkeys(key.split(", ")[0] for key in found)
+    losses = dict.fromkeys(key.split(", ")[1] for key in found)
+    rows = {kind: {loss: found[f"{kind}, {loss}"] for loss in losses} for kind in kinds}
+    return table("rounded by", rows, {f"kB, {loss} lost": spread(loss, "{:.0f}", 1e-3) for loss in losses})
+
+
+@shown
+def half_pruned() -> str:
+    found = read_results("tied_embeddings")
+    rows = {"none": found["exact_nats"], **found["nats_at_half_pruned"]}
+    return table(
+        "pruned to a half by", {name: {"nats": row} for name, row in rows.items()}, {"nats a token": spread("nats")}
+    )
+
+
+@shown
 def under_code() -> str:
     return _by_price("under_code")
 

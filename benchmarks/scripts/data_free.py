@@ -1,52 +1,123 @@
-"""`laconic compress` on the public CIFAR-10 ResNets, without data, at the default relative error.
+"""`laconic compress` on trained networks of five kinds without data, beside NNCodec's dependent quantisation.
 
-Accuracies are of the whole test set.
+At the default, by the command: what the decoded network loses of its score, and its divergence (KL, in nats an answer)
+from the exact network on the same inputs. Then bytes at equal divergence: each quantiser, and NNCodec, at several
+errors; log-divergence falls in proportion to bytes, so a straight line through a method's points says how many bytes
+it needs for the default's divergence.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 import laconic
+from benchmarks import peers
 from benchmarks.command_line import command_line
-from benchmarks.networks.resnets import CHECKPOINTS, checkpoint, trained_resnet
-from benchmarks.record_keeping import write_result
-from laconic.datasets import Dataset, cifar10
+from benchmarks.networks.pretrained import NETWORKS, Pretrained
+from benchmarks.record_keeping import once, write_result
 from laconic.quantization import Grid
 
 LACONIC = Path(sys.executable).with_name("laconic")
+DEFAULT = "laconic, the default"
+ROUNDINGS, ERRORS = ("grid", "squared-error"), (0.02, 0.03, 0.045)
+QPS: Mapping[str, Sequence[int]] = {
+    "ResNet-20": (-31, -33, -35),
+    "ResNet-32": (-31, -33, -35),
+    "EfficientNet-Lite0": (-34, -36, -38),
+    "MiniLM": (-33, -35, -37),
+    "SmolLM2-135M": (-26, -30),
+}
+NNCODEC = "NNCodec, dependent quantisation"
 
 
-def measure(depth: int, data: Dataset) -> dict[str, float]:
-    model = trained_resnet(depth)
-    dense = laconic.evaluate(model, data.test.batches(1000))
+@cache
+def network(name: str) -> Pretrained:
+    return NETWORKS[name]()
+
+
+def state_of(name: str) -> dict[str, Tensor]:
+    """The floats of the network, tied ones once."""
+    found = dict[int, tuple[str, Tensor]]()
+    for key, tensor in network(name).model.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point():
+            found.setdefault(id(tensor), (key, tensor.detach().contiguous()))
+    return dict(found.values())
+
+
+def by_command(name: str, *options: str) -> dict[str, float]:
+    """What `laconic compress` makes of a safetensors file of the network."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "resnet.lac"
-        subprocess.run([LACONIC, "compress", checkpoint(depth), "-o", path], check=True)
-        tensors = {key.removeprefix("module."): tensor for key, tensor in laconic.load(path).items()}
-        file_bytes = path.stat().st_size
-    model.load_state_dict(tensors)
-    decoded = laconic.evaluate(model, data.test.batches(1000))
-    float_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+        exact, path = Path(folder) / "exact.safetensors", Path(folder) / "network.lac"
+        save_file(state_of(name), exact)
+        subprocess.run([LACONIC, "compress", exact, "-o", path, *options], check=True)
+        return judged(name, laconic.load(path), path.stat().st_size)
+
+
+def by_nncodec(name: str, qp: int) -> dict[str, float]:
+    arrays = {key: tensor.numpy() for key, tensor in state_of(name).items()}
+    figures, decoded = peers.run("nncodec_peer", arrays, qp=qp, use_dq=True, repeats=1)
+    return judged(name, {key: torch.from_numpy(array) for key, array in decoded.items()}, figures["bytes"])
+
+
+def judged(name: str, decoded: Mapping[str, Tensor], n_bytes: int) -> dict[str, float]:
+    of = network(name)
+    model = copy.deepcopy(of.model)
+    with torch.no_grad():
+        for key, tensor in model.state_dict().items():
+            if key in decoded:  # tied tensors fill each other
+                tensor.copy_(decoded[key].reshape(tensor.shape))
+    float_bytes = 4 * sum(tensor.numel() for tensor in state_of(name).values())
+    return {"bytes": n_bytes, "times_smaller": float_bytes / n_bytes, **of.compared(model)}
+
+
+def point(name: str, method: str, setting: float) -> dict[str, float]:
+    if method == NNCODEC:
+        return by_nncodec(name, int(setting))
+    if method == DEFAULT:
+        return by_command(name)
+    return by_command(name, "--rounding", method, "--relative-error", str(setting))
+
+
+def bytes_at(kl: float, points: Sequence[Mapping[str, float]]) -> float:
+    """Bytes at which the line of log-divergence over bytes has this divergence."""
+    slope, intercept = np.polyfit([p["bytes"] for p in points], [math.log(p["kl"]) for p in points], 1)
+    return (math.log(kl) - float(intercept)) / float(slope)
+
+
+def measured(name: str) -> dict[str, Any]:
+    errors = ERRORS if len(QPS[name]) == len(ERRORS) else (ERRORS[0], ERRORS[-1])  # fewer of the slow one
+    settings: dict[str, Sequence[float]] = {**dict.fromkeys(ROUNDINGS, errors), NNCODEC: QPS[name]}
+    points = {method: [once(__file__, point, name, method, s) for s in settings[method]] for method in settings}
+    default = once(__file__, point, name, DEFAULT, Grid().relative_error)
+    needed = {method: bytes_at(default["kl"], points[method]) for method in settings}
+    ratios = {method: needed[method] / needed[NNCODEC] for method in ROUNDINGS}
     return {
-        "dense_accuracy": dense.accuracy,
-        "decoded_accuracy": decoded.accuracy,
-        "points_lost": 100 * (dense.accuracy - decoded.accuracy),
-        "file_bytes": file_bytes,
-        "float32_weight_bytes": float_bytes,
-        "times_smaller": float_bytes / file_bytes,
+        "score": network(name).score,
+        "default": default,
+        "bytes_at_equal_kl": needed,
+        "bytes_beside_nncodec": ratios,
+        "points": {m: [{"setting": s, **p} for s, p in zip(settings[m], points[m], strict=True)] for m in settings},
     }
 
 
-def main() -> None:
-    data = cifar10()
-    results = {f"resnet{depth}": measure(depth, data) for depth in CHECKPOINTS}
+def main(names: Sequence[str]) -> None:
+    results = {name: measured(name) for name in names}
     write_result(__file__, {"relative_error": Grid().relative_error, **results})
 
 
 if __name__ == "__main__":
     command_line(__doc__).parse_args()
-    main()
+    main(list(NETWORKS))

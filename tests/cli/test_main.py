@@ -42,6 +42,19 @@ def test_a_checkpoint_goes_there_and_back(checkpoint, capsys, name):
     assert not torch.equal(exact["0.weight"], back["0.weight"])
 
 
+def test_squared_errors_are_of_all_layers_together(checkpoint, capsys):
+    packed, arguments = checkpoint / "m.lac", ["--rounding", "squared-error", "--relative-error", "0.1"]
+    code, out, _ = run(capsys, "compress", checkpoint / "model.pt", "-o", packed, *arguments)
+    assert (code, "a price of" in out) == (0, True)
+    exact, decoded = load_file(checkpoint / "model.safetensors"), laconic.load(packed)
+    errors = {name: float((decoded[name] - tensor).square().sum()) for name, tensor in exact.items()}
+    energy = sum(float(tensor.square().sum()) for tensor in exact.values())
+    assert sum(errors.values()) == pytest.approx(0.01 * energy, rel=0.3)
+    assert errors["0.weight"] / exact["0.weight"].numel() == pytest.approx(
+        errors["1.weight"] / exact["1.weight"].numel(), rel=0.5
+    )
+
+
 def test_include_and_exclude(checkpoint, capsys):
     packed = checkpoint / "m.lac"
     run(capsys, "compress", checkpoint / "model.pt", "-o", packed, "--exclude", r"re:1\.")
@@ -51,7 +64,7 @@ def test_include_and_exclude(checkpoint, capsys):
 
 def test_inspection_adds_up(checkpoint, capsys):
     packed = checkpoint / "m.lac"
-    run(capsys, "compress", checkpoint / "model.pt", "-o", packed)
+    run(capsys, "compress", checkpoint / "model.pt", "-o", packed, "--relative-error", "0.1")
     found = json.loads(run(capsys, "inspect", packed, "--json")[1])
     assert found["bytes"] == packed.stat().st_size
     assert found["weights"] == 40 * 30 + 30 + 300 + 10
@@ -125,6 +138,14 @@ WRONG = {
     "an error with data": (
         ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--relative-error", "0.1"],
         "--relative-error: expected without --data",
+    ),
+    "rounding exactly": (
+        ["compress", "model.pt", "-o", "x.lac", "--lossless", "--rounding", "squared-error"],
+        "--rounding: expected without --lossless",
+    ),
+    "rounding with data": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--rounding", "grid"],
+        "--rounding: expected without --data",
     ),
     "threads with data": (
         ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--shortest", "--threads", "2"],

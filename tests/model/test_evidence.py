@@ -111,10 +111,21 @@ def test_models_that_take_several_inputs():
     assert torch.equal(by_position.of(NORM, "b.weight"), by_name.of(NORM, "b.weight"))
 
 
+@pytest.mark.parametrize(("shape", "last"), [((4, 3), False), ((4, 7, 3), True), ((4, 3, 5, 6), False)])
+def test_labels_are_sampled_of_every_position_that_counts(shape, last):
+    logits = torch.zeros(shape)
+    targets = torch.zeros(shape[:-1] if last or len(shape) == 2 else (shape[0], *shape[2:]), dtype=torch.int64)
+    targets.view(-1)[0] = -100
+    logits.requires_grad_()
+    sampled_labels(logits, targets).sum().backward()
+    sums = logits.grad.abs().sum(-1 if last else 1).flatten()
+    assert sums[0] == 0 and (sums[1:] > 0).all()
+
+
 def test_sampled_labels_give_the_fisher_matrix():
     torch.manual_seed(0)
     logits = torch.randn(1, 3).repeat(20_000, 1).requires_grad_()
-    (gradient,) = torch.autograd.grad(sampled_labels(logits, None) * len(logits), logits)
+    (gradient,) = torch.autograd.grad(sampled_labels(logits, None).sum(), logits)
     p = logits[0].softmax(0).detach()
     assert torch.allclose(gradient.square().mean(0), p * (1 - p), atol=0.01)
 
@@ -274,3 +285,17 @@ def test_compiled_parts_of_a_model_are_observed():
     for name in ("0.weight", "2.weight"):
         assert torch.equal(found.of(GRAM, name), expected.of(GRAM, name))
     model(x)
+
+
+def test_tables_are_told_from_layers():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.layer = nn.Embedding(9, 4), nn.Linear(4, 4)
+
+        def forward(self, ids):
+            return F.linear(self.layer(self.table(ids)), self.table.weight)
+
+    seen = observe(Tied(), [(torch.randint(9, (5, 6)), torch.randint(9, (5, 6)))], [GRAM])
+    assert seen.tables == {"table.weight"}
+    assert (seen.counts("table.weight"), seen.counts("layer.weight")) == (laconic.model.evidence.OF_TABLES, 1)

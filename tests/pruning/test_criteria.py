@@ -8,7 +8,7 @@ import torch
 
 import laconic
 from laconic.errors import MismatchError
-from laconic.model.evidence import FISHER, GRADIENT, GRAM, SENSITIVITY, Evidence
+from laconic.model.evidence import FISHER, GRADIENT, GRAM, OF_TABLES, SENSITIVITY, Evidence
 from tests.support.nets import net_and_evidence
 
 
@@ -31,6 +31,15 @@ def test_scores_in_bits_are_the_loss_of_the_observed_cases():
         pytest.approx([2 * ten_nats, 1.5 * ten_nats])
     ]
     assert laconic.pruning.criteria.snip(weights, evidence)["w"].tolist() == [pytest.approx([0.8, 0.2])]
+
+
+def test_output_errors_are_relative_and_those_of_tables_count_more():
+    torch.manual_seed(0)
+    weights = {"table": torch.randn(4, 3), "layer": 100 * torch.randn(4, 3)}
+    gram = torch.eye(3)[None]
+    evidence = Evidence(1, {GRAM: {"table": gram, "layer": 7 * gram}}, tables=frozenset({"table"}))
+    sums = {n: float(lost.sum()) for n, lost in laconic.pruning.criteria.output_error(weights, evidence).items()}
+    assert sums == pytest.approx({"table": OF_TABLES, "layer": 1})
 
 
 def best_error(w, gram, kept):

@@ -67,6 +67,16 @@ def test_largest_value_does_not_overflow():
     assert (abs(grid.quantize(weights, scale, 65504.0)) * scale <= 65504).all()
 
 
+def test_a_vocabulary_has_no_more_error_than_the_largest_other_layer():
+    shapes = {"table.weight": (5000, 64), "up.weight": (256, 64), "down.weight": (64, 64), "down.bias": (64,)}
+    found = Grid(0.1).per_tensor({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    errors = {name: rounder.relative_error for name, rounder in found.items()}
+    assert errors["table.weight"] == errors["up.weight"] == 0.1
+    assert errors["down.weight"] == errors["down.bias"] == pytest.approx(0.1 * np.sqrt(65 / 256))
+    alone = Grid(0.1).per_tensor({"table.weight": torch.empty(5000, 64, device="meta")})
+    assert alone["table.weight"].relative_error == 0.1
+
+
 @pytest.mark.parametrize("bad", [0, 1, -0.1, float("nan")])
 def test_relative_error_is_checked(bad):
     with pytest.raises(ValueError, match="relative_error"):

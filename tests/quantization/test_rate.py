@@ -11,8 +11,8 @@ import laconic
 from laconic.coding import stream
 from laconic.coding.layout import Layout
 from laconic.errors import MismatchError
-from laconic.model.evidence import FISHER, GRAM, SENSITIVITY, Evidence, observe
-from laconic.quantization import RateLoss, data_bits, layer_error, squared_error
+from laconic.model.evidence import FISHER, GRAM, OF_TABLES, SENSITIVITY, Evidence, observe
+from laconic.quantization import RateLoss, data_bits, layer_error, price_at, squared_error
 from laconic.quantization.rate import Curvature
 
 
@@ -78,6 +78,25 @@ def test_the_relative_error_is_about_what_the_price_promises(price):
     decoded, _, _ = rounded(RateLoss(price * weight.numel() / 100), weight)
     error = float((decoded - weight).norm() / weight.norm())
     assert error == pytest.approx(math.sqrt(0.72 * 100 / price), rel=0.35)
+
+
+def test_the_price_of_a_stated_squared_error():
+    weight = torch.randn(200, 100, generator=torch.Generator().manual_seed(0))
+    decoded, _, _ = rounded(RateLoss(price_at(5.0, weight.numel()), squared_error), weight)
+    assert float((decoded - weight).square().sum()) == pytest.approx(5.0, rel=0.1)
+
+
+def test_the_relative_error_of_tables_counts_more():
+    weight = torch.randn(200, 100, generator=torch.Generator().manual_seed(0))
+    errors = [
+        float((rounded(RateLoss(1e6, evidence=Evidence(tables=tables)), weight)[0] - weight).square().sum())
+        for tables in (frozenset(), frozenset({"weight"}))
+    ]
+    assert errors[0] == pytest.approx(OF_TABLES * errors[1], rel=0.3)
+
+
+def test_the_same_choice_is_shown_alike_in_every_process():
+    assert repr(RateLoss(2.0, squared_error)) == "RateLoss(2.0, squared_error, evidence.n=0)"
 
 
 def test_dearer_losses_make_longer_files(tmp_path):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from laconic.codec.spec import Method
 from laconic.errors import MismatchError, OutputError
@@ -20,10 +21,14 @@ from laconic.file.container import Reader
 from laconic.file.contents import export, shards
 from laconic.file.save_load import State, save
 from laconic.file.workers import FileOptions
-from laconic.formats.checkpoints import open_checkpoint
+from laconic.formats.checkpoints import Checkpoint, open_checkpoint
 from laconic.formats.parts import told
-from laconic.model.selectors import matches
-from laconic.quantization.grid import Grid
+from laconic.model.selectors import matches, names_to_quantize
+from laconic.quantization.grid import Grid, Quantizer, moments, widened
+from laconic.quantization.rate import RateLoss, price_at, squared_error
+
+if TYPE_CHECKING:
+    from laconic.cli.main import Rounding
 
 
 @contextmanager
@@ -88,15 +93,16 @@ def parent(base: Path | None, key: str | None) -> State | None:
 def encode(
     checkpoint: Path,
     output: Path,
-    quantizer: Grid | None,
+    rounding: tuple[Rounding, float] | None,
     threads: int | None,
     *,
     key: str | None = None,
     base: State | None = None,
     **options: Any,
 ) -> str:
-    """Code a checkpoint, exactly if there is no quantizer, going on where that was interrupted; say what came of it."""
+    """Code a checkpoint, exactly or at a relative error, going on where that was interrupted; say what came of it."""
     state = open_checkpoint(checkpoint, key=key)
+    quantizer = None if rounding is None else quantizer_of(*rounding, state, options["include"], options["exclude"])
     n_before = sum(spec.numel() * spec.element_size() for spec in state.specs.values())
     if Path(f"{output}.part").exists():
         print(f"going on from {output}.part", file=sys.stderr)
@@ -106,7 +112,11 @@ def encode(
         identity = repr([key, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)])
         work = FileOptions(threads, done, resume=identity)
         n_bytes = save(state, output, quantizer, base=base, work=work, **options)
-    error = f"; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each" if quantizer else ", exactly"
+    error = ", exactly"
+    if isinstance(quantizer, RateLoss):
+        error = f", rounded at a price of {quantizer.price:.4g} bits a unit of {quantizer.loss.__name__}"
+    elif isinstance(quantizer, Grid):
+        error = f"; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each"
     before = f"the {n_before:,} bytes of {len(state)} tensors"
     said = [f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than {before}{error}"]
     if base is not None:
@@ -117,6 +127,18 @@ def encode(
         hint = "; --key chooses another part" if max(state.left_out.values()) > 1 else ""
         said.append(f"left out: {told(state.left_out)}{hint}")
     return "\n".join(said)
+
+
+def quantizer_of(
+    rounding: Rounding, error: float, state: Mapping[str, Tensor], include: Iterable[str] | None, exclude: Iterable[str]
+) -> Quantizer:
+    """What rounds a checkpoint at a relative error: of its largest layer, or of all together."""
+    if rounding == "grid":
+        return Grid(error)
+    specs = state.specs if isinstance(state, Checkpoint) else state
+    sizes = {name: specs[name].numel() for name in names_to_quantize(specs, include, exclude)}
+    energy = sum(moments(widened(state[name]).numpy())[0] for name in sizes)
+    return RateLoss(price_at(error**2 * energy, sum(sizes.values())) if energy else 1.0, squared_error)
 
 
 def decode(

@@ -54,7 +54,14 @@ class Data(StrEnum):
     BLOBS = "blobs"
 
 
-RELATIVE_ERROR = 0.1
+class Rounding(StrEnum):
+    """How weights become integers without data."""
+
+    GRID = "grid"
+    SQUARED_ERROR = "squared-error"
+
+
+RELATIVE_ERROR = 0.025
 with_data = partial(typer.Option, rich_help_panel="With data")
 # Strings that name functions of the user's.
 named, named_with_data = (partial(option, metavar="MODULE:NAME") for option in (typer.Option, with_data))
@@ -181,7 +188,16 @@ def compress(  # noqa: PLR0913 – typer reads them
     relative_error: Annotated[
         float | None,
         typer.Option(
-            help="Largest ‖w − ŵ‖ / ‖w‖ of a layer; smaller layers get less.", show_default=str(RELATIVE_ERROR)
+            help="‖w − ŵ‖ / ‖w‖ of the largest layer, smaller ones get less; with squared-error, of all together.",
+            show_default=str(RELATIVE_ERROR),
+        ),
+    ] = None,
+    rounding: Annotated[
+        Rounding | None,
+        typer.Option(
+            help="To the nearest integers, at errors by layer (grid); or by bits against the squared error of all "
+            "layers together (squared-error).",
+            show_default="grid",
         ),
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Keep every bit of every tensor.")] = False,
@@ -229,28 +245,27 @@ def compress(  # noqa: PLR0913 – typer reads them
     goals = [option for option, value in targets.items() if value is not None]
     judged = [*goals, *_given({"--evaluate": evaluate, "--epochs": epochs})]
     stored = _given({"--lossless": lossless, "--include": include, "--exclude": exclude, "--key": key, "--base": base})
-    stored += _given({"--relative-error": relative_error is not None, "--threads": threads, "--base-key": base_key})
+    rounded = _given({"--include": include, "--relative-error": relative_error is not None, "--rounding": rounding})
+    stored += [*rounded, *_given({"--threads": threads, "--base-key": base_key})]
     if data is None and judged:
         raise UsageError(f"{judged[0]}: expected with --data")
     if data is not None and stored:
         raise UsageError(f"{stored[0]}: expected without --data")
     if data is not None and len(goals) != 1:
         raise UsageError(f"{', '.join(targets)}: expected one of them, found {' and '.join(goals) or 'none'}")
-    if lossless and (include or relative_error is not None):
-        option = "--include" if include else "--relative-error"
-        raise UsageError(f"{option}: expected without --lossless, which codes all tensors exactly")
+    if lossless and rounded:
+        raise UsageError(f"{rounded[0]}: expected without --lossless, which codes all tensors exactly")
     error = RELATIVE_ERROR if relative_error is None else relative_error
     if not 0 < error < 1:
         raise UsageError(f"--relative-error: expected within (0, 1), found {error}")
     if data is None:
         with _going_on_from(f"{output}.part keeps what was coded"):
             from laconic.cli import checkpoints
-            from laconic.quantization.grid import Grid
 
-            grid = None if lossless else Grid(error)
             options = {"include": include, "exclude": exclude or (), "key": key}
             options["base"] = checkpoints.parent(base, base_key)
-            print(checkpoints.encode(Path(checkpoint), output, grid, threads, **options))
+            chosen = None if lossless else (rounding or Rounding.GRID, error)
+            print(checkpoints.encode(Path(checkpoint), output, chosen, threads, **options))
     else:
         with _going_on_from(f"{output}.attempts keeps what was tried"):
             from laconic.cli.compress import function, network_of, search, target_of

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from laconic.errors import MismatchError
 from laconic.model.modules import eval_mode, n_examples, sliced, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
+from laconic.model.tasks import IGNORED
 from laconic.model.uses import PLAIN, Form, Notes, Use, Watch, eagerly, from_rows
 
 
@@ -51,6 +52,7 @@ GRADIENT, FISHER, NORM, GRAM, SENSITIVITY, MOVEMENT = Statistic
 OF_INPUTS = {NORM, GRAM}
 BITS_PER_NAT = 1 / math.log(2)  # losses are in nats
 MAX_INPUTS = 8192  # of a Gram matrix: wider layers have several, for blocks of inputs that are taken as uncorrelated
+OF_TABLES = 16  # times that a vocabulary's relative error counts: it is all of the input, and often the output too
 OF_LAYERS = {*OF_INPUTS, SENSITIVITY}
 
 
@@ -65,12 +67,14 @@ class Evidence:
             sensitivity (rows,).
         forms: how a weight's rows meet its Gram matrix, where not in the plain way.
         elsewhere: for weights that enter no product with inputs, what they enter.
+        tables: weights whose rows are looked up, such as a vocabulary's.
     """
 
     n: int = 0
     found: Mapping[Statistic, Mapping[str, Tensor]] = field(default_factory=dict)
     forms: Mapping[str, Form] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    tables: frozenset[str] = frozenset()
     _damped: dict[tuple[str, float], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def of(self, statistic: Statistic, name: str) -> Tensor:
@@ -83,6 +87,10 @@ class Evidence:
             hint = "remove the parametrisation, or exclude it" if "parametrizations." in name else "exclude it"
             raise MismatchError(f"{name}: expected its {statistic.name}, found none: {why}; else {hint}")
         return self.found[statistic][name]
+
+    def counts(self, name: str) -> int:
+        """How often a weight's relative error counts beside those of layers in the network's midst."""
+        return OF_TABLES if name in self.tables else 1
 
     def form(self, name: str) -> Form:
         """How a weight's rows meet its Gram matrix."""
@@ -143,15 +151,20 @@ def observe(
     return seen.evidence(watch.notes if watch else Notes())
 
 
-def sampled_labels(outputs: Float[Tensor, "n classes"], targets: object) -> Tensor:
-    """Cross-entropy, in nats, of labels drawn from the model's own distribution; `targets` are ignored.
+def sampled_labels(outputs: Float[Tensor, "n ..."], targets: object) -> Tensor:
+    """Cross-entropies, in nats, of labels drawn from the model's own distribution, where those of `targets` count.
 
-    On data that a model has memorised, gradients vanish; those of sampled labels do not, and their second moment is the
-    Fisher matrix itself (Kunstner et al. 2019). Draws from PyTorch's generator.
+    Classes are the last axis where `targets` has the shape of all others, else axis 1. On data that a model has
+    memorised, gradients vanish; those of sampled labels do not, and their second moment is the Fisher matrix itself
+    (Kunstner et al. 2019). Draws from PyTorch's generator.
     """
-    del targets
-    labels = torch.multinomial(outputs.detach().softmax(1), 1).squeeze(1)
-    return F.cross_entropy(outputs, labels)
+    shape = targets.shape if isinstance(targets, Tensor) else None
+    outputs = outputs.movedim(-1, 1) if shape == outputs.shape[:-1] else outputs
+    chances = outputs.detach().movedim(1, -1).softmax(-1)
+    labels = torch.multinomial(chances.flatten(0, -2), 1).reshape(chances.shape[:-1])
+    if isinstance(targets, Tensor) and shape == labels.shape:
+        labels = labels.masked_fill(targets == IGNORED, IGNORED)
+    return F.cross_entropy(outputs, labels, reduction="none")[labels != IGNORED]
 
 
 def damped(grams: Float[Tensor, "groups d d"], fraction: float = 0.01) -> Float[Tensor, "groups d d"]:
@@ -241,7 +254,8 @@ class _Sums:
                         _like(weight, total.sqrt(), d, step) if statistic is NORM else total / self.n
                     ).float()
         others = {name: form for name, form in forms_of.items() if form != PLAIN}
-        return Evidence(self.n, {s: found[s] for s in Statistic if s in self.needs}, others, elsewhere)
+        statistics = {s: found[s] for s in Statistic if s in self.needs}
+        return Evidence(self.n, statistics, others, elsewhere, frozenset(notes.looked_up))
 
 
 def _as_a_table(form: Form, weight: Tensor, gram: Tensor) -> Tensor:

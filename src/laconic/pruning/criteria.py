@@ -148,9 +148,10 @@ def output_error(weights: Weights, evidence: Evidence = NO_EVIDENCE) -> dict[str
     """The layer's output error when the row's other weights make up for it, relative to the output.
 
     The order is exact for each row (Hassibi & Stork 1993; Frantar & Alistarh 2022, alg. 1). Use it with a solver that
-    makes up for what goes. Relative errors let all layers of a model compete.
+    makes up for what goes. Relative errors let all layers of a model compete; tables whose rows are looked up count as
+    often as `Evidence.counts` says.
     """
-    return {n: (error / error.sum()) if error.any() else error for n, error in _added(weights, evidence)}
+    return {n: error * (evidence.counts(n) / max(float(error.sum()), 1e-300)) for n, error in _added(weights, evidence)}
 
 
 @criterion(GRAM, SENSITIVITY, in_bits=True)

@@ -1,6 +1,6 @@
 from .grid import Grid, KeepGrid, Quantizer, Rounder
 from .hardware import Codebook, FixedBits
-from .rate import Curvature, RateLoss, data_bits, layer_error, squared_error
+from .rate import Curvature, RateLoss, data_bits, layer_error, price_at, squared_error
 from .rounded import CodebookValues, Dequantizer, PerRowScale, PerTensorScale, Rounded
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "Rounder",
     "data_bits",
     "layer_error",
+    "price_at",
     "squared_error",
 ]

@@ -5,7 +5,8 @@ quantise to themselves. On a fine grid ‖w − ŵ‖² ≈ n·Δ²/12; on a coa
 scale for a stated distortion is searched for, not computed.
 
 Over several tensors, relative errors ε_l that act on the network's output alike add up as Σ ε_l², and cost
-−Σ n_l log2 ε_l bits: the sum of bits is least where ε_l is proportional to √n_l.
+−Σ n_l log2 ε_l bits: the sum of bits is least where ε_l is proportional to √n_l. A vocabulary's table is an exception:
+it may be the output layer too, so it has no more error than the largest other layer.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ MAX_MULTIPLES = 1 << 16  # of the scale, in the largest number of a tensor that 
 MAX_DIVISOR = 1 << 10  # multiples of the scale that all its numbers may share
 N_FIRST = 1 << 12  # elements of a large tensor that are examined first
 PASS_ELEMENTS = 1 << 19  # elements at once, so that no copy of the tensor in float64 is made
+MIN_ROWS_OF_A_TABLE = 8  # for each column
 MARGINS = (1.0, 0.97, 0.9)  # of the error, tried in turn where rounding to the tensor's type adds to it
 
 
@@ -60,10 +62,10 @@ class Grid(Quantizer, Rounder):
 
     Attributes:
         relative_error: the largest allowed ‖w − ŵ‖ / ‖w‖ (Frobenius norms), within (0, 1), that of a file's largest
-            layer. Smaller layers get less, see `share`.
+            layer, tables of vocabularies left aside. Smaller layers get less, see `share`.
     """
 
-    relative_error: float = 0.1
+    relative_error: float = 0.025
 
     def __post_init__(self) -> None:
         if not 0 < self.relative_error < 1:
@@ -75,12 +77,13 @@ class Grid(Quantizer, Rounder):
         sizes: Counter[str] = Counter()
         for name, tensor in tensors.items():
             sizes[layers[name]] += tensor.numel()
-        largest = max(sizes.values(), default=0)
+        tables = {layers[name] for name, t in tensors.items() if _is_table(t)}
+        largest = max((n for layer, n in sizes.items() if layer not in tables), default=max(sizes.values(), default=0))
         return {name: self.share(sizes[layers[name]], largest) for name, t in tensors.items() if t.numel()}
 
     def share(self, n: int, n_largest: int) -> Grid:
         """The grid for a layer of `n` elements in a file whose largest has `n_largest`."""
-        return Grid(self.relative_error * math.sqrt(n / n_largest))
+        return Grid(self.relative_error * math.sqrt(min(n / n_largest, 1)))
 
     @override
     def rounded(self, tensor: Tensor) -> Rounded | None:
@@ -126,6 +129,10 @@ class Grid(Quantizer, Rounder):
             else:
                 high = middle
         return low
+
+
+def _is_table(tensor: Tensor) -> bool:
+    return tensor.ndim == 2 and len(tensor) >= MIN_ROWS_OF_A_TABLE * tensor.shape[1]
 
 
 @dataclass(frozen=True)

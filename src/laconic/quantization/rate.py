@@ -85,14 +85,20 @@ def data_bits(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Cu
 def layer_error(name: str, weight: Tensor, evidence: Evidence = NO_EVIDENCE) -> Curvature:
     """‖(W − Ŵ)X‖² / ‖WX‖²: a layer's squared error, relative to its output, on the examples that were observed.
 
-    For tensors without a Gram matrix, such as embeddings, it is ‖w − ŵ‖² / ‖w‖², and `OF_CHANNELS` times as much for
-    those of one dimension.
+    For tensors without a Gram matrix it is ‖w − ŵ‖² / ‖w‖², and `OF_CHANNELS` times as much for those of one dimension.
+    Tables whose rows are looked up count as often as `Evidence.counts` says.
     """
     if name not in evidence.found.get(GRAM, {}):
-        scale = OF_CHANNELS if weight.ndim < 2 else 1
+        scale = OF_CHANNELS if weight.ndim < 2 else evidence.counts(name)
         return Curvature(scale / max(float(weight.double().square().sum()), 1e-300))
     gram, rows = evidence.damped(name), evidence.rows(name, weight.double())
-    return Curvature(1 / max(float(((rows @ gram) * rows).sum()), 1e-300), gram, form=evidence.form(name))
+    output = max(float(((rows @ gram) * rows).sum()), 1e-300)
+    return Curvature(evidence.counts(name) / output, gram, form=evidence.form(name))
+
+
+def price_at(loss: float, n_weights: int) -> float:
+    """The price at which weights on fine grids keep about this loss: each keeps 1 / (2·ln 2·price) of it."""
+    return n_weights * BITS_PER_NAT / 2 / loss
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,8 @@ class RateLoss(Quantizer):
     """A quantiser that spends a bit only where it saves more loss than its price.
 
     Attributes:
-        price: bits that a unit of loss is worth. Higher values give longer files and lower loss. With `layer_error` and
-            a price λ, a layer of n weights is left with a relative error of about √(0.7·n/λ).
+        price: bits that a unit of loss is worth. Higher values give longer files and lower loss; `price_at` has the
+            price of a stated loss. With `layer_error`, a layer of n weights keeps a relative error of √(0.7·n/price).
         loss: `squared_error`, `data_bits`, `layer_error`, or a function like them.
         evidence: the statistics that the loss needs; see `laconic.model.observe`.
     """
@@ -113,6 +119,10 @@ class RateLoss(Quantizer):
     def __post_init__(self) -> None:
         if not 0 < self.price < math.inf:
             raise ValueError(f"price: expected above 0 and finite, got {self.price}")
+
+    def __repr__(self) -> str:  # the same in every process: interrupted files are resumed by it
+        loss = getattr(self.loss, "__qualname__", repr(self.loss))
+        return f"RateLoss({self.price!r}, {loss}, evidence.n={self.evidence.n})"
 
     @override
     def per_tensor(self, tensors: Mapping[str, Tensor]) -> dict[str, _Rounding]:

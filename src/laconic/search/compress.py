@@ -32,7 +32,7 @@ from laconic.model.modules import copied, n_examples, state_digest, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Batches, Objective, check_batches, split
 from laconic.model.selectors import compressible
 from laconic.quantization.grid import Grid, KeepGrid, Quantizer
-from laconic.quantization.rate import RateLoss
+from laconic.quantization.rate import RateLoss, price_at
 from laconic.search.judging import Judge, Score, too_few
 from laconic.search.targets import Attempt, How, MaxDrop, Search, Shortest, Target
 from laconic.search.under_code import CodeLengthRule
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = MaxDrop(0.01)
 ENDS: tuple[tuple[How, float], ...] = (("as it was", math.inf), ("all zeros", 0.0))
 MIN_ROUNDING_RATIO, MIN_TRAINING_RATIO = 1.1, 1.5  # of neighbouring prices: training costs much more
-FIRST_PRICE_PER_WEIGHT = 70.0  # a relative error of about a tenth; see `RateLoss.price`
+FIRST_ERROR = 0.1  # relative, of the largest layer
 FIRST_TRAINING_PRICE = 16.0
 SCALES_LR = 1e-2
 KEEP_GRIDS = KeepGrid(Grid(0.005))  # the grid is for running statistics, which are not trained
@@ -208,7 +208,7 @@ class _Job:
         """What to try next, until the search is over."""
         yield from ENDS[len(self.attempts) :]
         largest = max((weight.numel() for weight in compressible(self.model).values()), default=1)
-        searches: dict[How, Search] = {"rounded": Search(FIRST_PRICE_PER_WEIGHT * largest, MIN_ROUNDING_RATIO)}
+        searches: dict[How, Search] = {"rounded": Search(price_at(FIRST_ERROR**2, largest), MIN_ROUNDING_RATIO)}
         if self.finetune:
             searches["trained"] = Search(FIRST_TRAINING_PRICE, MIN_TRAINING_RATIO)
         for how, search in searches.items():
