@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 import laconic
 from benchmarks.command_line import command_line
+from benchmarks.networks.by_number import ByNumber, Numbered
 from benchmarks.networks.cifar import channels_last_, drawn, resnet20
 from benchmarks.networks.splits import part
 from benchmarks.record_keeping import once, spreads, write_result
@@ -36,7 +37,7 @@ from laconic.datasets import Split, cifar10, mnist
 
 DRAWS = tuple(range(20))
 DROP, CONFIDENCES = 0.01, (0.95, 0.5)
-AT_ONCE = 100
+AT_ONCE = 500
 N_OBSERVED = {"digits": 512, "MNIST": 512, "CIFAR-10": 256}  # images say more of convolutions: once for each place
 N_HELD_OUT = {"digits": 1500, "MNIST": 2000, "CIFAR-10": 3000}
 
@@ -67,7 +68,14 @@ def of_mnist() -> Task:
 
 
 def of_cifar10() -> Task:
-    return Task(resnet20, channels_last_(resnet20()), drawn(0, N_OBSERVED["CIFAR-10"]), cifar10().test)
+    n, seen, test = N_OBSERVED["CIFAR-10"], drawn(0, N_OBSERVED["CIFAR-10"]), cifar10().test
+    numbered = Numbered(torch.cat([seen.inputs, test.inputs]), n)
+    numbers = torch.arange(n + len(test)).split((n, len(test)))
+
+    def make() -> nn.Module:
+        return ByNumber(channels_last_(resnet20()), numbered)
+
+    return Task(make, make(), Split(numbers[0], seen.targets), Split(numbers[1], test.targets))
 
 
 def _trained(name: str, every: Split, n: int, make: Callable[[], nn.Module], epochs: int) -> Task:
