@@ -25,6 +25,7 @@ from laconic.datasets import Split, cifar10
 from laconic.zoo import ResNet
 
 M = TypeVar("M", bound=nn.Module)
+MEAN_COLOUR = (0.0, 0.0, 0.0)  # after the normalisation
 
 
 def resnet20() -> ResNet:
@@ -71,8 +72,16 @@ def fine_tune(
 
 
 def crops(batch: int) -> Shifted:
-    """The training images, cropped and flipped at random."""
-    return Shifted(cifar10().train, batch, pixels=4, flips=True)
+    """The training images, cropped and flipped at random, with borders of the mean colour.
+
+    The network was trained with black ones, see `as_in_training`; results of fine-tuning are of these.
+    """
+    return as_in_training(cifar10().train, batch, MEAN_COLOUR)
+
+
+def as_in_training(images: Split, batch: int, borders: tuple[float, ...] | None = None) -> Shifted:
+    """Images cropped and flipped at random as those that the network was trained on, with black borders or others."""
+    return Shifted(images, batch, 4, cifar10().black if borders is None else borders, flips=True)
 
 
 def learn(

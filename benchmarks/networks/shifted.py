@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from laconic.datasets import Split
 
@@ -18,23 +17,26 @@ class Shifted:
     """Shuffled batches (examples, channels, rows, columns), each image shifted by up to `pixels` either way.
 
     Attributes:
-        fill: what comes in at the edges.
+        fill: what comes in at the edges, a value for each channel. Images padded before they are normalised have black
+            edges (`laconic.datasets.Dataset.black`); zeros are the mean colour.
     """
 
     data: Split
     batch: int
     pixels: int
+    fill: tuple[float, ...]
     flips: bool = False
-    fill: float = 0.0
 
     def __len__(self) -> int:
         return math.ceil(len(self.data) / self.batch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        height, width = self.data.inputs.shape[2:]
+        channels, height, width = self.data.inputs.shape[1:]
+        edges = self.data.inputs.new_tensor(self.fill).expand(channels)[:, None, None]
         for chosen in torch.randperm(len(self.data)).split(self.batch):
-            images = F.pad(self.data.inputs[chosen], 4 * (self.pixels,), value=self.fill)
-            n = len(chosen)
+            n, first = len(chosen), self.pixels
+            images = edges.repeat(n, 1, height + 2 * first, width + 2 * first)
+            images[:, :, first : first + height, first : first + width] = self.data.inputs[chosen]
             rows = torch.randint(2 * self.pixels + 1, (n, 1)) + torch.arange(height)
             columns = torch.randint(2 * self.pixels + 1, (n, 1)) + torch.arange(width)
             if self.flips:

@@ -15,7 +15,7 @@ from benchmarks.command_line import command_line
 from benchmarks.plots.style import DOCS
 from benchmarks.record_keeping import read_results
 
-NAMES = ("methods", "rounding", "bits-back", "prequential", "shortest", "bits-and-error")
+NAMES = ("methods", "rounding", "bits-back", "prequential", "shortest", "bits-and-error", "concepts")
 PAGES = tuple(DOCS / f"{name}.md" for name in NAMES)
 BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = Mapping[str, Any]
@@ -73,16 +73,20 @@ def sparse_training() -> str:
 
 
 @shown
+def dense_reestimated() -> str:
+    rows = {kind: {"accuracy": found} for kind, found in read_results("one_shot")["dense"].items()}
+    return table("images", rows, {"test accuracy, %": percent("accuracy", 1)})
+
+
+@shown
 def one_shot() -> str:
-    again = "; batch norms re-estimated"
     methods: Mapping[str, Row] = read_results("one_shot")["methods"]
-    rows = [
-        [name.removesuffix(again), "yes" if name.endswith(again) else "no"]
-        + [percent(amount, 1)(row) for amount in row]
-        for name, row in methods.items()
-    ]
+    rows: list[list[str]] = []
+    for name, row in methods.items():
+        method, _, images = name.partition("; batch norms re-estimated on ")
+        rows.append([method, images or "not at all", *(percent(amount, 1)(row) for amount in row)])
     removed = [f"{amount} removed" for amount in next(iter(methods.values()))]
-    return markdown(["method", "batch norms re-estimated", *removed], rows)
+    return markdown(["method", "batch norms re-estimated on", *removed], rows)
 
 
 @shown
@@ -107,6 +111,22 @@ def channels() -> str:
         "batch 1": mean("times_faster_batch_1", "{:.2f}×"),
     }
     return table("method", found["methods"], columns)
+
+
+@shown
+def confidence() -> str:
+    columns = {
+        "bytes": spread("bytes", "{:,.0f}"),
+        "drop on held-out examples, %": percent("held_out_drop"),
+        "drop on new ones, %": percent("new_drop"),
+        "missed on new ones": lambda row: f"{row['missed']} of {row['draws']}",
+    }
+    rows = [
+        [name, f"{found['held_out']:,}", f"{found['new']:,}", of, *(cell(row) for cell in columns.values())]
+        for name, found in read_results("confidence")["data"].items()
+        for of, row in found["confidence"].items()
+    ]
+    return markdown(["data", "held out", "new", "confidence", *columns], rows)
 
 
 @shown

@@ -41,7 +41,6 @@ from laconic.training.schedules import exponential
 SEEDS = (0, 1, 2)
 N_TRAINING, BATCH = 55_000, 256
 IMAGE = torch.zeros(1, 1, 28, 28)
-BLACK = -0.1307 / 0.3081
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def begun(make: Callable[[], nn.Module], plain: int, gated: int, seed: int) -> n
 def teacher() -> nn.Module:
     """LeNet-5 as it is, trained for longer, on images shifted further."""
     torch.manual_seed(77)
-    model, images = zoo.lenet5(), Shifted(parts()["training"], BATCH, 2, fill=BLACK)
+    model, images = zoo.lenet5(), _images(2)
     laconic.train(model, images, _training(20, 77))
     return model.eval()
 
@@ -118,8 +117,8 @@ def _cut(model: nn.Module) -> None:
     laconic.surgery.shrink_(model, dead, inputs=IMAGE)
 
 
-def _images() -> Shifted:
-    return Shifted(parts()["training"], BATCH, 1, fill=BLACK)
+def _images(pixels: int = 1) -> Shifted:
+    return Shifted(parts()["training"], BATCH, pixels, mnist().black)
 
 
 def _training(epochs: int, seed: int, lr: float = 1e-3, falls: bool = True) -> Training:

@@ -112,6 +112,7 @@ def test_mnist_reads_and_normalises(toy_root):
     assert data.test.targets.dtype == torch.int64
     white = torch.full((3, 1, 28, 28), (1 - 0.1307) / 0.3081)
     torch.testing.assert_close(data.train.inputs, white)
+    assert data.black == (-0.1307 / 0.3081,)
 
 
 def test_mnist_refuses_labels_out_of_step(toy_root):
@@ -127,6 +128,7 @@ def test_cifar10_reads_in_order_and_normalises_each_channel(toy_root):
     assert data.test.targets.tolist() == [5, 5]
     pixel = torch.tensor([-0.485 / 0.229, (0.2 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     torch.testing.assert_close(data.test.inputs[1, :, 3, 4], pixel)
+    assert data.black == pytest.approx((-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225))
 
 
 def test_cifar10_refuses_a_cut_batch(toy_root):

@@ -157,6 +157,17 @@ def test_a_weight_that_lies_as_inputs_by_rows_has_the_same_evidence():
     assert torch.equal(ours.form("weight").weight(rows, across.weight.shape), across.weight)
 
 
+def test_the_order_in_memory_of_a_convolutions_weights_does_not_matter():
+    torch.manual_seed(0)
+    usual = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 2), nn.Flatten(), nn.Linear(45, 3))
+    last = copy.deepcopy(usual).to(memory_format=torch.channels_last)
+    batches = [(torch.randn(6, 3, 6, 6), torch.arange(6) % 3)]
+    ours, theirs = (observe(m, batches, [GRAM, NORM, SENSITIVITY]) for m in (last, usual))
+    for statistic in (GRAM, NORM, SENSITIVITY):
+        for name in ("0.weight", "2.weight", "4.weight"):
+            assert torch.allclose(ours.of(statistic, name), theirs.of(statistic, name), atol=1e-5)
+
+
 def test_experts_have_their_own_inputs():
     class Experts(nn.Module):
         def __init__(self):

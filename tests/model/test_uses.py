@@ -50,6 +50,11 @@ NETS = {
     "reflected": (nn.Conv2d(3, 5, 3, padding="same", padding_mode="reflect"), (floats(2, 3, 8, 8),)),
     "same": (nn.Conv2d(3, 5, (2, 4), padding="same", dilation=2), (floats(2, 3, 9, 9),)),
     "conv3d": (nn.Conv3d(2, 3, 2), (floats(2, 2, 4, 4, 4),)),
+    "channels last": (nn.Conv2d(4, 6, 3, groups=2).to(memory_format=torch.channels_last), (floats(2, 4, 6, 6),)),
+    "transposed, channels last": (
+        nn.ConvTranspose2d(4, 6, 2, stride=2).to(memory_format=torch.channels_last),
+        (floats(2, 4, 5, 5),),
+    ),
     "depthwise": (nn.Conv2d(6, 6, 3, groups=6), (floats(2, 6, 5, 5),)),
     "transposed": (nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), (floats(2, 4, 5, 5),)),
     "lstm": (nn.LSTM(3, 4, num_layers=2, bidirectional=True), (floats(5, 2, 3),)),
@@ -139,6 +144,14 @@ def test_what_enters_other_functions_is_noted_by_name():
     _, uses, notes = seen(model, (floats(5, 4),))
     assert not uses
     assert "einsum" in notes.elsewhere["w"]
+
+
+def test_a_product_with_rows_that_are_not_in_order_is_noted():
+    model = Bare(F.linear, 4, 3)
+    model.w.data = model.w.data.mT
+    _, uses, notes = seen(model, (floats(2, 4),))
+    assert not uses
+    assert notes.elsewhere == {"w": "torch.nn.functional.linear"}
 
 
 def test_a_packed_sequence_is_noted():

@@ -38,6 +38,22 @@ _CIFAR10 = Source(
 )
 
 
+@dataclass(frozen=True)
+class _Normalisation:
+    """What is subtracted from each channel, in [0, 1], and what the difference is divided by."""
+
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    @property
+    def black(self) -> tuple[float, ...]:
+        return tuple(-mean / deviation for mean, deviation in zip(self.means, self.deviations, strict=True))
+
+
+_OF_MNIST = _Normalisation((0.1307,), (0.3081,))
+_OF_IMAGENET = _Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 @dataclass(frozen=True, eq=False)
 class Split(data.Dataset[tuple[Tensor, Tensor]]):
     """Examples with their targets, along the first axis."""
@@ -88,12 +104,15 @@ class Dataset:
     Attributes:
         name: the name of the function that made it.
         n_classes: targets are the integers below it, from 0.
+        black: what a black pixel is after the normalisation, a value for each channel: what comes in at the edges when
+            images are shifted. Empty where inputs are not images.
     """
 
     name: str
     train: Split
     test: Split
     n_classes: int
+    black: tuple[float, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -148,7 +167,7 @@ def mnist() -> Dataset:
         DataError: a file is malformed.
     """
     paths = located(_MNIST)
-    return Dataset("mnist", _mnist_split(*paths[:2]), _mnist_split(*paths[2:]), N_CLASSES)
+    return Dataset("mnist", _mnist_split(*paths[:2]), _mnist_split(*paths[2:]), N_CLASSES, _OF_MNIST.black)
 
 
 def _mnist_split(images: Path, labels: Path) -> Split:
@@ -156,7 +175,7 @@ def _mnist_split(images: Path, labels: Path) -> Split:
     targets = checked_labels(labels, read_idx(labels, ()))
     if len(pixels) != len(targets):
         raise DataError(f"{labels}: expected {len(pixels)} labels, found {len(targets)}")
-    return Split(_normalised(pixels, mean=(0.1307,), std=(0.3081,)), _int64(targets))
+    return Split(_normalised(pixels, _OF_MNIST), _int64(targets))
 
 
 def cifar10() -> Dataset:
@@ -165,24 +184,24 @@ def cifar10() -> Dataset:
     Source: Krizhevsky (2009). 50 000 examples to train (614 MB as floats), 10 000 to test. Errors are those of `mnist`.
     """
     paths = located(_CIFAR10)
-    return Dataset("cifar10", _cifar10_split(*paths[:5]), _cifar10_split(*paths[5:]), N_CLASSES)
+    return Dataset("cifar10", _cifar10_split(*paths[:5]), _cifar10_split(*paths[5:]), N_CLASSES, _OF_IMAGENET.black)
 
 
 def _cifar10_split(*paths: Path) -> Split:
     batches = [read_records(path, n_bytes=1 + 3 * 32 * 32) for path in paths]
     labels = [checked_labels(path, b[:, 0]) for path, b in zip(paths, batches, strict=True)]
     pixels = np.concatenate([batch[:, 1:] for batch in batches]).reshape(-1, 3, 32, 32)
-    inputs = _normalised(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    inputs = _normalised(pixels, _OF_IMAGENET)
     return Split(inputs, _int64(np.concatenate(labels)))
 
 
 def _normalised(
-    pixels: UInt8[np.ndarray, "examples channels height width"], mean: tuple[float, ...], std: tuple[float, ...]
+    pixels: UInt8[np.ndarray, "examples channels height width"], by: _Normalisation
 ) -> Float[Tensor, "examples channels height width"]:
     """Pixels as fractions of 255, less their channel's mean, over its deviation."""
     inputs = torch.from_numpy(pixels.astype(np.float32))
     # In place: at CIFAR-10's size every temporary is 614 MB.
-    return inputs.div_(255).sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(std).view(-1, 1, 1))
+    return inputs.div_(255).sub_(torch.tensor(by.means).view(-1, 1, 1)).div_(torch.tensor(by.deviations).view(-1, 1, 1))
 
 
 def _int64(labels: UInt8[np.ndarray, " examples"]) -> Int64[Tensor, " examples"]:

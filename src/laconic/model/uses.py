@@ -102,7 +102,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.notes = Notes()
         self._note = note
-        named = [(n, p) for n, p in model.named_parameters() if p.numel() and p.is_contiguous() and not p.is_sparse]
+        named = [(n, p) for n, p in model.named_parameters() if p.numel() and not p.is_sparse]
         self._held = {parameter.untyped_storage().data_ptr(): (name, parameter) for name, parameter in named}
 
     @override
@@ -158,6 +158,8 @@ class Watch(TorchFunctionMode):
     def _place(self, columns: Tensor) -> _Place | None:
         """Where a view (d, rows) of a parameter, Wᵀ, lies in it; None if it has another form."""
         name, parameter = self._held[columns.untyped_storage().data_ptr()]
+        if not parameter.is_contiguous():  # only convolutions take such weights whole, as in `channels_last`
+            return None
         (d, n), (step, stride) = columns.shape, columns.stride()
         offset, n_rows = int(columns.storage_offset() - parameter.storage_offset()), parameter.numel() // d
         if parameter.numel() % d:
