@@ -222,6 +222,43 @@ WITHOUT = {
 }
 
 
+class Merged(nn.Module):
+    """Its weight is a product of parameters, as in low-rank adapters."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(9, 4)
+        self.a, self.b = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, x):
+        return nn.functional.linear(self.embed(x).sum(1), self.b @ self.a)
+
+
+WITHOUT |= {
+    "a left factor": (Merged, "b", "enters torch.Tensor.*matmul"),
+    "orthogonal": (
+        lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), parametrizations.orthogonal(nn.Linear(8, 3))),
+        "2.parametrizations.weight.original",
+        "enters .*remove the parametrisation",
+    ),
+    "scaled": (
+        lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), Scaled(8, 3)),
+        "2.weight",
+        "enters torch.Tensor.mul",
+    ),
+}
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight * 2)
+
+
+def test_a_lazy_layer_that_never_ran_is_named():
+    with pytest.raises(MismatchError, match="weight: not initialised yet; run the model once first"):
+        observe(nn.LazyLinear(3), [(torch.randn(6, 4), torch.zeros(6, dtype=torch.int64))], [GRAM])
+
+
 @pytest.mark.parametrize("kind", WITHOUT)
 def test_a_weight_without_evidence_says_why(kind):
     make, name, why = WITHOUT[kind]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ from laconic.file.container import Reader
 from laconic.file.contents import export, shards
 from laconic.file.save_load import State, save
 from laconic.file.workers import FileOptions
-from laconic.formats.checkpoints import open_checkpoint
-from laconic.formats.parts import told
-from laconic.model.selectors import matches
+from laconic.formats.checkpoints import Checkpoint, open_checkpoint
+from laconic.formats.parts import listed, told
+from laconic.model.selectors import BUFFER, matches, names_to_quantize
 from laconic.quantization.grid import Grid
+
+# How parameters are named that are surely weights.
+WEIGHT = re.compile(r"weight|bias|kernel|proj|lora|original\d?$")
 
 
 @contextmanager
@@ -109,14 +113,32 @@ def encode(
     error = f"; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each" if quantizer else ", exactly"
     before = f"the {n_before:,} bytes of {len(state)} tensors"
     said = [f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than {before}{error}"]
+    with Reader(output) as reader:
+        methods = {name: entry.spec.method for name, entry in reader.entries.items()}
+    if quantizer and not options["include"]:
+        said += _doubtful(state, methods, options["exclude"])
     if base is not None:
-        with Reader(output) as reader:
-            n = sum(entry.spec.method is Method.DELTA for entry in reader.entries.values())
+        n = sum(method is Method.DELTA for method in methods.values())
         said.append(f"coded by their difference from the parent: {n or 'none'} of {len(state)} tensors")
     if state.left_out:
         hint = "; --key chooses another part" if max(state.left_out.values()) > 1 else ""
         said.append(f"left out: {told(state.left_out)}{hint}")
     return "\n".join(said)
+
+
+def _doubtful(state: Checkpoint, methods: Mapping[str, Method], exclude: Iterable[str]) -> list[str]:
+    """Which tensors were taken for weights or for buffers by no more than their names."""
+    may_be_rounded = names_to_quantize(state.specs, None, exclude)
+    matrices = [name for name, spec in state.specs.items() if spec.ndim > 1 and spec.is_floating_point()]
+    rounded = [name for name in matrices if name in may_be_rounded and methods[name] in (Method.GRID, Method.DELTA)]
+    doubtful = {
+        "rounded, though not named as weights": [name for name in rounded if not WEIGHT.search(name)],
+        "kept exactly, being named as buffers": [name for name in matrices if BUFFER.fullmatch(name)],
+    }
+    hints = ("; --exclude keeps them exactly", "")
+    # One name for all layers.
+    found = [dict.fromkeys(re.sub(r"\b\d+\b", "*", name) for name in names) for names in doubtful.values()]
+    return [f"{what}: {listed(names)}{hint}" for what, names, hint in zip(doubtful, found, hints, strict=True) if names]
 
 
 def decode(

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laconic.errors import MismatchError
-from laconic.model.modules import eval_mode, n_examples, sliced, unwrap
+from laconic.model.modules import eval_mode, n_examples, refuse_uninitialized, sliced, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
 from laconic.model.uses import PLAIN, Form, Notes, Use, Watch, eagerly, from_rows
 
@@ -171,6 +171,8 @@ class _Sums:
     def __init__(self, model: nn.Module, needs: set[Statistic]) -> None:
         self.n, self.needs = 0, needs
         self.parameters = dict(model.named_parameters())
+        for name, parameter in self.parameters.items():
+            refuse_uninitialized(name, parameter)
         self.sums: dict[Statistic, dict[str, Tensor]] = defaultdict(dict)  # in the weights' own shapes
         self.of_rows: dict[Statistic, dict[str, dict[_Rows, Tensor]]] = defaultdict(lambda: defaultdict(dict))
         self.forms: dict[str, set[tuple[int, int, int]]] = defaultdict(set)  # (rows, inputs, step), one if all is well
@@ -204,7 +206,7 @@ class _Sums:
         answered = answer(batch)
         self.n += answered.n
         self.n_labels = int(answered.n_labels)
-        gradients = torch.autograd.grad(answered.loss, list(self.parameters.values()), allow_unused=True)
+        gradients = torch.autograd.grad(answered.differentiable_loss, list(self.parameters.values()), allow_unused=True)
         for name, given in zip(self.parameters, gradients, strict=True):
             gradient = given.to_dense() if given is not None and given.is_sparse else given
             if gradient is not None and GRADIENT in self.needs:
@@ -298,7 +300,7 @@ def _gradients(model: nn.Module) -> Iterator[None]:
     frozen = nn.ParameterList(parameter for parameter in model.parameters() if not parameter.requires_grad)
     frozen.requires_grad_()
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         frozen.requires_grad_(False)
