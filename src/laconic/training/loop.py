@@ -163,8 +163,6 @@ def train(
         check_batches(batches)
     with ExitStack() as stack:
         stack.enter_context(_as_before(model))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
         accelerator = Accelerator()
         optimizer = _optimizer(training, model)
         model.to(accelerator.device)
@@ -254,11 +252,11 @@ def _step_epoch(scheduler: LRScheduler, loss: float) -> None:
 
 @contextmanager
 def _as_before(model: nn.Module) -> Generator[None]:
-    """Each module's mode and the process's random states are as before at the end, also after an error."""
+    """Gradients are on inside; modes, random states and the model's attributes are as before, also after an error."""
     modes = {module: module.training for module in model.modules()}
     states = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         random.setstate(states[0])
