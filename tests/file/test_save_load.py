@@ -155,6 +155,8 @@ def test_what_has_no_place_is_named(path):
         laconic.save({"c": torch.zeros(2, dtype=torch.complex64)}, path)
     with pytest.raises(UnsupportedError, match="s: .*sparse"):
         laconic.save({"s": torch.eye(3).to_sparse()}, path)
+    with pytest.raises(UnsupportedError, match="n: expected a tensor with a shape, found a nested one"):
+        laconic.save({"n": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])}, path)
     with pytest.raises(UnsupportedError, match="x: expected a tensor, found int"):
         laconic.save({"x": 3}, path)
     assert not path.exists()

@@ -292,6 +292,17 @@ def test_wide_layers_have_a_gram_matrix_for_each_block_of_inputs(monkeypatch):
         assert int((pruned.weight == 0).sum()) == 15
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "n_inputs", "n_blocks"), [(2, 1024, 1), (2, 5000, 5), (40, 5000, 2), (100, 5000, 1), (200, 9000, 2)]
+)
+def test_a_gram_matrix_is_as_large_as_its_weight_deserves(n_rows, n_inputs, n_blocks):
+    x = torch.zeros(2, n_inputs)
+    evidence = observe(nn.Linear(n_inputs, n_rows), [(x, torch.zeros(2, dtype=torch.int64))], [GRAM])
+    gram = evidence.of(GRAM, "weight")
+    assert gram.shape[:2] == (n_blocks, n_inputs // n_blocks)
+    assert gram.numel() <= 64 * n_rows * n_inputs or gram.shape[1] <= 1024
+
+
 def test_a_gram_matrix_is_made_invertible_once():
     _, evidence, _ = net_and_evidence()
     assert evidence.damped("fc1.weight") is evidence.damped("fc1.weight")
