@@ -150,6 +150,7 @@ def test_a_small_file_of_many_zeros_needs_permission(path):
     assert laconic.load(path, max_bytes=100_000_000)["w"].count_nonzero() == 0
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_what_has_no_place_is_named(path):
     with pytest.raises(UnsupportedError, match=r"c: .*complex64"):
         laconic.save({"c": torch.zeros(2, dtype=torch.complex64)}, path)
