@@ -189,6 +189,46 @@ def test_existing_shards_and_links_in_their_places_are_not_replaced(capsys, fold
     assert not (folder / "cut-00001-of-00002.safetensors").exists()
 
 
+def test_what_was_rounded_or_spared_by_its_name_alone_is_told(capsys):
+    layers = {f"layers.{i}.{name}": torch.randn(30, 40) for i in range(3) for name in ("rel_pos", "fc.weight", "mask")}
+    save_file({**layers, "tril": torch.ones(9, 9), "lora_A": torch.randn(30, 40), "steps": torch.arange(9)}, "l.st")
+    _, out, _ = run(capsys, "compress", "l.st", "-o", "t.lac")
+    assert out.splitlines()[1:] == [
+        "rounded, though not named as weights: layers.*.rel_pos; --exclude keeps them exactly",
+        "kept exactly, being named as buffers: layers.*.mask, tril",
+    ]
+    for options in (
+        ["--exclude", "re:.*rel_pos", "--exclude", "re:.*mask|tril"],
+        ["--include", "tril"],
+        ["--lossless"],
+    ):
+        _, out, _ = run(capsys, "compress", "l.st", "-o", "t.lac", "--force", *options)
+        assert "rounded" not in out
+
+
+def test_a_pattern_that_is_none_is_told_in_one_line(capsys):
+    laconic.save(SD, "in.lac", None)
+    for command in (["compress", "net.safetensors", "--exclude", "re:("], ["decompress", "in.lac", "--only", "re:("]):
+        code, out, err = run(capsys, *command, "-o", "x")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "expected a pattern, found 're:('" in err
+
+
+@pytest.mark.parametrize(
+    ("tensor", "found"),
+    [
+        (torch.ones(3, 3, device="meta"), "w: expected a tensor with values, found one on the meta device"),
+        (torch.eye(3).to_sparse(), "w: a file holds no tensor of torch.float32, torch.sparse_coo"),
+        (torch.ones(3, 3, dtype=torch.complex64), "w: a file holds no tensor of torch.complex64"),
+    ],
+)
+def test_a_tensor_that_no_file_holds_is_named(capsys, folder, tensor, found):
+    torch.save({"w": tensor}, "odd.pt")
+    code, _, err = run(capsys, "compress", "odd.pt", "-o", "odd.lac")
+    assert (code, err.count("\n"), found in err) == (1, 1, True)
+    assert not (folder / "odd.lac").exists()
+
+
 def test_names_that_no_file_holds_are_named_before_anything_is_written(capsys, folder):
     for name, found in (("", "'': name of 0 bytes"), ("n" * 3000, "nnn…': name of 3000 bytes"), ("\ud800", "UTF-8")):
         torch.save({"a": torch.ones(2), name: torch.ones(2)}, "odd.pt")

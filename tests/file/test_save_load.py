@@ -150,11 +150,14 @@ def test_a_small_file_of_many_zeros_needs_permission(path):
     assert laconic.load(path, max_bytes=100_000_000)["w"].count_nonzero() == 0
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_what_has_no_place_is_named(path):
     with pytest.raises(UnsupportedError, match=r"c: .*complex64"):
         laconic.save({"c": torch.zeros(2, dtype=torch.complex64)}, path)
     with pytest.raises(UnsupportedError, match="s: .*sparse"):
         laconic.save({"s": torch.eye(3).to_sparse()}, path)
+    with pytest.raises(UnsupportedError, match="n: expected a tensor with a shape, found a nested one"):
+        laconic.save({"n": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])}, path)
     with pytest.raises(UnsupportedError, match="x: expected a tensor, found int"):
         laconic.save({"x": 3}, path)
     assert not path.exists()

@@ -244,6 +244,43 @@ WITHOUT = {
 }
 
 
+class Merged(nn.Module):
+    """Its weight is a product of parameters, as in low-rank adapters."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(9, 4)
+        self.a, self.b = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, x):
+        return nn.functional.linear(self.embed(x).sum(1), self.b @ self.a)
+
+
+WITHOUT |= {
+    "a left factor": (Merged, "b", "enters torch.Tensor.*matmul"),
+    "orthogonal": (
+        lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), parametrizations.orthogonal(nn.Linear(8, 3))),
+        "2.parametrizations.weight.original",
+        "enters .*remove the parametrisation",
+    ),
+    "scaled": (
+        lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), Scaled(8, 3)),
+        "2.weight",
+        "enters torch.Tensor.mul",
+    ),
+}
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight * 2)
+
+
+def test_a_lazy_layer_that_never_ran_is_named():
+    with pytest.raises(MismatchError, match="weight: not initialised yet; run the model once first"):
+        observe(nn.LazyLinear(3), [(torch.randn(6, 4), torch.zeros(6, dtype=torch.int64))], [GRAM])
+
+
 @pytest.mark.parametrize("kind", WITHOUT)
 def test_a_weight_without_evidence_says_why(kind):
     make, name, why = WITHOUT[kind]
@@ -275,6 +312,17 @@ def test_wide_layers_have_a_gram_matrix_for_each_block_of_inputs(monkeypatch):
         pruned = copy.deepcopy(model)
         laconic.prune_(pruned, 0.5, solver=solver, data=evidence)
         assert int((pruned.weight == 0).sum()) == 15
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_inputs", "n_blocks"), [(2, 1024, 1), (2, 5000, 5), (40, 5000, 2), (100, 5000, 1), (200, 9000, 2)]
+)
+def test_a_gram_matrix_is_as_large_as_its_weight_deserves(n_rows, n_inputs, n_blocks):
+    x = torch.zeros(2, n_inputs)
+    evidence = observe(nn.Linear(n_inputs, n_rows), [(x, torch.zeros(2, dtype=torch.int64))], [GRAM])
+    gram = evidence.of(GRAM, "weight")
+    assert gram.shape[:2] == (n_blocks, n_inputs // n_blocks)
+    assert gram.numel() <= 64 * n_rows * n_inputs or gram.shape[1] <= 1024
 
 
 def test_a_gram_matrix_is_made_invertible_once():

@@ -84,6 +84,11 @@ EVERYWHERE = {
     "GPT-2": (transformers.GPT2Model(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=9)), 6),
     "weight norm": (nn.Sequential(parametrizations.weight_norm(nn.Conv1d(2, 3, 3))), 1),
     "spectral norm": (nn.Sequential(parametrizations.spectral_norm(nn.Linear(2, 3))), 1),
+    "cells": (nn.ModuleList([nn.LSTMCell(3, 4), nn.GRUCell(3, 4), nn.RNNCell(3, 4)]), 6),
+    "decoder": (nn.TransformerDecoderLayer(8, 2, 16), 6),
+    "parameters by name": (nn.ParameterDict({"a": nn.Parameter(torch.randn(3, 4))}), 1),
+    "orthogonal": (nn.Sequential(parametrizations.orthogonal(nn.Linear(4, 4))), 1),
+    "transposed": (nn.ConvTranspose1d(3, 4, 3), 1),
     "layer norm of images": (nn.Sequential(nn.LayerNorm([3, 4, 4]), nn.Conv2d(3, 4, 3)), 1),
 }
 
@@ -116,6 +121,11 @@ BUFFERS = [
     "cos_cached",
 ]
 WEIGHTS = ["weight", "l.weight_ih_l0", "conv.weight", "gate_up_proj", "pos_embed", "cls_token", "kernel", "meaning"]
+
+
+def test_a_pattern_that_is_none_is_refused():
+    with pytest.raises(MismatchError, match=r"expected a pattern, found 're:\(': missing"):
+        laconic.model.compressible(Net(), exclude=["re:("])
 
 
 def test_a_checkpoints_buffers_are_told_by_their_names():

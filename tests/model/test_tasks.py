@@ -75,15 +75,18 @@ def test_labels_that_do_not_count(ignore_index):
     assert torch.isclose(Classes(ignore_index).mean(outputs, targets)[0], expected)
 
 
-def test_a_batch_in_which_no_label_counts_trains_nothing():
-    outputs = floats(2, 5, 8).requires_grad_()
-    Classes().mean(outputs, torch.full((2, 8), -100))[0].backward()
+@pytest.mark.parametrize("places", [(), (8,), (3, 3)])
+def test_a_batch_in_which_no_label_counts_trains_nothing(places):
+    outputs = floats(2, 5, *places).requires_grad_()
+    Classes().mean(outputs, torch.full((2, *places), -100))[0].backward()
     assert not outputs.grad.any()
 
 
 def test_a_class_that_the_outputs_lack_is_named():
     with pytest.raises(MismatchError, match=r"classes below 5, or -100 .* found 255; see Objective\(ignore_index=\)"):
         Classes().judge(floats(1, 5, 2), torch.tensor([[0, 255]]))
+    with pytest.raises(MismatchError, match="classes below 5, .* found 255"):
+        Classes().mean(floats(2, 5), torch.tensor([0, 255]))
 
 
 def test_shifted_labels_are_the_next_positions():
@@ -97,6 +100,9 @@ def test_targets_of_no_task_are_refused():
         infer(floats(6, 4), classes(4, 5))
     with pytest.raises(MismatchError, match="expected a tensor, found a dict; pass objective="):
         infer(floats(6, 4), {"boxes": floats(6, 4)})
+    for outputs, targets in ((floats(4), classes(4)), (floats(), floats(6)), (floats(1, 4), classes(4))):
+        with pytest.raises(MismatchError, match="expected a first axis of examples, found a single number"):
+            infer(outputs, targets)
 
 
 def test_a_column_of_outputs_is_not_broadcast_against_a_row_of_targets():
@@ -121,6 +127,11 @@ def test_a_loss_that_returns_no_tensor_of_floats_is_named(returned):
 
     with pytest.raises(MismatchError, match="expected a tensor of floats from mine"):
         Custom(mine).mean(floats(1), floats(1))
+
+
+def test_losses_of_half_precision_are_added_in_float64():
+    nats = Custom(lambda o, t: o).judge(torch.full((3000,), 1.0009765625, dtype=torch.float16), None).nats
+    assert float(nats.sum()) == 3000 * 1.0009765625
 
 
 def test_a_sum_is_refused():

@@ -1,3 +1,4 @@
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch.nn.utils import prune as torch_prune
 
 import laconic
 from laconic.errors import CollapseError, MismatchError, NonFiniteError
-from laconic.pruning import budgets, contest
+from laconic.pruning import Pruner, budgets, contest
 
 
 def net():
@@ -140,6 +141,12 @@ def test_by_default_no_layer_is_emptied_unsaid(scales):
     assert laconic.prune_(model, 0.5, scope=laconic.pruning.scopes.PerTensor()).n_kept == 96
     assert not laconic.prune_(of_scales(*scales), 0.5, scope=laconic.pruning.scopes.Global())[f"{emptied}.weight"].any()
     assert laconic.prune_(of_scales(*scales), 1.0).n_kept == 0, "what was asked for"
+
+
+@pytest.mark.parametrize("amount", ["0.9", None, True, [0.9], 1j, torch.tensor(0.9)], ids=repr)
+def test_what_is_no_amount_is_refused(amount):
+    with pytest.raises(ValueError, match=r"amount: expected a fraction removed, within \[0, 1\], or a budget, found"):
+        inspect.unwrap(Pruner.at)(Pruner(), amount)  # without the tests' type checks
 
 
 def test_percents_are_told():

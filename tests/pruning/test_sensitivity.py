@@ -143,6 +143,12 @@ def test_a_tolerance_is_not_negative():
         SCAN.rates(-1)
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_network_without_a_finite_score_is_refused(score):
+    with pytest.raises(ValueError, match="expected a finite score of the network itself, found"):
+        scan(nn.Linear(5, 7), (0.5,), lambda m: score)
+
+
 def test_a_name_that_begins_another_does_not_shadow_it():
     found = Scan(("a", "a.b", "a.b.c"), (0.5,), ((1.0,), (1.0,), (0.0,)), dense=1.0).rates(0)
     assert list(found.densities) == ["a.b.c", "a.b", "a"]

@@ -1,7 +1,13 @@
 """Scores of any kind that a function may return, and how sure a difference is."""
 
 import inspect
+import logging
 import math
+import threading
+import weakref
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,6 +25,7 @@ from laconic.search.judging import Judge, difference_error, too_few
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3
 NUMBERS = [0.5, 1, np.float32(0.5), np.float64(0.5), np.int64(1), np.array(0.5), np.array([0.5]), torch.tensor(0.5)]
+NUMBERS += [Fraction(1, 2), Decimal("0.5"), np.longdouble(0.5), torch.tensor(0.5).bfloat16(), torch.ones(1).to_sparse()]
 NUMBERS += [torch.tensor([0.5]), torch.tensor(0.5, requires_grad=True), torch.tensor(1)]
 
 
@@ -33,7 +40,13 @@ def test_any_number_is_a_score(number):
 
 
 @pytest.mark.parametrize(
-    "found", [None, "0.5", {"accuracy": 0.5}, (0.5, 1), torch.ones(2), np.ones(2), np.ones(0), True]
+    "found",
+    [
+        *(None, "0.5", {"accuracy": 0.5}, (0.5, 1), torch.ones(2), np.ones(2), np.ones(0), True, [0.5], 1j, 10**400),
+        *(np.str_("0.5"), np.True_, np.complex64(1), np.array(None), torch.tensor(True), torch.tensor(1j)),
+        *(torch.empty(0), torch.ones((), device="meta")),
+    ],
+    ids=repr,
 )
 def test_what_is_no_number_is_named_with_its_function(found):
     def mine(network):
@@ -136,6 +149,8 @@ REFUSED = {
         r"below 1 for a score within \[0, 1\].*MaxDrop\(0.01\)",
     ),
     "a number": ({"target": 0.01}, ValueError, r"expected MaxDrop, MaxBytes or Shortest, found 0.01"),
+    "NaN": ({"evaluate": lambda network: math.nan}, ValueError, "finite score of the network itself, found NaN"),
+    "infinity": ({"evaluate": lambda network: np.inf}, ValueError, "finite score of the network itself, found inf"),
     "no score": ({"evaluate": lambda network: None}, MismatchError, "expected a number from <lambda>, found None"),
     "a generator": ({"evaluate": iter([(X, Y)])}, MismatchError, "evaluate: expected a list or a loader"),
     "a pair": ({"data": ([(X, Y)], [(X, Y)])}, MismatchError, "data: expected batches, found a pair"),
@@ -154,8 +169,73 @@ def test_what_cannot_be_used_is_refused_in_one_line_and_leaves_nothing(kind, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_that_cannot_be_copied_is_named(tmp_path):
+class Uncopied(nn.Sequential):
+    """Its copy is what `copy` makes of it."""
+
+    copy: Callable[[nn.Module], nn.Module | None]
+
+    def __deepcopy__(self, memo):
+        return self.copy(self)
+
+
+def uncopied(copy):
+    model = Uncopied(nn.Linear(4, 3))
+    model.copy = copy
+    return model
+
+
+def holding(attribute):
     model = network()
-    model.lock = __import__("threading").Lock()
-    with pytest.raises(UnsupportedError, match="Sequential: cannot be copied: cannot pickle"):
-        laconic.compress(model, [(X, Y)], tmp_path / "n.lac")
+    model.held = attribute
+    return model
+
+
+class Sharing(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return self.part(x)
+
+
+def fails(model):
+    raise RuntimeError("not this one\nfor a long reason")
+
+
+UNCOPIED = {
+    "a lock": (lambda: holding(threading.Lock()), "Sequential: cannot be copied: cannot pickle"),
+    "a thread": (lambda: holding(threading.Thread()), "Sequential: cannot be copied: cannot pickle"),
+    "a generator": (lambda: holding(i for i in [1]), "Sequential: cannot be copied: cannot pickle 'generator'"),
+    "a module of Python": (lambda: holding(math), "Sequential: cannot be copied: cannot pickle 'module'"),
+    "an activation": (lambda: holding(network()(X)), "Sequential: cannot be copied: Only Tensors created"),
+    "an error of its own": (lambda: uncopied(fails), "Uncopied: cannot be copied: not this one$"),
+    "itself": (lambda: uncopied(lambda model: model), "Uncopied: cannot be copied: .* leaves 0.* shared with the copy"),
+    "nothing": (
+        lambda: uncopied(lambda model: None),
+        "Uncopied: cannot be copied: its __deepcopy__ returns a NoneType",
+    ),
+    "a part": (lambda: Sharing(uncopied(lambda model: model)), "Sharing: .* leaves part.0.* shared with the copy"),
+}
+
+
+@pytest.mark.parametrize("kind", UNCOPIED)
+def test_a_network_that_cannot_be_copied_is_named_and_stays(kind, tmp_path):
+    make, message = UNCOPIED[kind]
+    model = make()
+    before = [p.detach().clone() for p in model.parameters()]
+    for call in (
+        lambda: laconic.compress(model, [(X, Y)], tmp_path / "n.lac"),
+        lambda: laconic.describe(model, [(X, Y)]),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            call()
+    assert all(map(torch.equal, model.parameters(), before))
+
+
+KEPT = {"a lambda": lambda: abs, "a weak reference": lambda: weakref.ref(network), "a logger": logging.getLogger}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_network_that_holds_what_copies_by_reference_is_compressed(kind, tmp_path):
+    assert laconic.compress(holding(KEPT[kind]()), [(X, Y)], tmp_path / "n.lac", MaxDrop(0.9)).chosen

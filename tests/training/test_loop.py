@@ -1,6 +1,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -193,7 +195,41 @@ def test_schedulers_of_steps_and_of_losses():
     assert optimizers[0].param_groups[0]["lr"] < 0.1
 
 
+S = torch.optim.lr_scheduler
+
+
+def cyclic(optimizer):
+    return S.CyclicLR(optimizer, 0.01, 0.1, cycle_momentum=False)
+
+
+class NeedsLoss(torch.optim.SGD):
+    def step(self, closure):
+        return super().step(closure)
+
+
+def of_others(_):
+    return torch.optim.SGD(net().parameters(), lr=0.1)
+
+
 REFUSED_LOOPS = {
+    "steps in a chain": (
+        Training(1, scheduler=lambda o: S.ChainedScheduler([S.ExponentialLR(o, 0.9), cyclic(o)])),
+        "CyclicLR counts steps",
+    ),
+    "steps in a sequence": (
+        Training(1, scheduler=lambda o: S.SequentialLR(o, [S.ConstantLR(o), one_cycle(o)], [1])),
+        "OneCycleLR counts steps",
+    ),
+    "losses of steps": (Training(1, scheduler=S.ReduceLROnPlateau, per_step=True), "reads each epoch's loss; pass it"),
+    "another optimizer's": (Training(1, scheduler=lambda o: cosine(of_others(o))), "found one of another"),
+    "no scheduler": (
+        Training(1, scheduler=lambda o: 3),
+        "scheduler: expected a function that returns one, found a int",
+    ),
+    "a closure": (Training(1, NeedsLoss), "NeedsLoss evaluates the loss several times a step"),
+    "other parameters": (Training(1, of_others), "expected one of the parameters that are passed to it"),
+    "no optimizer": (Training(1, lambda p: None), "optimizer: expected a function that returns one, found none"),
+    "several optimizers": (Training(1, lambda p: [torch.optim.SGD(p, lr=1)]), "that returns one, found a list"),
     "steps by epochs": (Training(1, scheduler=one_cycle), "OneCycleLR counts steps, not epochs; pass per_step=True"),
     "LBFGS": (Training(1, torch.optim.LBFGS), "LBFGS evaluates the loss several times a step"),
 }
@@ -204,6 +240,53 @@ def test_loops_that_do_not_fit_are_refused_by_name(kind):
     training, message = REFUSED_LOOPS[kind]
     with pytest.raises(LaconicError, match=message):
         train(net(), batches(), training)
+
+
+TAKEN = {
+    "warm restarts": {"scheduler": lambda o: S.CosineAnnealingWarmRestarts(o, 2)},
+    "a chain": {"scheduler": lambda o: S.ChainedScheduler([S.ConstantLR(o), S.ExponentialLR(o, 0.9)])},
+    "a sequence": {"scheduler": lambda o: S.SequentialLR(o, [S.ConstantLR(o), S.LambdaLR(o, lambda e: 0.9)], [1])},
+    "cycles": {"scheduler": cyclic, "per_step": True},
+    "averages": {"scheduler": lambda o: torch.optim.swa_utils.SWALR(o, 0.05)},
+    "Rprop": {"optimizer": torch.optim.Rprop},
+    "all at once": {"optimizer": lambda p: torch.optim.Adam(p, foreach=True)},
+    "fused": {"optimizer": lambda p: torch.optim.SGD(p, lr=0.1, fused=True)},
+    "some parameters": {"optimizer": lambda p: torch.optim.SGD([*p][:1], lr=0.1)},
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_optimizers_and_schedulers_of_other_kinds_are_taken(kind):
+    model = net()
+    train(model, batches(), Training(2, **TAKEN[kind]))
+    assert not torch.equal(model[0].weight, net()[0].weight)
+
+
+def test_a_model_without_trainable_parameters_is_refused():
+    with pytest.raises(LaconicError, match="model: expected parameters that require gradients, found none"):
+        train(net().requires_grad_(False), batches(), Training(1))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_on_while_it_trains(mode):
+    model = net()
+    with mode():
+        assert len(train(model, batches(), Training(1)).history) == 1
+        assert not torch.is_grad_enabled()
+
+
+def test_nothing_is_left_on_the_model():
+    """A mark would keep Accelerate from preparing the model in a loop of the user's."""
+    model = net()
+    before = set(vars(model))
+    train(model, batches(), Training(1))
+    assert set(vars(model)) == before
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_importing_it_draws_nothing():
+    code = "import random; a = random.getstate(); import laconic; laconic.train; assert random.getstate() == a"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_dict_batches_of_a_model_with_its_own_loss():

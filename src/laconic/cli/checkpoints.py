@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,6 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from laconic.codec.spec import Method
 from laconic.errors import MismatchError, OutputError
@@ -22,13 +23,16 @@ from laconic.file.contents import export, shards
 from laconic.file.save_load import State, save
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import Checkpoint, open_checkpoint
-from laconic.formats.parts import told
-from laconic.model.selectors import matches, names_to_quantize
+from laconic.formats.parts import listed, told
+from laconic.model.selectors import BUFFER, matches, names_to_quantize
 from laconic.quantization.grid import Grid, Quantizer, moments, widened
 from laconic.quantization.rate import RateLoss, price_at, squared_error
 
 if TYPE_CHECKING:
     from laconic.cli.main import Rounding
+
+# How parameters are named that are surely weights.
+WEIGHT = re.compile(r"weight|bias|kernel|proj|lora|original\d?$")
 
 
 @contextmanager
@@ -114,14 +118,17 @@ def encode(
         n_bytes = save(state, output, quantizer, base=base, work=work, **options)
     error = ", exactly"
     if isinstance(quantizer, RateLoss):
-        error = f", rounded at a price of {quantizer.price:.4g} bits a unit of {quantizer.loss.__name__}"
+        error = f", rounded at a price of {quantizer.price:.4g} bits a unit of squared error"
     elif isinstance(quantizer, Grid):
         error = f"; ‖w − ŵ‖ ≤ {quantizer.relative_error:g} ‖w‖ of each"
     before = f"the {n_before:,} bytes of {len(state)} tensors"
     said = [f"{output}: {n_bytes:,} bytes, {n_before / n_bytes:.1f} times smaller than {before}{error}"]
+    with Reader(output) as reader:
+        methods = {name: entry.spec.method for name, entry in reader.entries.items()}
+    if quantizer and not options["include"]:
+        said += _doubtful(state, methods, options["exclude"])
     if base is not None:
-        with Reader(output) as reader:
-            n = sum(entry.spec.method is Method.DELTA for entry in reader.entries.values())
+        n = sum(method is Method.DELTA for method in methods.values())
         said.append(f"coded by their difference from the parent: {n or 'none'} of {len(state)} tensors")
     if state.left_out:
         hint = "; --key chooses another part" if max(state.left_out.values()) > 1 else ""
@@ -130,15 +137,30 @@ def encode(
 
 
 def quantizer_of(
-    rounding: Rounding, error: float, state: Mapping[str, Tensor], include: Iterable[str] | None, exclude: Iterable[str]
+    rounding: Rounding, error: float, state: Checkpoint, include: Iterable[str] | None, exclude: Iterable[str]
 ) -> Quantizer:
     """What rounds a checkpoint at a relative error: of its largest layer, or of all together."""
     if rounding == "grid":
         return Grid(error)
-    specs = state.specs if isinstance(state, Checkpoint) else state
-    sizes = {name: specs[name].numel() for name in names_to_quantize(specs, include, exclude)}
+    sizes = {name: state.specs[name].numel() for name in names_to_quantize(state.specs, include, exclude)}
     energy = sum(moments(widened(state[name]).numpy())[0] for name in sizes)
-    return RateLoss(price_at(error**2 * energy, sum(sizes.values())) if energy else 1.0, squared_error)
+    price = price_at(error**2 * energy, sum(sizes.values())) if 0 < energy < math.inf else 1.0
+    return RateLoss(price, squared_error)
+
+
+def _doubtful(state: Checkpoint, methods: Mapping[str, Method], exclude: Iterable[str]) -> list[str]:
+    """Which tensors were taken for weights or for buffers by no more than their names."""
+    may_be_rounded = names_to_quantize(state.specs, None, exclude)
+    matrices = [name for name, spec in state.specs.items() if spec.ndim > 1 and spec.is_floating_point()]
+    rounded = [name for name in matrices if name in may_be_rounded and methods[name] in (Method.GRID, Method.DELTA)]
+    doubtful = {
+        "rounded, though not named as weights": [name for name in rounded if not WEIGHT.search(name)],
+        "kept exactly, being named as buffers": [name for name in matrices if BUFFER.fullmatch(name)],
+    }
+    hints = ("; --exclude keeps them exactly", "")
+    # One name for all layers.
+    found = [dict.fromkeys(re.sub(r"\b\d+\b", "*", name) for name in names) for names in doubtful.values()]
+    return [f"{what}: {listed(names)}{hint}" for what, names, hint in zip(doubtful, found, hints, strict=True) if names]
 
 
 def decode(

@@ -48,9 +48,10 @@ def _named(option: str, reference: str, found: Callable[..., Any]) -> Callable[.
         except LaconicError:
             raise
         except Exception as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            raised = f"{type(error).__name__}: {error}, at {at.filename}:{at.lineno}"
-            raise MismatchError(f"{option}: {reference} raised {raised}") from error
+            *_, called_at, raised_at = (None, *traceback.extract_tb(error.__traceback__))
+            # An error of the call itself, such as an argument that is missing, has no place in the user's file.
+            at = f", at {raised_at.filename}:{raised_at.lineno}" if called_at else ""
+            raise MismatchError(f"{option}: {reference} raised {type(error).__name__}: {error}{at}") from error
 
     return called
 

@@ -51,6 +51,8 @@ def encode_tensor(
         UnsupportedError: a file cannot hold the tensor's type or layout, or round its difference but by a `Grid`.
         NonFiniteError: a tensor to be quantised holds NaN or infinity.
     """
+    if tensor.is_meta:
+        raise UnsupportedError(f"{name}: expected a tensor with values, found one on the meta device")
     if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
         raise UnsupportedError(f"{name}: a file holds no tensor of {tensor.dtype}, {tensor.layout}")
     tensor = tensor.detach().cpu().contiguous()

@@ -113,6 +113,8 @@ def _check_storable(specs: Mapping[str, Tensor], read_on_access: bool) -> None:
         check_name(name)
         if not isinstance(value, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UnsupportedError(f"{name}: expected a tensor, found {type(value).__name__}")
+        if value.is_nested:
+            raise UnsupportedError(f"{name}: expected a tensor with a shape, found a nested one")
         if value.is_meta and not read_on_access:
             raise UnsupportedError(f"{name}: expected a tensor with values, found one on the meta device")
 

@@ -8,8 +8,8 @@ Sums are over the positions at which a layer is applied (tokens, pixels), means 
 - ``GRADIENT``: ∂L/∂w, the mean over examples.
 - ``FISHER``: E[(∂L/∂w)²], the diagonal of the empirical Fisher matrix; each example is run by itself.
 - ``NORM``: ‖X_j‖₂ = √(Σ x_j²) over all examples, for each input j of a weight (Wanda; Sun et al. 2024).
-- ``GRAM``: E[Σ x xᵀ], for the inputs of a layer; a convolution's are its unfolded patches. Layers of more than
-  MAX_INPUTS inputs have one for each block of them.
+- ``GRAM``: E[Σ x xᵀ], for the inputs of a layer; a convolution's are its unfolded patches. Layers of more inputs than
+  `max_inputs` have one for each block of them.
 - ``SENSITIVITY``: E[δ²], with δ = ∂L/∂y at each output y of a layer, the mean over positions too. With the Gram matrix
   it makes a Kronecker-factored Fisher matrix, diagonal in the outputs (Martens & Grosse 2015).
 - ``MOVEMENT``: −Σ w·∂L/∂w over the steps of a training (Sanh et al. 2020); no pass over data gives it.
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laconic.errors import MismatchError
-from laconic.model.modules import eval_mode, n_examples, sliced, unwrap
+from laconic.model.modules import eval_mode, n_examples, refuse_uninitialized, sliced, unwrap
 from laconic.model.objective import DEFAULT_OBJECTIVE, Objective, check_batches
 from laconic.model.tasks import IGNORED
 from laconic.model.uses import PLAIN, Form, Notes, Use, Watch, eagerly, from_rows
@@ -51,8 +51,10 @@ class Statistic(Enum):
 GRADIENT, FISHER, NORM, GRAM, SENSITIVITY, MOVEMENT = Statistic
 OF_INPUTS = {NORM, GRAM}
 BITS_PER_NAT = 1 / math.log(2)  # losses are in nats
-MAX_INPUTS = 8192  # of a Gram matrix: wider layers have several, for blocks of inputs that are taken as uncorrelated
 OF_TABLES = 16  # times that a vocabulary's relative error counts: it is all of the input, and often the output too
+# A wider layer has several Gram matrices, for blocks of inputs that are taken as uncorrelated. A layer of few rows may
+# have as many elements of them a weight as one of many rows and MIN_INPUTS inputs, so that it does not decide the cost.
+MAX_INPUTS, MIN_INPUTS, ELEMENTS_PER_WEIGHT = 8192, 1024, 64
 OF_LAYERS = {*OF_INPUTS, SENSITIVITY}
 
 
@@ -184,6 +186,8 @@ class _Sums:
     def __init__(self, model: nn.Module, needs: set[Statistic]) -> None:
         self.n, self.needs = 0, needs
         self.parameters = dict(model.named_parameters())
+        for name, parameter in self.parameters.items():
+            refuse_uninitialized(name, parameter)
         self.sums: dict[Statistic, dict[str, Tensor]] = defaultdict(dict)  # in the weights' own shapes
         self.of_rows: dict[Statistic, dict[str, dict[_Rows, Tensor]]] = defaultdict(lambda: defaultdict(dict))
         self.forms: dict[str, set[tuple[int, int, int]]] = defaultdict(set)  # (rows, inputs, step), one if all is well
@@ -198,7 +202,7 @@ class _Sums:
             self.forms[use.name].add((use.n_rows, x.shape[2], use.step))
             rows = (*use.rows, len(x))
             if GRAM in self.needs:
-                of_blocks = _blocks(x, use.n_kernel)
+                of_blocks = _blocks(x, use.n_kernel, max_inputs(use.n_rows))
                 self._add(self.of_rows[GRAM][use.name], rows, (of_blocks.mT @ of_blocks).double())
             if NORM in self.needs:
                 self._add(self.of_rows[NORM][use.name], rows, x.square().sum(1).double())
@@ -217,7 +221,7 @@ class _Sums:
         answered = answer(batch)
         self.n += answered.n
         self.n_labels = int(answered.n_labels)
-        gradients = torch.autograd.grad(answered.loss, list(self.parameters.values()), allow_unused=True)
+        gradients = torch.autograd.grad(answered.differentiable_loss, list(self.parameters.values()), allow_unused=True)
         for name, given in zip(self.parameters, gradients, strict=True):
             gradient = given.to_dense() if given is not None and given.is_sparse else given
             if gradient is not None and GRADIENT in self.needs:
@@ -237,7 +241,9 @@ class _Sums:
         elsewhere = {name: f"{where}, which is no product with inputs" for name, where in notes.elsewhere.items()}
         elsewhere |= dict.fromkeys(notes.looked_up, "a table from which rows are looked up")
         forms_of = {
-            name: Form(step, d if d > MAX_INPUTS else 0) for name, forms in self.forms.items() for _, d, step in forms
+            name: Form(step, d if d > max_inputs(n) else 0)
+            for name, forms in self.forms.items()
+            for n, d, step in forms
         }
         for name, forms in self.forms.items():
             if len(forms) > 1:
@@ -266,10 +272,15 @@ def _as_a_table(form: Form, weight: Tensor, gram: Tensor) -> Tensor:
     return (outputs * torch.eye(d, dtype=torch.float64, device=w.device)).to(gram.device)
 
 
-def _blocks(x: Float[Tensor, "groups positions d"], n_kernel: int) -> Float[Tensor, "blocks positions width"]:
-    """Inputs of more than MAX_INPUTS in blocks of whole channels, padded by zeros, each a group of its own."""
+def max_inputs(n_rows: int) -> int:
+    """The largest number of inputs of a Gram matrix, for a weight of so many rows."""
+    return min(MAX_INPUTS, max(MIN_INPUTS, ELEMENTS_PER_WEIGHT * n_rows))
+
+
+def _blocks(x: Float[Tensor, "groups positions d"], n_kernel: int, limit: int) -> Float[Tensor, "blocks positions w"]:
+    """More inputs than a limit in blocks of whole channels, padded by zeros, each a group of its own."""
     d = x.shape[2]
-    width = -(-d // (-(-d // MAX_INPUTS) * n_kernel)) * n_kernel
+    width = -(-d // (-(-d // limit) * n_kernel)) * n_kernel
     n_blocks = -(-d // width)
     return F.pad(x, (0, n_blocks * width - d)).unflatten(2, (n_blocks, width)).movedim(2, 1).flatten(0, 1)
 
@@ -312,7 +323,7 @@ def _gradients(model: nn.Module) -> Iterator[None]:
     frozen = nn.ParameterList(parameter for parameter in model.parameters() if not parameter.requires_grad)
     frozen.requires_grad_()
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         frozen.requires_grad_(False)

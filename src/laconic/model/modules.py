@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
-from laconic.errors import UnsupportedError
+from laconic.errors import MismatchError, UnsupportedError
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -33,36 +35,52 @@ def call(model: nn.Module, inputs: Any) -> Any:
     """One forward pass: a mapping is passed as keywords, a tuple or list as arguments, anything else alone."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    several = isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence)
+    return model(*inputs) if several else model(inputs)
 
 
 def n_examples(inputs: Any) -> int | None:
     """Length of the first dimension of the first tensor among the inputs; None if there is no such tensor."""
     if isinstance(inputs, Tensor):
         return len(inputs) if inputs.ndim else None
+    if isinstance(inputs, PackedSequence):
+        return int(inputs.batch_sizes[0])
     parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (tuple, list)) else ()
     return next((n for n in map(n_examples, parts) if n is not None), None)
 
 
-def map_tensors(function: Callable[[Tensor], Any], found: Any) -> Any:
-    """`found` with `function` applied to the tensors in it, through mappings, tuples and lists."""
-    if isinstance(found, Tensor):
+def map_tensors(function: Callable[[Any], Any], found: Any) -> Any:
+    """`found` with `function` applied to its tensors and packed sequences, through mappings, tuples and lists."""
+    if isinstance(found, (Tensor, PackedSequence)):
         return function(found)
     if isinstance(found, Mapping):
         return {key: map_tensors(function, inner) for key, inner in found.items()}
-    if type(found) in (tuple, list):
-        return type(found)(map_tensors(function, inner) for inner in found)
+    if isinstance(found, (tuple, list)):
+        parts = [map_tensors(function, inner) for inner in found]
+        return type(found)(*parts) if hasattr(found, "_fields") else type(found)(parts)
     return found
 
 
 def moved(found: Any, device: torch.device) -> Any:
     """`found` with its tensors on a device."""
-    return map_tensors(lambda tensor: tensor.to(device), found)
+    return map_tensors(lambda part: part.to(device), found)
 
 
 def sliced(batch: Any, chosen: slice) -> Any:
     """Some examples of a batch; tensors without dimensions stay."""
-    return map_tensors(lambda tensor: tensor[chosen] if tensor.ndim else tensor, batch)
+
+    def part(found: Tensor | PackedSequence) -> Tensor | PackedSequence:
+        if isinstance(found, PackedSequence):
+            return pack_sequence(unpack_sequence(found)[chosen], enforce_sorted=False)
+        return found[chosen] if found.ndim else found
+
+    return map_tensors(part, batch)
+
+
+def refuse_uninitialized(name: str, parameter: Tensor) -> None:
+    """Raise MismatchError for a parameter of a lazy layer that was never run."""
+    if isinstance(parameter, UninitializedParameter):
+        raise MismatchError(f"{name}: not initialised yet; run the model once first")
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -74,13 +92,21 @@ def copied(model: nn.Module) -> nn.Module:
     """A copy of a model.
 
     Raises:
-        UnsupportedError: it holds what cannot be copied, such as a lock, an open file or a kept activation.
+        UnsupportedError: it holds what cannot be copied, such as a lock, an open file or a kept activation; or a
+            ``__deepcopy__`` of its own shares tensors with it.
     """
+    where = f"{type(model).__name__}: cannot be copied"
     try:
-        return copy.deepcopy(model)
+        found = copy.deepcopy(model)
     except Exception as error:  # whatever the model's parts raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnsupportedError(f"{type(model).__name__}: cannot be copied: {reason}") from error
+        raise UnsupportedError(f"{where}: {reason}") from error
+    if not isinstance(found, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UnsupportedError(f"{where}: its __deepcopy__ returns a {type(found).__name__}")
+    mine = first_names(model)
+    if shared := next((mine[tensor] for tensor in first_names(found) if tensor in mine), None):
+        raise UnsupportedError(f"{where}: its __deepcopy__ leaves {shared} shared with the copy")
+    return found
 
 
 @contextmanager

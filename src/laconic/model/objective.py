@@ -9,23 +9,26 @@ tuple or list as arguments. Outputs are a tensor, or hold one as ``logits``; a m
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
+from numbers import Real
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from laconic.errors import MismatchError
 from laconic.model.modules import call, device_of, moved, n_examples, unwrap
+from laconic.model.outputs import form, listed, logits, own_loss
 from laconic.model.tasks import IGNORED, Classes, Custom, Judged, Mean, OwnLoss, Task, infer
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
 Batches: TypeAlias = Iterable[Any]
 LABELS = ("labels", "label", "label_ids", "targets", "target")
-LOGITS = ("logits", "out", "prediction_logits")
 SAME = 1e-3  # largest relative difference of a model's own loss from that of a known task
 
 
@@ -35,7 +38,7 @@ class Answer:
 
     Attributes:
         task: what the targets are.
-        outputs: the tensor that is judged, or what the model gave where only a loss of the user's reads it.
+        outputs: the tensor that is judged, or what the model gave where a loss of the user's reads it.
         targets: what they are compared with.
         own: the loss that the model itself gave, the mean over labels.
         n: number of examples.
@@ -51,6 +54,15 @@ class Answer:
     def loss(self) -> Tensor:
         """Mean loss of a label, in nats: a scalar to train with."""
         return self._mean[0] if self.own is None else self.own
+
+    @property
+    def differentiable_loss(self) -> Tensor:
+        """The same; MismatchError if it does not depend on parameters."""
+        if not self.loss.requires_grad:
+            raise MismatchError(
+                "loss: expected one that depends on the model's parameters, found one without a gradient"
+            )
+        return self.loss
 
     @property
     def n_labels(self) -> int | Tensor:
@@ -83,7 +95,8 @@ class Objective:
 
     Attributes:
         loss: a `Task`; or a function from outputs and targets to the mean loss of the batch's examples, in nats, or to
-            the loss of each; or None for the model's own loss, or else the task that the first batch shows.
+            the loss of each; or None for the model's own loss, or else the task that the first batch shows. A function
+            gets what the model returns; if it cannot read a container, it gets the logits in it.
         ignore_index: class index of labels that do not count.
         run: from a model and inputs to outputs; by default a call.
     """
@@ -111,8 +124,9 @@ class Objective:
     def forward(self, model: nn.Module, batch: Any) -> int:
         """Run a model on a batch whose targets, if there are any, do not matter; the number of its examples."""
         inputs, _ = split(batch, model, must=False)
+        n = _some(inputs)
         self.run(model, moved(inputs, device_of(model)))
-        return n_examples(inputs) or 1
+        return n
 
     def settled(self, answer: Answer) -> Objective:
         """This objective with the task of an answer, for further batches."""
@@ -125,22 +139,22 @@ class Objective:
             MismatchError: the batch has no targets, or targets and outputs are of no known task.
         """
         inputs, targets = split(batch, model)
+        n = _some(inputs)
         try:
             outputs = self.run(model, inputs)
         except TypeError as error:
             if isinstance(inputs, Mapping) and "argument" in str(error):
-                found = f"found {_listed(inputs)}: {error}"
+                found = f"found {listed(inputs)}: {error}"
                 raise MismatchError(f"batch: expected keywords of the model's forward, {found}") from error
             raise
-        n = n_examples(inputs) or 1
-        own, outputs = _own_loss(outputs, inputs)
+        own, outputs = own_loss(outputs) if isinstance(inputs, Mapping) else (None, outputs)
         given = Custom(self.loss) if callable(self.loss) else self.loss
         if isinstance(given, Custom):
-            return Answer(given, _custom_outputs(outputs), targets, None, n)
+            return Answer(given, outputs, targets, None, n)
         if own is not None and given is None:
             return self._as_the_model(model, own, outputs, targets, n)
         if targets is None:
-            found = f"a mapping with {_listed(inputs)}" if isinstance(inputs, Mapping) else _kind(batch)
+            found = f"a mapping with {listed(inputs)}" if isinstance(inputs, Mapping) else form(batch)
             raise MismatchError(f"batch: expected labels in it, under {LABELS[0]!r}, or beside it, found {found}")
         judged = logits(outputs)
         task = given or infer(judged, targets, self.ignore_index, last=not isinstance(outputs, Tensor))
@@ -177,6 +191,9 @@ def split(batch: Any, model: nn.Module, must: bool = True) -> tuple[Any, Any]:
     Raises:
         MismatchError: it is no batch, or has no targets but `must` have some.
     """
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else [batch]
+    if any(isinstance(part, np.ndarray) for part in parts):
+        raise MismatchError("batch: expected tensors, found NumPy arrays; torch.from_numpy makes tensors of them")
     alone = isinstance(batch, Tensor) or (isinstance(batch, (tuple, list)) and len(batch) == 1)
     if alone and not must:
         return batch, None
@@ -187,12 +204,28 @@ def split(batch: Any, model: nn.Module, must: bool = True) -> tuple[Any, Any]:
         inputs = batch if _takes(model, label) else {key: v for key, v in batch.items() if key != label}
         return inputs, batch[label]
     if not isinstance(batch, (tuple, list)) or len(batch) < 2 or any(_is_loader(part) for part in batch):
-        hint = "; an autoencoder's batches are (x, x)" if alone else ""
-        raise MismatchError(f"batch: expected (inputs, targets) or a mapping with labels, found {_kind(batch)}{hint}")
+        hint = "; an autoencoder's batches are (x, x)" if alone and isinstance(next(iter(parts)), Tensor) else ""
+        raise MismatchError(f"batch: expected (inputs, targets) or a mapping with labels, found {form(batch)}{hint}")
     inputs, targets = batch[0] if len(batch) == 2 else tuple(batch[:-1]), batch[-1]
     if isinstance(inputs, Mapping) and LABELS[0] not in inputs and _takes(model, LABELS[0]):
         return {**inputs, LABELS[0]: targets}, targets
     return inputs, targets
+
+
+def _some(inputs: Any) -> int:
+    """How many examples the inputs are, 1 if there is no telling."""
+    n = n_examples(inputs)
+    if n == 0:
+        raise MismatchError("batch: expected examples, found none in it; leave empty batches out")
+    return n or 1
+
+
+def n_batches(batches: Any) -> int | None:
+    """Number of batches; None if there is no telling, as for a loader of an iterable data set."""
+    try:
+        return len(batches)
+    except TypeError:
+        return None
 
 
 def _takes(model: nn.Module, keyword: str) -> bool:
@@ -206,26 +239,27 @@ def check_batches(batches: Any, name: str = "batches", once: bool = False) -> No
         MismatchError: `batches` are no batches; or they run only once, as a generator does, unless `once` is enough.
     """
     if isinstance(batches, Iterator) and not once:
-        raise MismatchError(f"{name}: expected a list or a loader, found {_kind(batches)}, which runs only once")
+        raise MismatchError(f"{name}: expected a list or a loader, found {form(batches)}, which runs only once")
     if isinstance(batches, (Mapping, Tensor, nn.Module, str)) or not isinstance(batches, Iterable):
-        raise MismatchError(f"{name}: expected an iterable of batches, found {_kind(batches)}")
+        raise MismatchError(f"{name}: expected an iterable of batches, found {form(batches)}")
     if isinstance(batches, (tuple, list)) and len(batches) == 2 and all(_is_loader(part) for part in batches):
         raise MismatchError(f"{name}: expected batches, found a pair of them, as of training and test")
-    if isinstance(batches, Sized) and not len(batches) and not once:
+    if n_batches(batches) == 0 and not once:
         raise MismatchError(f"{name}: expected some, found none")
 
 
 def as_number(found: Any, function: Any) -> float:
     """A score as a float, from a number of Python or NumPy or a tensor of one element."""
     name = getattr(function, "__name__", type(function).__name__)
-    if isinstance(found, Tensor):
-        found = found.detach().cpu()
     if hasattr(found, "item") and getattr(found, "size", 1) != 0:
-        with suppress(ValueError, RuntimeError):  # several elements: refused below
-            found = found.item()
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        raise MismatchError(f"evaluate: expected a number from {name}, found {_kind(found)}")
-    return float(found)
+        with suppress(ValueError, RuntimeError):  # several elements, or none that is known: refused below
+            found = found.detach().item() if isinstance(found, Tensor) else found.item()
+    if isinstance(found, bool) or not isinstance(found, (Real, Decimal)):
+        raise MismatchError(f"evaluate: expected a number from {name}, found {form(found)}")
+    try:
+        return float(found)
+    except OverflowError as error:
+        raise MismatchError(f"evaluate: expected a number from {name}, found one beyond float64") from error
 
 
 def _is_loader(part: Any) -> bool:
@@ -236,59 +270,3 @@ def _is_loader(part: Any) -> bool:
         kinds = {tuple if isinstance(inner, (tuple, list)) else type(inner) for inner in part}
         return isinstance(part, list) and kinds in ({tuple}, {dict})
     return isinstance(part, torch.utils.data.DataLoader) or hasattr(part, "batches")
-
-
-def _own_loss(outputs: Any, inputs: Any) -> tuple[Tensor | None, Any]:
-    """The loss that a model gave, if it got labels, and its other outputs."""
-    if not isinstance(inputs, Mapping):
-        return None, outputs
-    if isinstance(loss := _by_name(outputs).get("loss"), Tensor) and loss.numel() == 1:
-        return loss.reshape(()), outputs
-    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor) and not outputs[0].ndim:
-        return outputs[0], outputs[1:]
-    return None, outputs
-
-
-def _by_name(outputs: Any) -> Mapping[str, Any]:
-    return outputs if isinstance(outputs, Mapping) else getattr(outputs, "__dict__", {})
-
-
-def logits(outputs: Any) -> Tensor:
-    """The tensor that is judged.
-
-    Raises:
-        MismatchError: there is none, or there are several and none has a name that tells.
-    """
-    if isinstance(outputs, Tensor):
-        return outputs
-    if isinstance(outputs, (tuple, list)) and outputs:
-        return logits(outputs[0])
-    named = _by_name(outputs)
-    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor) and value.ndim}
-    for key in LOGITS:
-        if key in tensors:
-            return tensors[key]
-    if len(tensors) == 1:
-        return next(iter(tensors.values()))
-    found = f"{_kind(outputs)} of {_listed(named)}" if named else _kind(outputs)
-    raise MismatchError(f"outputs: expected a tensor, or one named {LOGITS[0]}, found {found}; see Objective(run=)")
-
-
-def _custom_outputs(outputs: Any) -> Any:
-    """What a user's loss reads: the logits where there are such, or else all outputs."""
-    try:
-        return logits(outputs)
-    except MismatchError:
-        return outputs
-
-
-def _listed(found: Iterable[Any]) -> str:
-    return ", ".join(map(str, list(found)[:8]))
-
-
-def _kind(found: Any) -> str:
-    if found is None:
-        return "None"
-    if isinstance(found, (tuple, list)):
-        return f"a {type(found).__name__} of {len(found)}"
-    return f"a {type(found).__name__}"

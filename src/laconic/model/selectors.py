@@ -16,11 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias, TypeVar
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 
 from laconic.core.text import did_you_mean
 from laconic.errors import MismatchError
-from laconic.model.modules import n_nonzero, unwrap
+from laconic.model.modules import n_nonzero, refuse_uninitialized, unwrap
 
 Selector: TypeAlias = str | type[nn.Module]
 
@@ -68,7 +67,12 @@ def matches(selector: str, name: str) -> bool:
 
 def names(selector: str, name: str) -> bool:
     """Whether a selector is just that name, or a pattern ``re:…`` that matches it."""
-    return re.match(selector[3:], name) is not None if selector.startswith("re:") else name == selector
+    if not selector.startswith("re:"):
+        return name == selector
+    try:
+        return re.match(selector[3:], name) is not None
+    except re.error as error:
+        raise MismatchError(f"expected a pattern, found {selector!r}: {error}") from error
 
 
 def names_to_quantize(
@@ -113,8 +117,7 @@ def _owners(model: nn.Module) -> _Owners[nn.Parameter]:
     for prefix, module in model.named_modules(remove_duplicate=False):
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             full = f"{prefix}.{name}" if prefix else name
-            if isinstance(parameter, UninitializedParameter):
-                raise MismatchError(f"{full}: not initialised yet; run the model once first")
+            refuse_uninitialized(full, parameter)
             owners[full] = (module, parameter)
     return owners
 

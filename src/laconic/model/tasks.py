@@ -3,7 +3,7 @@
 - `Classes`: targets are class indices (n, …), outputs (n, classes, …) or (n, …, classes); −ln softmax(outputs)[target].
 - `SoftClasses`: targets are probabilities in the outputs' shape, rows of sum 1; −Σ target · ln softmax(outputs).
 - `Binary`: targets are 0 and 1 in the outputs' shape; −ln sigmoid(±output).
-- `Classes`: targets are class indices (n, …), outputs (n, classes, …) or (n, …, classes); −ln softmax(output)[target].
+- `Regression`: targets are other numbers in the outputs' shape; (output − target)², which is in nats but for scale and
   constant.
 
 `infer` chooses by types, shapes and, for floats, values.
@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from laconic.core.text import kind
 from laconic.errors import MismatchError
+from laconic.model.outputs import logits
 
 IGNORED = -100  # PyTorch's and Hugging Face's index of labels that do not count
 
@@ -93,9 +94,11 @@ class Classes(Task):
     def mean(self, outputs: Tensor, targets: Tensor) -> Mean:
         outputs, targets = self.aligned(outputs, targets)
         n_labels = (targets != self.ignore_index).sum()
-        if targets.ndim == 1:
-            return F.cross_entropy(outputs, targets, ignore_index=self.ignore_index), n_labels
-        total = F.cross_entropy(outputs, targets, ignore_index=self.ignore_index, reduction="sum")
+        try:
+            total = F.cross_entropy(outputs, targets, ignore_index=self.ignore_index, reduction="sum")
+        except IndexError:  # on a CPU; looking beforehand would wait for a GPU
+            self._check(targets, outputs.shape[1])
+            raise
         return total / n_labels.clamp(min=1), n_labels
 
     @override
@@ -108,13 +111,16 @@ class Classes(Task):
         n_right = self.right(outputs, targets)
         outputs, targets = self.aligned(outputs, targets)
         counted = targets != self.ignore_index
-        n_classes = outputs.shape[1]
-        if targets.numel() and bool((outside := counted & ((targets < 0) | (targets >= n_classes))).any()):
-            found = int(targets[outside][0])
-            expected = f"expected classes below {n_classes}, or {self.ignore_index} for labels that do not count"
-            raise MismatchError(f"targets: {expected}, found {found}; see Objective(ignore_index=)")
+        self._check(targets, outputs.shape[1])
         losses = F.cross_entropy(outputs, targets, ignore_index=self.ignore_index, reduction="none")
         return Judged(_per_example(losses), _per_example(counted), n_right)
+
+    def _check(self, targets: Tensor, n_classes: int) -> None:
+        outside = (targets != self.ignore_index) & ((targets < 0) | (targets >= n_classes))
+        if targets.numel() and bool(outside.any()):
+            expected = f"expected classes below {n_classes}, or {self.ignore_index} for labels that do not count"
+            found = int(targets[outside][0])
+            raise MismatchError(f"targets: {expected}, found {found}; see Objective(ignore_index=)")
 
     def aligned(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (n, classes, …), and targets (n, …) in int64."""
@@ -188,8 +194,8 @@ class Custom(Task):
     """A loss that someone else wrote.
 
     Attributes:
-        loss: from outputs and targets, as the model and the batch give them, to the mean over the batch's examples
-            (scalar), or to a loss for each example or label, (n, …).
+        loss: from outputs and targets, as the model and the batch give them, or else from the logits in the outputs, to
+            the mean over the batch's examples (scalar), or to a loss for each example or label, (n, …).
     """
 
     loss: Callable[[Any, Any], Tensor]
@@ -202,13 +208,17 @@ class Custom(Task):
     @override
     def right(self, outputs: Any, targets: Any) -> Int[Tensor, " entries"] | None:
         """Those of class indices, one for each example."""
-        if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or targets.is_floating_point():
+        try:
+            outputs = logits(outputs)
+        except MismatchError:
+            return None
+        if not isinstance(targets, Tensor) or targets.is_floating_point():
             return None
         return Classes().right(outputs, targets) if outputs.ndim == 2 and targets.ndim == 1 else None
 
     @override
     def judge(self, outputs: Any, targets: Any) -> Judged:
-        losses, n_right = self._losses(outputs, targets), self.right(outputs, targets)
+        losses, n_right = self._losses(outputs, targets).double(), self.right(outputs, targets)
         if losses.ndim:
             return _all_count(losses, n_right)
         n = torch.tensor([_n_examples(outputs, targets)], device=losses.device)
@@ -217,7 +227,12 @@ class Custom(Task):
     def _losses(self, outputs: Any, targets: Any) -> Tensor:
         if getattr(self.loss, "reduction", None) == "sum":
             raise MismatchError("loss: expected a mean over examples, or a value for each, found reduction='sum'")
-        losses = self.loss(outputs, targets)
+        try:
+            losses = self.loss(outputs, targets)
+        except (TypeError, AttributeError):  # it reads a tensor, not what holds one
+            if isinstance(outputs, Tensor):
+                raise
+            losses = self.loss(logits(outputs), targets)
         if not isinstance(losses, Tensor) or not losses.is_floating_point():
             name = getattr(self.loss, "__name__", type(self.loss).__name__)
             raise MismatchError(f"loss: expected a tensor of floats from {name}, found {type(losses).__name__}")
@@ -256,6 +271,9 @@ def infer(outputs: Tensor, targets: Any, ignore_index: int = IGNORED, last: bool
     """
     if not isinstance(targets, Tensor):
         raise MismatchError(f"targets: expected a tensor, found {kind(targets)}; pass objective=Objective(loss=…)")
+    if not targets.ndim or not outputs.ndim:
+        found = "outputs" if targets.ndim else "targets"
+        raise MismatchError(f"{found}: expected a first axis of examples, found a single number")
     a_column = outputs[:1].numel() == targets[:1].numel()
     if targets.is_floating_point() or targets.shape == outputs.shape or a_column:
         if targets.numel() == outputs.numel() and len(targets) == len(outputs):

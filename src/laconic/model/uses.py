@@ -124,11 +124,10 @@ class Watch(TorchFunctionMode):
         if func in (F.embedding, F.embedding_bag):
             table = args[1] if len(args) > 1 else kwargs["weight"]
             self.notes.looked_up.add(self._name(table) or "")
-        elif not uses and any(
-            isinstance(leaf, Tensor) and not self._name(leaf) for leaf in _pytree.tree_leaves(output)
-        ):
+        elif any(isinstance(leaf, Tensor) and not self._name(leaf) for leaf in _pytree.tree_leaves(output)):
             where = resolve_name(func) or getattr(func, "__name__", "a function")
-            self.notes.elsewhere |= dict.fromkeys((name for name in held if name), where)
+            used = {use.name for use in uses}
+            self.notes.elsewhere |= dict.fromkeys((name for name in held if name and name not in used), where)
         return output
 
     def _name(self, tensor: Any) -> str | None:

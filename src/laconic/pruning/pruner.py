@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
@@ -51,14 +52,16 @@ class Pruner(Selection):
             ValueError: the fraction lies outside [0, 1].
             MismatchError: the pruner's budget is not a fraction.
         """
-        if not isinstance(amount, (int, float)):
+        if isinstance(amount, Budget):
             return replace(self, budget=amount)
+        if isinstance(amount, bool) or not isinstance(amount, Real):
+            raise ValueError(f"amount: expected a fraction removed, within [0, 1], or a budget, found {amount!r}")
         if not 0 <= amount <= 1:
             percent = f"; {amount:g} % is {amount / 100:g}" if 1 < amount <= 100 else ""
             raise ValueError(f"amount: expected a fraction removed, within [0, 1], found {amount}{percent}")
         if not isinstance(self.budget, Fraction):
             raise MismatchError(f"amount: expected none, as {self.budget} decides how much stays, found {amount}")
-        return replace(self, budget=self.budget.at(1 - amount))
+        return replace(self, budget=self.budget.at(1 - float(amount)))
 
     def mask(self, model: nn.Module, evidence: Evidence = NO_EVIDENCE) -> Mask:
         """The mask of `model`'s weights that stay; the model is untouched."""

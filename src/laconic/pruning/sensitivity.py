@@ -8,6 +8,7 @@ tensor as a tolerance allows. The losses of tensors that are pruned together add
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -122,6 +123,8 @@ def scan(  # noqa: PLR0913 – a public call
             if point:
                 alone[point[0]].at(point[1]).prune_(pruned, evidence)
             values[point] = as_number(evaluate(pruned), evaluate)
+            if point is None and not math.isfinite(values[point]):
+                raise ValueError(f"evaluate: expected a finite score of the network itself, found {values[point]}")
             if path:
                 _write(Path(path), of, values)
         if progress:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from laconic.file.container import Reader
 from laconic.file.save_load import load, save
 from laconic.model.evidence import Evidence, Statistic, observe
 from laconic.model.modules import copied, n_examples, state_digest, unwrap
-from laconic.model.objective import DEFAULT_OBJECTIVE, Batches, Objective, check_batches, split
+from laconic.model.objective import DEFAULT_OBJECTIVE, Batches, Objective, check_batches, n_batches, split
 from laconic.model.selectors import compressible
 from laconic.quantization.grid import Grid, KeepGrid, Quantizer
 from laconic.quantization.rate import RateLoss, price_at
@@ -152,7 +152,8 @@ def compress(  # noqa: PLR0913 – a public call
     judge.settle(network)
     job.score = judge(network).score
     if not math.isfinite(job.score):
-        raise ValueError(f"evaluate: expected a finite score of the network itself, found {job.score}")
+        found = "NaN, or −inf" if job.score == -math.inf else job.score
+        raise ValueError(f"evaluate: expected a finite score of the network itself, found {found}")
     if isinstance(target, MaxDrop) and target.drop >= 1 and 0 <= job.score <= 1 and not minimize:
         hint = "a hundredth is MaxDrop(0.01)"
         raise ValueError(f"drop: expected below 1 for a score within [0, 1], found {target.drop:g}; {hint}")
@@ -254,8 +255,8 @@ class _Job:
             plan = reader.plan or Plan()
         model = load(begin, into=copied(self.model))
         every = 100
-        if isinstance(self.data, Sized):  # prices are updated at least twenty times
-            every = max(1, min(every, self.finetune.epochs * len(self.data) // 20))
+        if a_pass := n_batches(self.data):  # prices are updated at least twenty times
+            every = max(1, min(every, self.finetune.epochs * a_pass // 20))
         n = sum(n_examples(batch) or 0 for batch in self.data)
 
         def trainable(network: nn.Module) -> dict[str, nn.Parameter]:

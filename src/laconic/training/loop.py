@@ -7,6 +7,7 @@ bit, as one that was not.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import os
@@ -14,32 +15,34 @@ import random
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from rich import get_console
-from rich import progress as bars
-from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from laconic.core.text import kind
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.model.objective import DEFAULT_OBJECTIVE, Answer, Batches, Objective, check_batches
+from laconic.model.objective import DEFAULT_OBJECTIVE, Answer, Batches, Objective, check_batches, n_batches
 from laconic.model.selectors import sparsity
 from laconic.training.checkpoint import load_state, save_state
 from laconic.training.distillation import Distillation
 from laconic.training.rules import Attached, Rule, attach
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 ADAM = partial(torch.optim.Adam, lr=1e-3)
+ACCELERATED = "_is_accelerate_prepared"  # by which Accelerate would take the model for its own in loops of the user's
 STEPS_BETWEEN_COUNTS = 50  # of zeros, for the progress bar
 
 
@@ -161,14 +164,14 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(_as_before(model))
         accelerator = Accelerator()
-        optimizer = training.optimizer(p for p in model.parameters() if p.requires_grad)
+        optimizer = _optimizer(training, model)
         model.to(accelerator.device)
         attached = [stack.enter_context(attach(rule, model, optimizer)) for rule in rules]
         scheduler = _scheduler(training, optimizer)
         run = _Run(model, optimizer, scheduler, attached, Progress(model, rules=attached))
         run.resume(checkpoint)
-        if isinstance(batches, Sized):
-            run.progress.n_steps = training.epochs * len(batches)
+        if (a_pass := n_batches(batches)) is not None:
+            run.progress.n_steps = training.epochs * a_pass
         wrapped, prepared, loader = accelerator.prepare(model, optimizer, batches)
         answer = stack.enter_context(training.objective.on(wrapped))
         if not model.training:
@@ -178,7 +181,7 @@ def train(
             for batch in run.batches(loader, training.seed):
                 answered = answer(batch)
                 prepared.zero_grad()
-                accelerator.backward(answered.loss)
+                accelerator.backward(answered.differentiable_loss)
                 prepared.step()
                 run.progress.count(answered)
                 if scheduler and training.per_step:
@@ -194,17 +197,50 @@ def train(
             if scheduler and not training.per_step:
                 _step_epoch(scheduler, run.progress.history[-1]["loss"])
             run.save(checkpoint, accelerator)
+        prepared.zero_grad()
     return run.progress
+
+
+def _optimizer(training: Training, model: nn.Module) -> Optimizer:
+    """The optimizer, if it trains parameters of the model, and by one evaluation of the loss a step."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise MismatchError("model: expected parameters that require gradients, found none")
+    optimizer = training.optimizer(iter(parameters))
+    if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MismatchError(f"optimizer: expected a function that returns one, found {kind(optimizer)} from it")
+    step = inspect.signature(optimizer.step).parameters.get("closure")
+    if step and step.default is step.empty:
+        name = type(optimizer).__name__
+        raise UnsupportedError(f"optimizer: {name} evaluates the loss several times a step; use a loop of your own")
+    mine = set(map(id, parameters))
+    if not any(id(parameter) in mine for group in optimizer.param_groups for parameter in group["params"]):
+        raise MismatchError("optimizer: expected one of the parameters that are passed to it, found one of others")
+    return optimizer
 
 
 def _scheduler(training: Training, optimizer: Optimizer) -> LRScheduler | None:
     """The scheduler, if there is one and it fits how it is stepped, and the optimizer."""
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise UnsupportedError("optimizer: LBFGS evaluates the loss several times a step; use a loop of your own")
-    scheduler = training.scheduler(optimizer) if training.scheduler else None
-    if isinstance(scheduler, (OneCycleLR, CyclicLR)) and not training.per_step:
-        raise MismatchError(f"scheduler: {type(scheduler).__name__} counts steps, not epochs; pass per_step=True")
+    if training.scheduler is None or (scheduler := training.scheduler(optimizer)) is None:
+        return None
+    if not hasattr(scheduler, "step"):
+        raise MismatchError(f"scheduler: expected a function that returns one, found {kind(scheduler)} from it")
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise MismatchError("scheduler: expected one of the optimizer that is passed to it, found one of another")
+    for part in _parts(scheduler):
+        name = type(part).__name__
+        if isinstance(part, (OneCycleLR, CyclicLR)) and not training.per_step:
+            raise MismatchError(f"scheduler: {name} counts steps, not epochs; pass per_step=True")
+        if isinstance(part, ReduceLROnPlateau) and (training.per_step or part is not scheduler):
+            raise MismatchError(f"scheduler: {name} reads each epoch's loss; pass it alone, with per_step=False")
     return scheduler
+
+
+def _parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
+    """A scheduler, and those that it steps, as `SequentialLR` and `ChainedScheduler` do."""
+    yield scheduler
+    for part in getattr(scheduler, "_schedulers", ()):
+        yield from _parts(part)
 
 
 def _step_epoch(scheduler: LRScheduler, loss: float) -> None:
@@ -216,17 +252,18 @@ def _step_epoch(scheduler: LRScheduler, loss: float) -> None:
 
 @contextmanager
 def _as_before(model: nn.Module) -> Generator[None]:
-    """Each module's mode and the process's random states are as before at the end, also after an error."""
+    """Gradients are on inside; modes, random states and the model's attributes are as before, also after an error."""
     modes = {module: module.training for module in model.modules()}
     states = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         for module, mode in modes.items():
             module.training = mode
+        vars(model).pop(ACCELERATED, None)
 
 
 @dataclass
@@ -314,6 +351,9 @@ class ProgressBar:
     """
 
     def __init__(self, label: str, console: Console | None = None) -> None:
+        from rich import get_console  # here, since importing it draws from the process's generator
+        from rich import progress as bars
+
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(bar_width=None),
