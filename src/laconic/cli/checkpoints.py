@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -27,9 +27,6 @@ from laconic.formats.parts import listed, told
 from laconic.model.selectors import BUFFER, matches, names_to_quantize
 from laconic.quantization.grid import Grid, Quantizer, moments, widened
 from laconic.quantization.rate import RateLoss, price_at, squared_error
-
-if TYPE_CHECKING:
-    from laconic.cli.main import Rounding
 
 # How parameters are named that are surely weights.
 WEIGHT = re.compile(r"weight|bias|kernel|proj|lora|original\d?$")
@@ -97,7 +94,7 @@ def parent(base: Path | None, key: str | None) -> State | None:
 def encode(
     checkpoint: Path,
     output: Path,
-    rounding: tuple[Rounding, float] | None,
+    rounding: tuple[str, float] | None,
     threads: int | None,
     *,
     key: str | None = None,
@@ -137,7 +134,7 @@ def encode(
 
 
 def quantizer_of(
-    rounding: Rounding, error: float, state: Checkpoint, include: Iterable[str] | None, exclude: Iterable[str]
+    rounding: str, error: float, state: Checkpoint, include: Iterable[str] | None, exclude: Iterable[str]
 ) -> Quantizer:
     """What rounds a checkpoint at a relative error: of its largest layer, or of all together."""
     if rounding == "grid":
