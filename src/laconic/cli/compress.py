@@ -108,6 +108,9 @@ def search(
     def show(attempt: Attempt) -> None:
         found = f"{attempt.measured.n_bytes:,.0f} bytes, score {attempt.measured.score:.4f}"
         console.print(f"{attempt.label}: {found}", style="dim", highlight=False)
+        status.update("Trying the next price")
 
     finetune = Training(epochs) if epochs else None
-    console.print(compress(model, data, output, target, judge, finetune, show))
+    with console.status("Judging the network itself") as status:
+        found = compress(model, data, output, target, judge, finetune, show)
+    console.print(found)
