@@ -45,8 +45,8 @@ def network() -> nn.Module:
     """Untrained: four layers, a million parameters, a quarter of them in the table."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4, "num_attention_heads": 4}
-    config = LlamaConfig(**sizes, vocab_size=VOCABULARY, max_position_embeddings=TOKENS, tie_word_embeddings=True)
+    config = LlamaConfig(hidden_size=128, intermediate_size=344, num_hidden_layers=4, num_attention_heads=4)
+    config.update({"vocab_size": VOCABULARY, "max_position_embeddings": TOKENS, "tie_word_embeddings": True})
     config.use_cache = False
     return LlamaForCausalLM(config)
 
