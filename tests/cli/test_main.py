@@ -240,7 +240,7 @@ def test_the_demo_tells_its_story(tmp_path, capsys, monkeypatch):
     assert "http" not in report.read_text().replace("http://www.w3.org", "")
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "cp932", "koi8-r", "ascii"])
 def test_a_console_that_lacks_characters_stops_nothing(encoding, tmp_path):
     torch.save({"a.[/x]weight": torch.randn(8, 8)}, tmp_path / "c.pt")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}

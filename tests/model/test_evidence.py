@@ -229,6 +229,41 @@ def test_sums_are_wide_whatever_the_models_type(dtype):
     assert torch.allclose(evidence.of(NORM, "weight")[0].double(), wide.norm(dim=0), rtol=1e-4)
 
 
+class First(nn.Module):
+    """A module's first output, of inputs that may be its query, key and value."""
+
+    def __init__(self, module, n_inputs=1):
+        super().__init__()
+        self.module, self.n_inputs = module, n_inputs
+
+    def forward(self, x):
+        return self.module(*[x] * self.n_inputs)[0].flatten(1)
+
+
+LARGE = {
+    "convolution": (lambda: nn.Sequential(nn.Conv1d(5, 4, 2), nn.Flatten()), "0.weight"),
+    "transposed convolution": (lambda: nn.Sequential(nn.ConvTranspose1d(5, 4, 2), nn.Flatten()), "0.weight"),
+    "LSTM": (lambda: First(nn.LSTM(5, 3, batch_first=True)), "module.weight_ih_l0"),
+    "attention": (lambda: First(nn.MultiheadAttention(5, 1, batch_first=True), 3), "module.in_proj_weight"),
+    "linear layer of tokens": (lambda: nn.Sequential(nn.Linear(5, 3), nn.Flatten()), "0.weight"),
+}
+
+
+@pytest.mark.parametrize("of", LARGE)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_activations_of_any_layer_do_not_overflow(of, dtype):
+    make, name = LARGE[of]
+    torch.manual_seed(0)
+    model = make().to(dtype)
+    x = (torch.randn(64, 5, 5) * 100).to(dtype)
+    narrow, wide = (
+        observe(m, [(x.to(t), torch.zeros(64, dtype=torch.int64))], [GRAM, NORM])
+        for m, t in ((model, dtype), (copy.deepcopy(model).double(), torch.float64))
+    )
+    for statistic in (GRAM, NORM):
+        assert torch.allclose(narrow.of(statistic, name), wide.of(statistic, name), rtol=1e-3)
+
+
 WITHOUT = {
     "a table": (lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(8, 3)), "0.weight", "looked up"),
     "weight norm": (
