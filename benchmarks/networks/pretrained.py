@@ -14,7 +14,6 @@ import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.networks import minilm
+from benchmarks.networks.packages import package
 from benchmarks.networks.resnets import trained_resnet
 from benchmarks.ranking import rho
 from laconic.datasets import cifar10
@@ -81,14 +81,6 @@ def _as_they_are(images: Tensor) -> Tensor:
 
 def resnet(depth: int) -> Pretrained:
     return Pretrained(trained_resnet(depth), cifar10().test.batches(500), partial(_of_images, _as_they_are))
-
-
-def package(name: str) -> Path:
-    """An installed package's folder, found without importing it; SystemExit if it is missing."""
-    found = find_spec(name)
-    if found is None or found.origin is None:
-        raise SystemExit(f"{name} is missing: `make bench-peers` installs it")
-    return Path(found.origin).parent
 
 
 def efficientnet_lite0() -> Pretrained:

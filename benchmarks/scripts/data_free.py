@@ -9,7 +9,6 @@ method's points says how many bytes it needs for the divergence that the default
 from __future__ import annotations
 
 import copy
-import math
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,6 +24,7 @@ from torch import Tensor
 import laconic
 from benchmarks import peers
 from benchmarks.command_line import command_line
+from benchmarks.lines import log_over_bytes
 from benchmarks.networks.pretrained import NETWORKS, Pretrained
 from benchmarks.record_keeping import once, write_result
 from laconic.quantization import Grid
@@ -95,8 +94,7 @@ def point(name: str, method: str, setting: float) -> dict[str, float]:
 
 def line(points: Sequence[Mapping[str, float]]) -> tuple[float, float]:
     """Slope and intercept of log-divergence over bytes."""
-    slope, intercept = np.polyfit([p["bytes"] for p in points], [math.log(p["kl"]) for p in points], 1)
-    return float(slope), float(intercept)
+    return log_over_bytes(points, "kl")
 
 
 def measured(name: str) -> dict[str, Any]:

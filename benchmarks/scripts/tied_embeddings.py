@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 import laconic
 from benchmarks.command_line import command_line
+from benchmarks.lines import log_over_bytes
 from benchmarks.networks import small_lm
 from benchmarks.record_keeping import once, spreads, write_result
 from laconic.model import Evidence, Statistic, observe
@@ -33,7 +33,6 @@ N_BATCHES = 8
 ERRORS = (0.1, 0.14, 0.2, 0.28)
 LOST = (0.03, 0.1)
 AMOUNT = 0.5
-DATA_FREE, CALIBRATED = ("grid", "squared error"), "calibrated"
 
 
 def quantizers(model: nn.Module, evidence: Evidence) -> dict[str, list[Quantizer]]:
@@ -44,7 +43,7 @@ def quantizers(model: nn.Module, evidence: Evidence) -> dict[str, list[Quantizer
     return {
         "grid": [Grid(error) for error in ERRORS],
         "squared error": [RateLoss(price_at(e**2 * energy, sum(sizes)), squared_error) for e in ERRORS],
-        CALIBRATED: [RateLoss(price_at(2 * error**2, max(sizes)), evidence=evidence) for error in ERRORS],
+        "calibrated": [RateLoss(price_at(2 * error**2, max(sizes)), evidence=evidence) for error in ERRORS],
     }
 
 
@@ -82,8 +81,8 @@ def run(seed: int) -> dict[str, Any]:
 def bytes_at(lost: float, files: Sequence[Mapping[str, float]]) -> float:
     """On the line of logarithms of lost nats over bytes."""
     points = [file for file in files if file["nats_lost"] > 0]
-    slope, intercept = np.polyfit([f["bytes"] for f in points], [math.log(f["nats_lost"]) for f in points], 1)
-    return (math.log(lost) - float(intercept)) / float(slope)
+    slope, intercept = log_over_bytes(points, "nats_lost")
+    return (math.log(lost) - intercept) / slope
 
 
 def main(seeds: Sequence[int]) -> None:

@@ -42,6 +42,10 @@ def test_a_checkpoint_goes_there_and_back(checkpoint, capsys, name):
     assert not torch.equal(exact["0.weight"], back["0.weight"])
 
 
+def test_the_default_error_is_that_of_files_saved_in_python():
+    assert laconic.quantization.Grid().relative_error == main.RELATIVE_ERROR
+
+
 def test_squared_errors_are_of_all_layers_together(checkpoint, capsys):
     packed, arguments = checkpoint / "m.lac", ["--rounding", "squared-error", "--relative-error", "0.1"]
     code, out, _ = run(capsys, "compress", checkpoint / "model.pt", "-o", packed, *arguments)

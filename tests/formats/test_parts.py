@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from laconic.core.text import listed
 from laconic.errors import CheckpointError
-from laconic.formats.parts import choose, listed, plain_names, told
+from laconic.formats.parts import choose, plain_names, told
 
 NET = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
 SD = NET.state_dict()

@@ -17,13 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from laconic.codec.spec import Method
+from laconic.core.text import listed
 from laconic.errors import MismatchError, OutputError
 from laconic.file.container import Reader
 from laconic.file.contents import export, shards
 from laconic.file.save_load import State, save
 from laconic.file.workers import FileOptions
 from laconic.formats.checkpoints import Checkpoint, open_checkpoint
-from laconic.formats.parts import listed, told
+from laconic.formats.parts import told
 from laconic.model.selectors import BUFFER, matches, names_to_quantize
 from laconic.quantization.grid import Grid, Quantizer, moments, widened
 from laconic.quantization.rate import RateLoss, price_at, squared_error

@@ -245,8 +245,9 @@ def compress(  # noqa: PLR0913 – typer reads them
     goals = [option for option, value in targets.items() if value is not None]
     judged = [*goals, *_given({"--evaluate": evaluate, "--epochs": epochs})]
     stored = _given({"--lossless": lossless, "--include": include, "--exclude": exclude, "--key": key, "--base": base})
-    rounded = _given({"--include": include, "--relative-error": relative_error is not None, "--rounding": rounding})
-    stored += [*rounded, *_given({"--threads": threads, "--base-key": base_key})]
+    stored += _given({"--relative-error": relative_error is not None, "--rounding": rounding, "--threads": threads})
+    stored += _given({"--base-key": base_key})
+    rounded = [option for option in stored if option in {"--include", "--relative-error", "--rounding"}]
     if data is None and judged:
         raise UsageError(f"{judged[0]}: expected with --data")
     if data is not None and stored:

@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
+MAX_LISTED = 8
+
 
 def as_text(renderable: Any) -> str:
     """What rich prints of `renderable` in 80 columns, without colours."""
@@ -28,6 +30,12 @@ def short(value: float) -> str:
 def kind(found: object) -> str:
     """What a value is, to end an error with: ``a list``; ``none`` for None."""
     return "none" if found is None else f"a {type(found).__name__}"
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first few names, in one line whatever is in them."""
+    found = [name if name.isprintable() else repr(name) for name in map(str, names)]
+    return ", ".join(found[:MAX_LISTED]) + (f" and {len(found) - MAX_LISTED} more" if found[MAX_LISTED:] else "")
 
 
 def did_you_mean(found: object, known: Iterable[str], n: int = 1) -> str:

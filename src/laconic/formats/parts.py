@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from laconic.core.text import did_you_mean
+from laconic.core.text import did_you_mean, listed
 from laconic.errors import CheckpointError
 
 TOP = "."  # the key of what is under no key
-MAX_DEPTH, MAX_LISTED = 8, 8
+MAX_DEPTH = 8
 Keys = tuple[Any, ...]
 # What (distributed) data parallelism and moving averages, torch.compile, FSDP and checkpointed activations put before
 # names; a module of its own may be called `module`, so that this one is dropped only where it begins every name.
@@ -55,12 +55,6 @@ def choose(found: Any, key: str | None = None) -> tuple[dict[str, Tensor], dict[
 def told(left_out: Mapping[str, int]) -> str:
     """What is left out, in a line."""
     return listed(f"{name} ({_count(n)})" if n else name for name, n in left_out.items())
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first few names, in one line whatever is in them."""
-    names = [name if name.isprintable() else repr(name) for name in names]
-    return ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if names[MAX_LISTED:] else "")
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:

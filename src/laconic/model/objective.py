@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from laconic.core.text import listed
 from laconic.errors import MismatchError
 from laconic.model.modules import call, device_of, moved, n_examples, unwrap
-from laconic.model.outputs import form, listed, logits, own_loss
+from laconic.model.outputs import form, logits, own_loss
 from laconic.model.tasks import IGNORED, Classes, Custom, Judged, Mean, OwnLoss, Task, infer
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
 
+from laconic.core.text import kind, listed
 from laconic.errors import MismatchError
 
 LOGITS = ("logits", "out", "prediction_logits")
@@ -58,15 +59,10 @@ def by_name(outputs: Any) -> Mapping[str, Any]:
     return getattr(outputs, "__dict__", {})
 
 
-def listed(found: Iterable[Any]) -> str:
-    """The first few of `found`, in a line."""
-    return ", ".join(map(str, list(found)[:8]))
-
-
 def form(found: Any) -> str:
     """What a value is, to end an error with: ``a tuple of 2``."""
     if found is None:
         return "None"
     if isinstance(found, (tuple, list)):
-        return f"a {type(found).__name__} of {len(found)}"
-    return f"a {type(found).__name__}"
+        return f"{kind(found)} of {len(found)}"
+    return kind(found)
