@@ -89,13 +89,14 @@ def network_of(make: Callable[[], Any], option: str) -> nn.Module:
     return model
 
 
-def search(
+def search(  # noqa: PLR0913 – one for each option
     model: nn.Module,
     data: Any,
     judge: Callable[[nn.Module], float] | Batches | None,
     output: Path,
     target: Target,
     epochs: int,
+    keep: Path | None,
 ) -> None:
     """Search for the file, with a line for each attempt; the test part of a `Dataset` judges by default."""
     console = Console()
@@ -112,5 +113,5 @@ def search(
 
     finetune = Training(epochs) if epochs else None
     with console.status("Judging the network itself") as status:
-        found = compress(model, data, output, target, judge, finetune, show)
+        found = compress(model, data, output, target, judge, finetune, show, keep=keep)
     console.print(found)

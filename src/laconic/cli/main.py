@@ -227,6 +227,9 @@ def compress(  # noqa: PLR0913 – typer reads them
     epochs: Annotated[
         int, with_data(help="Fine-tune for so many at each price, by Adam at a rate of 0.001.", min=0)
     ] = 0,
+    keep: Annotated[
+        Path | None, with_data(help="A folder that keeps what was tried, for another target of the same network.")
+    ] = None,
 ) -> None:
     """Code a checkpoint's weights at a stated error, or exactly; or, with data, a network to a target.
 
@@ -238,12 +241,12 @@ def compress(  # noqa: PLR0913 – typer reads them
 
         laconic compress mine:network -o net.lac --data mine:batches --max-drop 0.01
 
-    What was tried is kept in OUTPUT.attempts: after Ctrl-C, the same command goes on.
+    What was tried is kept in OUTPUT.attempts, or by --keep: after Ctrl-C, the same command goes on.
     """
     _refuse_overwrite(output, force)
     targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
     goals = [option for option, value in targets.items() if value is not None]
-    judged = [*goals, *_given({"--evaluate": evaluate, "--epochs": epochs})]
+    judged = [*goals, *_given({"--evaluate": evaluate, "--epochs": epochs, "--keep": keep})]
     stored = _given({"--lossless": lossless, "--include": include, "--exclude": exclude, "--key": key, "--base": base})
     stored += _given({"--relative-error": relative_error is not None, "--rounding": rounding, "--threads": threads})
     stored += _given({"--base-key": base_key})
@@ -268,13 +271,13 @@ def compress(  # noqa: PLR0913 – typer reads them
             chosen = None if lossless else (rounding or Rounding.GRID, error)
             print(checkpoints.encode(Path(checkpoint), output, chosen, threads, **options))
     else:
-        with _going_on_from(f"{output}.attempts keeps what was tried"):
+        with _going_on_from(f"{keep or f'{output}.attempts'} keeps what was tried"):
             from laconic.cli.compress import function, network_of, search, target_of
 
             make, batches = function("MODULE:NAME", checkpoint), function("--data", data)
             judge = function("--evaluate", evaluate) if evaluate else None
             model = network_of(make, "MODULE:NAME")
-            search(model, batches(), judge, output, target_of(max_drop, max_bytes), epochs)
+            search(model, batches(), judge, output, target_of(max_drop, max_bytes), epochs, keep)
 
 
 def _given(options: Mapping[str, object]) -> list[str]:

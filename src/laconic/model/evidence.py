@@ -108,6 +108,23 @@ class Evidence:
             self._damped[name, fraction] = damped(self.of(GRAM, name).cpu(), fraction)
         return self._damped[name, fraction]
 
+    def to_state(self) -> dict[str, Any]:
+        """Tensors and plain values, nested, as training checkpoints hold them."""
+        return {
+            "n": self.n,
+            "found": {statistic.name: dict(found) for statistic, found in self.found.items()},
+            "forms": {name: [form.step, form.width] for name, form in self.forms.items()},
+            "elsewhere": dict(self.elsewhere),
+            "tables": sorted(self.tables),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Evidence:
+        """The inverse of `to_state`."""
+        found = {Statistic[name]: of_weights for name, of_weights in state["found"].items()}
+        forms = {name: Form(*form) for name, form in state["forms"].items()}
+        return cls(state["n"], found, forms, state["elsewhere"], frozenset(state["tables"]))
+
 
 NO_EVIDENCE = Evidence()
 _Rows: TypeAlias = tuple[int, int, int]  # a range of rows, and the number of groups that they are divided among

@@ -9,10 +9,8 @@ target which it meets is always met, and all zeros.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,8 +21,7 @@ from torch import nn
 
 from laconic.core.atomic import atomic
 from laconic.core.text import as_text
-from laconic.description.ledger import Measurement
-from laconic.errors import MismatchError, UnsupportedError
+from laconic.errors import UnsupportedError
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
 from laconic.model.evidence import Evidence, Statistic, observe
@@ -34,6 +31,7 @@ from laconic.model.selectors import compressible
 from laconic.quantization.grid import Grid, KeepGrid, Quantizer
 from laconic.quantization.rate import RateLoss, price_at
 from laconic.search.judging import Judge, Score, too_few
+from laconic.search.kept import Kept, data_identity
 from laconic.search.targets import Attempt, How, MaxDrop, Search, Shortest, Target
 from laconic.search.under_code import CodeLengthRule
 from laconic.surgery.channels import find_channels
@@ -114,6 +112,7 @@ def compress(  # noqa: PLR0913 – a public call
     *,
     objective: Objective = DEFAULT_OBJECTIVE,
     minimize: bool = False,
+    keep: str | os.PathLike[str] | None = None,
 ) -> Compressed:
     """Write the shortest file that meets `target`, judged by the network that it decodes to.
 
@@ -121,24 +120,25 @@ def compress(  # noqa: PLR0913 – a public call
         model: a trained network; it is not changed.
         data: batches, see `laconic.model.Objective`; iterated many times: a list or a loader. Without fine-tuning,
             targets are read only by `Shortest` and by the default of `evaluate`.
-        path: the file to write. Until it is complete, the folder ``path.attempts`` keeps the attempts: after an
-            interruption the same call continues.
+        path: the file to write. Until it is complete, the folder ``path.attempts``, or `keep`, keeps the attempts:
+            after an interruption the same call continues.
         target: `MaxDrop`, `MaxBytes` or `Shortest`; by default a drop of at most 0.01.
         evaluate: what judges: batches of examples that are held out, or a function from a network to its score, the
             higher the better. By default `data` judge. On examples the score is the accuracy; where the task is no
             classification, minus the mean loss.
         finetune: how to train under the code, at each price that is tried; its objective may be a `Distillation` from
             the network itself. Channels that become dead are cut.
-        on_attempt: called with each attempt.
+        on_attempt: called with each attempt that is made, not with those that were kept.
         objective: what the targets are, or the loss in nats; by default what the first batch shows.
         minimize: whether lower scores of `evaluate` are better.
+        keep: a folder that keeps observation and attempts for the next target of the same network on the same data.
 
     Returns:
         The file and its attempts. If no attempt met the target, `misses` is by how much the best one missed it.
 
     Raises:
         ValueError: the network itself has no finite score, or the target is no `Target` or cannot be missed.
-        MismatchError: the folder holds attempts at another network or target; or batches or what judges do not fit.
+        MismatchError: the folder holds attempts at another network or data; or batches or what judges do not fit.
         UnsupportedError: the network cannot be copied.
     """
     check_batches(data, "data")
@@ -147,67 +147,52 @@ def compress(  # noqa: PLR0913 – a public call
     score, examples = (evaluate, data) if evaluate is None or callable(evaluate) else (None, evaluate)
     check_batches(examples, "evaluate")
     judge = Judge(examples, objective, score, minimize, in_bits=isinstance(target, Shortest))
-    job = _Job(model, data, target, judge, finetune, Path(f"{os.fspath(path)}.attempts"))
     network = copied(model).eval()
     judge.settle(network)
-    job.score = judge(network).score
-    if not math.isfinite(job.score):
-        found = "NaN, or −inf" if job.score == -math.inf else job.score
+    own = judge(network)
+    _check_score(own.score, target, minimize)
+    of = f"network {state_digest(model.state_dict())[:16]}, {data_identity(data)}"
+    kept = Kept(Path(keep or f"{os.fspath(path)}.attempts"), of, judge.identity(own))
+    job = _Job(model, data, target, judge, finetune, kept, own.score)
+    for how, price in job.untried():
+        job.attempt(how, price, on_attempt or (lambda attempt: None))
+    attempts = tuple(job.files)
+    chosen = target.best(attempts, own.score)
+    with atomic(path) as file:
+        file.write(job.files[chosen].read_bytes())
+    if keep is None:
+        kept.remove()
+    held = {id(tensor): tensor.nbytes for tensor in unwrap(model).state_dict(keep_vars=True).values()}  # tied ones once
+    warning = too_few(judge.original, [attempt.measured for attempt in attempts], target)
+    return Compressed(Path(path), chosen, sum(held.values()), own.score, target, attempts, warning)
+
+
+def _check_score(score: float, target: Target, minimize: bool) -> None:
+    """Refuse what no file can be compared with, and a drop that every file meets."""
+    if not math.isfinite(score):
+        found = "NaN, or −inf" if score == -math.inf else score
         raise ValueError(f"evaluate: expected a finite score of the network itself, found {found}")
-    if isinstance(target, MaxDrop) and target.drop >= 1 and 0 <= job.score <= 1 and not minimize:
+    if isinstance(target, MaxDrop) and target.drop >= 1 and 0 <= score <= 1 and not minimize:
         hint = "a hundredth is MaxDrop(0.01)"
         raise ValueError(f"drop: expected below 1 for a score within [0, 1], found {target.drop:g}; {hint}")
-    job.resume()
-    for how, price in job.untried():
-        attempt = job.attempt(how, price)
-        if on_attempt:
-            on_attempt(attempt)
-    chosen = target.best(job.attempts, job.score)
-    with atomic(path) as file:
-        file.write(job.file(chosen.how, chosen.price).read_bytes())
-    shutil.rmtree(job.folder)
-    held = {id(tensor): tensor.nbytes for tensor in unwrap(model).state_dict(keep_vars=True).values()}  # tied ones once
-    warning = too_few(judge.original, [attempt.measured for attempt in job.attempts], target)
-    return Compressed(Path(path), chosen, sum(held.values()), job.score, target, tuple(job.attempts), warning)
 
 
 @dataclass
 class _Job:
-    """The attempts at one network, kept in a folder: a file for each, and a list."""
+    """The attempts of one search, and their files."""
 
     model: nn.Module
     data: Batches
     target: Target
     judge: Judge
     finetune: Training | None
-    folder: Path
-    score: float = math.nan
-    attempts: list[Attempt] = field(default_factory=list)
-
-    @cached_property
-    def _key(self) -> str:
-        """What attempts depend on, as far as it is known."""
-        how = f"trained {self.finetune.epochs} epochs, seed {self.finetune.seed}" if self.finetune else "rounded"
-        bits = "with data bits" if isinstance(self.target, Shortest) else "without"
-        return f"{state_digest(self.model.state_dict())}, {how}, {bits}"
-
-    def file(self, how: How, price: float) -> Path:
-        return self.folder / f"{how}-{price!r}.lac"
-
-    def resume(self) -> None:
-        """Read the attempts that the folder has."""
-        self.folder.mkdir(exist_ok=True)
-        if (path := self.folder / "attempts.json").exists():
-            kept = json.loads(path.read_text())
-            if kept["of"] != self._key:
-                found = "expected attempts of this network, found another's; remove it to start anew"
-                raise MismatchError(f"{self.folder}: {found}")
-            for a in kept["attempts"]:
-                self.attempts.append(Attempt(a["price"], a["how"], Measurement.from_dict(a["measured"])))
+    kept: Kept
+    score: float
+    files: dict[Attempt, Path] = field(default_factory=dict)
 
     def untried(self) -> Iterable[tuple[How, float]]:
         """What to try next, until the search is over."""
-        yield from ENDS[len(self.attempts) :]
+        yield from ENDS
         largest = max((weight.numel() for weight in compressible(self.model).values()), default=1)
         searches: dict[How, Search] = {"rounded": Search(price_at(FIRST_ERROR**2, largest), MIN_ROUNDING_RATIO)}
         if self.finetune:
@@ -216,41 +201,52 @@ class _Job:
             while (price := self.target.next_price(self._by(how), self.score, search)) is not None:
                 yield how, price
 
-    def attempt(self, how: How, price: float) -> Attempt:
-        """Write a file, decode it, judge it, and keep it."""
-        path = self.file(how, price)
-        match how:
-            case "trained":
-                self._train(price, path)
-            case "rounded":  # all floats, the norms' included, at a price of their layers' output errors
-                _save(self.model, path, Plan(), RateLoss(price, evidence=self._evidence))
-            case _:  # the network exactly, at an infinite price, or with zeros for all its floats
-                network = copied(self.model)
-                for tensor in network.state_dict().values() if price == 0 else ():
-                    if tensor.is_floating_point():
-                        tensor.zero_()
-                _save(network, path, Plan(), None)
+    def attempt(self, how: How, price: float, on_attempt: Callable[[Attempt], object]) -> None:
+        """Write a file, decode it, judge it, and keep it, as far as that is not kept already."""
+        begin = self._begin(price) if how == "trained" else None
+        path = self.kept.file(how, price, self.finetune, begin)
+        measured = self.kept.measured(path)
+        if measured is not None:
+            self.files[Attempt(price, how, measured)] = path
+            return
+        if not path.exists():
+            draft = path.with_suffix(".part")
+            self._write(draft, how, price, begin)
+            draft.replace(path)
         measured = replace(self.judge(load(path, into=copied(self.model)).eval()), n_bytes=path.stat().st_size)
-        self.attempts.append(Attempt(price, how, measured))
-        listed = [{**vars(attempt), "measured": attempt.measured.to_dict()} for attempt in self.attempts]
-        with atomic(self.folder / "attempts.json") as file:
-            file.write(json.dumps({"of": self._key, "attempts": listed}, indent=2).encode())
-        return self.attempts[-1]
+        self.kept.add(path, measured)
+        attempt = Attempt(price, how, measured)
+        self.files[attempt] = path
+        on_attempt(attempt)
+
+    def _write(self, path: Path, how: How, price: float, begin: Path | None) -> None:
+        if begin:
+            self._train(price, begin, path)
+        elif how == "rounded":  # all floats, the norms' included, at a price of their layers' output errors
+            _save(self.model, path, Plan(), RateLoss(price, evidence=self._evidence))
+        else:  # the network exactly, at an infinite price, or with zeros for all its floats
+            network = copied(self.model)
+            for tensor in network.state_dict().values() if price == 0 else ():
+                if tensor.is_floating_point():
+                    tensor.zero_()
+            _save(network, path, Plan(), None)
 
     def _by(self, how: How) -> list[Attempt]:
-        return [attempt for attempt in self.attempts if attempt.how == how]
+        return [attempt for attempt in self.files if attempt.how == how]
 
     @cached_property
     def _evidence(self) -> Evidence:
-        return observe(self.model, self.data, [Statistic.GRAM], self.judge.objective)
+        return self.kept.evidence(lambda: observe(self.model, self.data, [Statistic.GRAM], self.judge.objective))
 
-    def _train(self, price: float, path: Path) -> None:
-        """Train under the code, from where training at the next higher price ended."""
-        assert self.finetune is not None
+    def _begin(self, price: float) -> Path:
+        """The file that training begins from: where training at the next higher price ended."""
         above = [attempt for attempt in self._by("trained") if attempt.price > price]
-        untrained = [attempt for attempt in self.attempts if attempt.how != "trained"]
-        start = min(above, key=lambda a: a.price) if above else self.target.to_train(untrained, self.score)
-        begin = self.file(start.how, start.price)
+        untrained = [attempt for attempt in self.files if attempt.how != "trained"]
+        return self.files[min(above, key=lambda a: a.price) if above else self.target.to_train(untrained, self.score)]
+
+    def _train(self, price: float, begin: Path, path: Path) -> None:
+        """Train under the code."""
+        assert self.finetune is not None
         with Reader(begin) as reader:
             plan = reader.plan or Plan()
         model = load(begin, into=copied(self.model))

@@ -54,16 +54,20 @@ class Judge:
         if self.in_bits or self.score is None:
             with seeded(0):  # the same order of examples for every network
                 code = evaluate(network, self.examples, self.objective)
+            self.original = self.original or code
         if self.score is not None:
             score = as_number(self.score(network), self.score) * (-1 if self.minimize else 1)
-        elif code is not None:
-            score = code.score
-            if self.original is None:
-                self.original = code
-            error = difference_error(self.original, code)
+        elif code is not None and self.original is not None:
+            score, error = code.score, difference_error(self.original, code)
         score = -math.inf if math.isnan(score) else score
         bits = code.bits if code and self.in_bits else math.nan
         return Measurement(score=score, score_error=error, data_bits=bits)
+
+    def identity(self, own: Measurement) -> str:
+        """What tells this judge apart: what the network itself got, in digits that do not depend on threads."""
+        code = self.original
+        on = f" on {code.n_examples} examples, {code.bits:.6g} bits" if code else ""
+        return f"score {own.score:.6g}{on}{' that count' if self.in_bits else ''}"
 
     def settle(self, network: nn.Module) -> None:
         """Let the network itself show, on the first batch, what the targets are: a rounded one might show less."""
