@@ -127,7 +127,7 @@ def run(name: str, confidence: float, draw: int) -> dict[str, float]:
         "held_out_drop": float(lost[held_out].double().mean()),
         "new_drop": float(lost[new].double().mean()),
         "missed": int(lost[new].sum()) > DROP * len(new),
-        "too_few_examples": bool(found.warning),
+        "too_few_examples": bool(found.warnings),
         "attempts": len(found.attempts),
     }
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import laconic
-from laconic.cli import main
+from laconic.cli import main, options
 
 
 def run(capsys, *arguments):
@@ -79,7 +80,8 @@ def test_inspection_adds_up(checkpoint, capsys):
     assert "0.weight" in out
     assert "30×40" in out
     assert [t["model"] for t in found["tensors"]] == ["adaptive"] * 4
-    assert "float32, grid, adaptive" in out
+    assert "F32" in out and "integers" in out and "adaptive" not in out
+    assert "float32  grid, adaptive" in run(capsys, "inspect", packed, "--long")[1]
 
 
 def test_inspection_says_which_model_codes_a_tensor_in_eighty_columns(tmp_path, capsys, monkeypatch):
@@ -98,7 +100,7 @@ def test_inspection_says_which_model_codes_a_tensor_in_eighty_columns(tmp_path, 
     }
     out = run(capsys, "inspect", tmp_path / "t.lac")[1]
     assert max(map(len, out.splitlines())) <= 80
-    assert "int64, exact" in out
+    assert re.search(r"I64 +all bits", out)
     assert "= tied " in out
 
 
@@ -109,8 +111,43 @@ def test_a_network_goes_to_a_target(tmp_path, capsys):
     assert code == 0 and out.stat().st_size <= 700
     assert "meets the target: at most 700 bytes" in shown
     assert "rounded, price" in shown and "trained, price" in shown
-    assert f" {out.stat().st_size} " in shown
-    assert max(map(len, shown.splitlines())) <= 80
+    assert re.search(rf"→ .* {out.stat().st_size} ", shown)
+    *table, load = shown.splitlines()
+    assert max(map(len, table)) <= 80
+    line = load.removeprefix("Load it: ")
+    code = f"import laconic; {line.replace('; laconic', '; net = laconic')}; print(sum(p.numel() for p in net.parameters()))"
+    assert int(subprocess.check_output([sys.executable, "-c", code])) > 0
+
+
+TARGETS = {
+    "met": (["--max-bytes", "0.7kB"], 0),
+    "a share of the score": (["--max-drop", "2%"], 0),
+    "fewer bytes than zeros take": (["--max-bytes", "20"], 3),
+}
+
+
+@pytest.mark.parametrize("case", TARGETS)
+def test_a_missed_target_exits_with_3_and_says_what_can_be_met(case, tmp_path, capsys):
+    arguments, expected = TARGETS[case]
+    out = tmp_path / "net.lac"
+    code, shown, err = run(capsys, "compress", BLOBS_NET, "-o", out, "--data", BLOBS, *arguments)
+    assert code == expected
+    n_attempts = len(re.findall(r"bytes, score", shown))
+    if expected:
+        n = out.stat().st_size
+        assert n_attempts == 2  # no price can do better than zeros
+        assert f"misses the target by {n - 20}: at most 20 bytes" in shown
+        assert f"misses the target, at most 20 bytes: the nearest file has {n} bytes" in err and err.count("\n") == 1
+        again = ["compress", BLOBS_NET, "-o", out, "--force", "--data", BLOBS, "--max-bytes", str(n)]
+        assert run(capsys, *again)[0] == 0
+    else:
+        assert n_attempts > 2 and "meets the target" in shown and not err
+
+
+@pytest.mark.parametrize("text", ["1", "1_000", "1,000", "2kB", "2KB", "2 kiB", "1.5MiB", "3gb"])
+def test_bytes_in_words(text):
+    values = {"1": 1, "1_000": 1000, "1,000": 1000, "2kB": 2000, "2KB": 2000, "2 kiB": 2048}
+    assert options.n_bytes(text) == (values | {"1.5MiB": 3 << 19, "3gb": 3 * 10**9})[text]
 
 
 def test_tied_tensors_decompress(tmp_path, capsys):
@@ -166,7 +203,14 @@ WRONG = {
     "a target without data": (["compress", "model.pt", "-o", "x.lac", "--max-bytes", "9"], "with --data"),
     "no such network": (["compress", "laconic.zoo:net", "-o", "x.lac", "--data", BLOBS, "--shortest"], "'net'"),
     "not a checkpoint": (["compress", "text", "-o", "x.lac"], "expected a safetensors file or a PyTorch"),
-    "unknown command": (["squeeze"], "squeeze"),
+    "unknown command": (["squeeze"], "found 'squeeze'; there are demo, prune, compress, decompress, inspect"),
+    "no command": (["help"], "found 'help'; there are"),
+    "a share in letters": (
+        ["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--max-drop", "little"],
+        "0.01 or 1%",
+    ),
+    "bytes in letters": (["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--max-bytes", "few"], "200kB or"),
+    "no bytes": (["compress", BLOBS_NET, "-o", "x.lac", "--data", BLOBS, "--max-bytes", "0kB"], "1 byte or more"),
     "unknown data": (["demo", "--data", "imagenet"], "'digits', 'mnist', 'blobs'"),
 }
 

@@ -117,7 +117,7 @@ WRONG = {
     "no function": ({"--model": "mine:constant"}, "--model: expected a function, found mine:constant to be a int"),
     "no model": ({"--model": "mine:number"}, "--model: expected an nn.Module, found a int"),
     "no test": ({"--data": "mine:train"}, "--data: expected a Dataset or a pair (train, test), found a list; or give"),
-    "seeds": ({"--seeds": "1,x"}, "--seeds: expected whole numbers such as 0,1,2, found 'x'"),
+    "seeds": ({"--seeds": "1,x"}, "--seeds: expected whole numbers such as 0,1,2 or 0-2, found 'x'"),
 }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def check(path, data, truth=None):
     try:
         with laconic.file.Reader(path) as reader:
             assert reader.plan is None or isinstance(reader.plan, laconic.surgery.Plan)
-        tensors = laconic.load(path, max_bytes=1 << 22, base=PARENT)
+        tensors = laconic.load(path, limit=1 << 22, base=PARENT)
     except LaconicError as error:
         assert str(error)
         return "refused"

@@ -224,7 +224,7 @@ def test_mutants_are_refused_by_both_or_by_neither(tmp_path):
         mutant = surgeon.mutated(seeds[i % len(seeds)], change(rng), rng)
         path.write_bytes(mutant)
         try:
-            theirs = by_laconic(path, max_bytes=LIMIT)
+            theirs = by_laconic(path, limit=LIMIT)
             with laconic.file.Reader(path) as reader:
                 assert reader.plan is None or reader.plan
         except LaconicError as refusal:

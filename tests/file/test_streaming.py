@@ -132,7 +132,7 @@ def test_differences_on_the_command_line(tmp_path, capsys):
     assert equal(load_file(back), child)
     code, _, err = run(capsys, "decompress", packed, "-o", tmp_path / "x")
     assert (code, "expected the parent" in err) == (2, True)
-    assert "delta" in run(capsys, "inspect", packed)[1]
+    assert "changes" in run(capsys, "inspect", packed)[1]
     code, out, _ = run(capsys, "compress", tmp_path / "c.safetensors", "-o", packed, "--force", *base)
     assert (code, "‖w − ŵ‖ ≤ 0.025 ‖w‖" in out) == (0, True)
 

@@ -40,8 +40,10 @@ def test_a_target_is_met_by_the_decoded_file(name, trained, tmp_path):
     assert found.misses == 0 and tuple(seen) == found.attempts
     assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["net.lac"]
-    row = rf"{re.escape(found.chosen.label)} +│ +{found.chosen.measured.n_bytes:,} │"
-    assert re.search(row, str(found)) and "meets" in str(found)
+    marked = re.findall(r"→ +(.*)", str(found))
+    assert len(marked) == 1 and marked[0].startswith(found.chosen.how)
+    assert f" {found.chosen.measured.n_bytes:,} " in marked[0] and "meets" in str(found)
+    assert "Judged by the function accuracy." in str(found) and not found.warnings
 
 
 def test_training_under_the_code_makes_it_shorter(trained, tmp_path):

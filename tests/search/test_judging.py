@@ -153,7 +153,7 @@ REFUSED = {
     "infinity": ({"evaluate": lambda network: np.inf}, ValueError, "finite score of the network itself, found inf"),
     "no score": ({"evaluate": lambda network: None}, MismatchError, "expected a number from <lambda>, found None"),
     "a generator": ({"evaluate": iter([(X, Y)])}, MismatchError, "evaluate: expected a list or a loader"),
-    "a pair": ({"data": ([(X, Y)], [(X, Y)])}, MismatchError, "data: expected batches, found a pair"),
+    "a pair": ({"evaluate": ([(X, Y)], [(X, Y)])}, MismatchError, "evaluate: expected batches, found a pair"),
     "nothing": ({"data": []}, MismatchError, "data: expected some, found none"),
 }
 

@@ -17,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from laconic.codec.spec import Method
-from laconic.core.text import listed
+from laconic.core.text import elided, listed
 from laconic.errors import MismatchError, OutputError
 from laconic.file.container import Reader
 from laconic.file.contents import export, shards
 from laconic.file.save_load import State, save
 from laconic.file.workers import FileOptions
-from laconic.formats.checkpoints import Checkpoint, open_checkpoint
+from laconic.formats.checkpoints import TYPES, Checkpoint, open_checkpoint
 from laconic.formats.parts import told
 from laconic.model.selectors import BUFFER, matches, names_to_quantize
 from laconic.quantization.grid import Grid, Quantizer, moments, widened
@@ -52,33 +52,70 @@ def bytes_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
         yield lambda n_bytes: bar.advance(task, n_bytes)
 
 
-def inspection(found: dict[str, Any]) -> Group:
-    """A table of the tensors that `laconic.file.contents.inspect` found, and a line on the plan."""
+# What users call the methods of the file.
+CODED_AS = {"grid": "integers", "rows": "integers", "planes": "all bits", "exact": "all bits", "delta": "changes"}
+SHORT_TYPES = {str(dtype).removeprefix("torch."): code for code, dtype in TYPES.items()}  # as in safetensors
+GAP, MIN_NAME = 2, 20  # characters of a tensor's name
+
+
+def inspection(found: dict[str, Any], long: bool = False, width: int = 80) -> Group:
+    """A table of the tensors that `laconic.file.contents.inspect` found, and a line on the plan.
+
+    Where names do not fit into `width` characters, tensors are listed by module, and what is still too long loses its
+    middle. A long table has whole names, and the file's own words for how tensors are coded.
+    """
     title = f"{found['file']}: {found['bytes']:,} bytes, {found['bits_per_weight']:.2f} bits a weight"
     if found["parent"]:
         title += f", with differences from {found['parent'][:12]}…"
-    table = Table(title=title, show_footer=True, box=SIMPLE_HEAD, pad_edge=False)
+    rows = [_row(tensor, long) for tensor in found["tensors"]]
+    totals = [f"{found['weights']:,}", "", "", _percent(found["sparsity"]), f"{found['bits_per_weight']:.2f}"]
+    totals.append(f"{found['bytes']:,}")
+    headings = ["shape", "type", "coded as", "zeros", "bits/w", "bytes"]
+    others = sum(
+        max(map(len, cells)) + GAP for cells in zip(headings, totals, *(cells for _, cells in rows), strict=True)
+    )
+    table = Table(title=title, show_footer=True, box=SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     table.add_column("tensor", footer="all", overflow="fold")
-    table.add_column("shape", footer=f"{found['weights']:,}", overflow="fold")
-    table.add_column("type", footer="")
-    table.add_column("zeros", justify="right", footer=_percent(found["sparsity"]))
-    table.add_column("bits/w", justify="right", footer=f"{found['bits_per_weight']:.2f}")
-    table.add_column("bytes", justify="right", footer=f"{found['bytes']:,}")
-    for tensor in found["tensors"]:
-        kind = [tensor["dtype"], tensor["method"], tensor["model"]]
-        table.add_row(
-            Text(tensor["name"]),
-            "×".join(map(str, tensor["shape"])) or "scalar",
-            Text(f"= {tensor['tied_to']}" if tensor["tied_to"] else ", ".join(filter(None, kind))),
-            _percent(tensor["sparsity"]),
-            f"{tensor['bits_per_weight']:.2f}",
-            f"{tensor['bytes']:,}",
-        )
+    for heading, total in zip(headings, totals, strict=True):
+        right = heading in ("zeros", "bits/w", "bytes")
+        table.add_column(heading, footer=total, justify="right" if right else "left", overflow="fold")
+    room = max(MIN_NAME, width - others - GAP)
+    by_module = not long and any(len(name) > room for name, _ in rows)
+    last = ""
+    for name, cells in rows:
+        module, rest = _in_module(name) if by_module else ("", name)
+        if module and module != last:
+            table.add_row(Text(elided(module, room), style="bold"))
+        last = module
+        shown = rest if long else elided(f" {rest}" if module else rest, room)
+        table.add_row(Text(shown), *map(Text, cells))
     if (plan := found["plan"]) is None:
         return Group(table)
     blocks = "block" if len(plan["bypassed"]) == 1 else "blocks"
     removed = f"plan: {plan['elements_removed']:,} elements cut from {plan['tensors_cut']} tensors"
     return Group(table, f"{removed}, {len(plan['bypassed'])} {blocks} bypassed, in {plan['bytes']:,} bytes")
+
+
+def _in_module(name: str) -> tuple[str, str]:
+    """A tensor's module, up to the number of its layer if it has one, and the rest of its name."""
+    found = re.match(r"(.*?\.\d+|[^.]+)\.(.+)", name)
+    return (found[1], found[2]) if found else ("", name)
+
+
+def _row(tensor: Mapping[str, Any], long: bool) -> tuple[str, list[str]]:
+    """A tensor's name and the cells beside it."""
+    method, dtype = str(tensor["method"]), str(tensor["dtype"])
+    coded = ", ".join(filter(None, (method, tensor["model"]))) if long else CODED_AS.get(method, method)
+    if tied_to := tensor["tied_to"]:
+        coded = f"= {tied_to if long else elided(tied_to, MIN_NAME)}"
+    return tensor["name"], [
+        "×".join(map(str, tensor["shape"])) or "scalar",
+        dtype if long else SHORT_TYPES.get(dtype, dtype),
+        coded,
+        _percent(tensor["sparsity"]),
+        f"{tensor['bits_per_weight']:.2f}",
+        f"{tensor['bytes']:,}",
+    ]
 
 
 def _percent(share: float | None) -> str:
@@ -162,7 +199,7 @@ def _doubtful(state: Checkpoint, methods: Mapping[str, Method], exclude: Iterabl
 
 
 def decode(
-    file: Path, output: Path, only: Sequence[str], max_bytes: int | None, threads: int | None, **options: Any
+    file: Path, output: Path, only: Sequence[str], limit: int | None, threads: int | None, **options: Any
 ) -> str:
     """Decode a file, or the tensors that selectors name, to safetensors; say what came of it."""
     force = options.pop("force")
@@ -171,7 +208,7 @@ def decode(
             if not any(matches(selector, name) for name in reader.entries):
                 raise MismatchError(f"{reader.path}: expected a tensor that matches {selector!r}, found none")
         names = [name for name in reader.entries if not only or any(matches(selector, name) for selector in only)]
-        reader.check_limit(names, max_bytes)
+        reader.check_limit(names, limit)
         existing = [path for path in shards(reader, output, names, options["shard_bytes"]) if path.exists()]
         if existing and not force:
             raise OutputError(f"{existing[0]} exists; add --force to replace it")

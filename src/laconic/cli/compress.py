@@ -7,17 +7,18 @@ import importlib
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from laconic.core.text import did_you_mean
 from laconic.datasets.standard import Dataset
 from laconic.errors import LaconicError, MismatchError
-from laconic.model.objective import Batches, check_batches
+from laconic.model.objective import check_batches, is_pair
 from laconic.search.compress import compress
 from laconic.search.targets import Attempt, MaxBytes, MaxDrop, Shortest, Target
 from laconic.training.loop import Training
@@ -71,9 +72,6 @@ def _module(option: str, path: str) -> Any:
         raise MismatchError(f"{option}: expected a module {path!r}, found none named {error.name!r}{hint}") from None
 
 
-BATCH_SIZE, MAX_AT_ONCE = 64, 500
-
-
 def target_of(max_drop: float | None, max_bytes: int | None) -> Target:
     """The target that was asked for."""
     if max_drop is not None:
@@ -89,29 +87,42 @@ def network_of(make: Callable[[], Any], option: str) -> nn.Module:
     return model
 
 
-def search(  # noqa: PLR0913 – one for each option
-    model: nn.Module,
-    data: Any,
-    judge: Callable[[nn.Module], float] | Batches | None,
-    output: Path,
-    target: Target,
-    epochs: int,
-    keep: Path | None,
-) -> None:
-    """Search for the file, with a line for each attempt; the test part of a `Dataset` judges by default."""
+def search(references: Mapping[str, str], output: Path, target: Target, epochs: int, keep: Path | None) -> str:
+    """Search for the file of a network, with a line for each attempt.
+
+    Args:
+        references: where the network, the data and what judges are, by option.
+        output: the file.
+        target: what is asked of it.
+        epochs: of fine-tuning at each price.
+        keep: a folder for the attempts.
+
+    Returns:
+        What to say if the file misses the target; else nothing.
+    """
+    functions = {option: function(option, reference) for option, reference in references.items()}
     console = Console()
-    if isinstance(data, Dataset):
-        test = data.test
-        judge = judge or test.batches(MAX_AT_ONCE)
-        data = data.train.batches(BATCH_SIZE, shuffle=True)
-    check_batches(data, "--data")
-
-    def show(attempt: Attempt) -> None:
-        found = f"{attempt.measured.n_bytes:,.0f} bytes, score {attempt.measured.score:.4f}"
-        console.print(f"{attempt.label}: {found}", style="dim", highlight=False)
-        status.update("Trying the next price")
-
+    model = network_of(functions["MODULE:NAME"], "MODULE:NAME")
+    data = functions["--data"]()
+    if not isinstance(data, Dataset) and not is_pair(data):
+        check_batches(data, "--data")
     finetune = Training(epochs) if epochs else None
-    with console.status("Judging the network itself") as status:
-        found = compress(model, data, output, target, judge, finetune, show, keep=keep)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Judging the network itself")
+
+        def show(attempt: Attempt) -> None:
+            found = f"{attempt.measured.n_bytes:,.0f} bytes, score {attempt.measured.score:.4f}"
+            progress.print(f"{attempt.label}: {found}", style="dim", highlight=False)
+            progress.update(task, description="Trying the next price")
+
+        found = compress(model, data, output, target, functions.get("--evaluate"), finetune, show, keep=keep)
     console.print(found)
+    if not found.misses:
+        module, _, name = references["MODULE:NAME"].partition(":")
+        how = f"from {module} import {name}; laconic.load({str(output)!r}, into={name}()).eval()"
+        console.print(f"Load it: {how}", soft_wrap=True, highlight=False)
+        return ""
+    best = found.chosen.measured
+    nearest = f"the nearest file has {best.n_bytes:,.0f} bytes and scores {best.score:.4f}, not {found.score:.4f}"
+    return f"{output}: misses the target, {target.label}: {nearest}"

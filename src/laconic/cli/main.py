@@ -1,6 +1,6 @@
 """The command line: the only place where strings become choices.
 
-Wrong use prints one line and exits with 2; damaged input prints one line and exits with 1; Ctrl-C with 130.
+Damaged input prints one line and exits with 1, wrong use with 2, a target that is missed with 3, Ctrl-C with 130.
 Heavy imports happen inside the commands, so that `laconic --help` is instant.
 """
 
@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-WRONG_USE, DAMAGED, INTERRUPTED = 2, 1, 130
+from laconic.cli.options import (
+    Base,
+    BaseKey,
+    Force,
+    Key,
+    Output,
+    Threads,
+    drop,
+    flag,
+    flag_with_data,
+    n_bytes,
+    named,
+    named_with_data,
+    with_data,
+)
+from laconic.core.text import did_you_mean
+
+DAMAGED, WRONG_USE, MISSED, INTERRUPTED = 1, 2, 3, 130
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # Click's, or Typer's own copy of it
 
 app = typer.Typer(
@@ -30,7 +44,7 @@ app = typer.Typer(
     help="Turn a trained network into the shortest file that still does its job.",
     add_completion=False,
     no_args_is_help=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 
@@ -62,27 +76,11 @@ class Rounding(StrEnum):
 
 
 RELATIVE_ERROR = 0.025
-with_data = partial(typer.Option, rich_help_panel="With data")
-# Strings that name functions of the user's.
-named, named_with_data = (partial(option, metavar="MODULE:NAME") for option in (typer.Option, with_data))
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        help="The part of a PyTorch file to read, if it has several: ema, or checkpoint.model.", metavar="KEY"
-    ),
-]
-Base = Annotated[
-    Path | None, typer.Option(help="The parent that tensors are coded by their difference from: any CKPT or .lac file.")
-]
-BaseKey = Annotated[str | None, typer.Option(help="The part of the parent, as --key.", metavar="KEY")]
-Threads = Annotated[int | None, typer.Option(help="By default as many as there are cores.", min=1)]
 
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+    context: typer.Context, version: Annotated[bool, flag("--version", help="Print the version.")] = False
 ) -> None:
     """Turn a trained network into the shortest file that still does its job."""
     if version:
@@ -96,8 +94,10 @@ def root(
 @app.command()
 def demo(
     data: Annotated[Data, typer.Option(help="What to train on.")] = Data.DIGITS,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("laconic-demo"),
-    seed: Annotated[int, typer.Option(help="Of initial weights and order of training.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write.")] = Path(
+        "laconic-demo"
+    ),
+    seed: Annotated[int, typer.Option(metavar="N", help="Of initial weights and order of training.")] = 0,
 ) -> None:
     """Train a network, prune it round by round, and show what each step costs in bits."""
     from laconic.cli.demo import run
@@ -107,26 +107,15 @@ def demo(
 
 def _show_axes(wanted: bool) -> None:
     if wanted:
-        from laconic.recipes.registry import rows
+        from laconic.cli.prune import axes
 
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column("axis", no_wrap=True)
-        table.add_column("options", max_width=24)
-        table.add_column("")
-        last = ""
-        for axis, name, options, what in rows():
-            if axis != last:
-                table.add_section()
-                table.add_row(f"[bold]{axis}")
-            table.add_row(f"  {name}", escape(options), escape(what))
-            last = axis
-        Console().print(table)
+        Console().print(axes())
         raise typer.Exit
 
 
 @app.command()
 def prune(  # noqa: PLR0913 – typer reads them
-    recipes: Annotated[list[Path], typer.Argument(help="Recipes, as TOML files.", metavar="RECIPE...")],
+    recipes: Annotated[list[Path], typer.Argument(help="Recipes, as TOML files.", metavar="RECIPE")],
     model: Annotated[str, named(help="A function without arguments that returns the network.")],
     data: Annotated[
         str,
@@ -136,12 +125,15 @@ def prune(  # noqa: PLR0913 – typer reads them
         ),
     ],
     test: Annotated[str | None, named(help="Batches to judge by, if --data has none.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of runs.")] = Path("runs"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder of runs.")] = Path(
+        "runs"
+    ),
     seeds: Annotated[
-        str | None, typer.Option(help="Run each recipe once for each: 0,1,2. By default the recipe's seed.")
+        str | None,
+        typer.Option(help="Run each recipe once for each: 0,1,2 or 0-2. By default the recipe's.", metavar="SEEDS"),
     ] = None,
     axes: Annotated[
-        bool, typer.Option("--axes", help="List all that a recipe can choose.", callback=_show_axes, is_eager=True)
+        bool, flag("--axes", help="List all that a recipe can choose.", callback=_show_axes, is_eager=True)
     ] = False,
 ) -> None:
     """Prune a network of yours by a recipe, and write the file, a report and a table.
@@ -149,9 +141,7 @@ def prune(  # noqa: PLR0913 – typer reads them
     A recipe is a small TOML file, such as:
 
         amount = 0.9             # the fraction of weights to remove
-
         criterion = "magnitude"  # the smallest go first
-
         training = {epochs = 4}  # afterwards, with what went held at zero
 
     Run it on a network and on data that functions of yours return; the current folder is searched first:
@@ -162,16 +152,18 @@ def prune(  # noqa: PLR0913 – typer reads them
     """
     from laconic.cli.prune import prune as run_recipes
 
-    numbers = [_seed(text) for text in seeds.split(",")] if seeds else [None]
+    numbers = [seed for text in seeds.split(",") for seed in _seeds(text)] if seeds else [None]
     given = {"--model": model, "--data": data, **({"--test": test} if test else {})}
     with _going_on_from(f"{output} keeps what was trained"):
         run_recipes(recipes, given, output, numbers)
 
 
-def _seed(text: str) -> int:
-    if not text.strip().isdigit():
-        raise UsageError(f"--seeds: expected whole numbers such as 0,1,2, found {text.strip()!r}")
-    return int(text)
+def _seeds(text: str) -> range:
+    """One whole number, or a range of them."""
+    first, dash, last = map(str.strip, text.partition("-"))
+    if not first.isdigit() or not (last if dash else first).isdigit():
+        raise UsageError(f"--seeds: expected whole numbers such as 0,1,2 or 0-2, found {text.strip()!r}")
+    return range(int(first), int(last if dash else first) + 1)
 
 
 @app.command()
@@ -179,8 +171,8 @@ def compress(  # noqa: PLR0913 – typer reads them
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="A safetensors file, a folder or an index of such, or a PyTorch checkpoint; with --data, a "
-            "function without arguments that returns the network.",
+            help="A safetensors or PyTorch file, a folder or an index of such; with --data, a function without "
+            "arguments that returns the network.",
             metavar="CKPT|MODULE:NAME",
         ),
     ],
@@ -190,48 +182,64 @@ def compress(  # noqa: PLR0913 – typer reads them
         typer.Option(
             help="‖w − ŵ‖ / ‖w‖ of the largest layer, smaller ones get less; with squared-error, of all together.",
             show_default=str(RELATIVE_ERROR),
+            metavar="ERROR",
         ),
     ] = None,
     rounding: Annotated[
         Rounding | None,
         typer.Option(
-            help="To the nearest integers, at errors by layer (grid); or by bits against the squared error of all "
-            "layers together (squared-error).",
+            help="`grid`: the nearest integers, at errors by layer. `squared-error`: by bits against the squared error "
+            "of all layers together.",
             show_default="grid",
+            metavar="HOW",
         ),
     ] = None,
-    lossless: Annotated[bool, typer.Option("--lossless", help="Keep every bit of every tensor.")] = False,
+    lossless: Annotated[bool, flag("--lossless", help="Keep every bit of every tensor.")] = False,
     key: Key = None,
     base: Base = None,
     base_key: BaseKey = None,
     include: Annotated[
-        list[str] | None, typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN.")
+        list[str] | None,
+        typer.Option(help="Tensors to compress instead of all matrices: a name or re:PATTERN.", metavar="NAME"),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Tensors to store exactly.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Tensors to store exactly.", metavar="NAME")] = None,
     threads: Threads = None,
     force: Force = False,
     data: Annotated[
         str | None,
-        named_with_data(help="A function that returns batches (inputs, targets), or a laconic.datasets.Dataset."),
+        named_with_data(
+            help="A function that returns batches (inputs, targets), a pair (train, test) of such, or a "
+            "laconic.datasets.Dataset."
+        ),
     ] = None,
     evaluate: Annotated[
         str | None,
         named_with_data(
             help="A function from a network to its score, the higher the better; by default the accuracy on "
-            "the data, of a Dataset on its test part."
+            "the test part, or else on the data."
         ),
     ] = None,
-    max_drop: Annotated[float | None, with_data(help="The shortest file that scores at most so much less.")] = None,
-    max_bytes: Annotated[int | None, with_data(help="The best network in so many bytes.", min=1)] = None,
-    shortest: Annotated[bool, with_data("--shortest", help="The fewest bits for file and data's labels.")] = False,
+    max_drop: Annotated[
+        float | None,
+        with_data(help="The shortest file that scores at most so much less.", parser=drop, metavar="0.01|1%"),
+    ] = None,
+    max_bytes: Annotated[
+        int | None, with_data(help="The best network in so many bytes.", parser=n_bytes, metavar="SIZE")
+    ] = None,
+    shortest: Annotated[
+        bool,
+        flag_with_data(
+            "--shortest", help="An experiment: the fewest bits for the file and for the labels it predicts."
+        ),
+    ] = False,
     epochs: Annotated[
-        int, with_data(help="Fine-tune for so many at each price, by Adam at a rate of 0.001.", min=0)
+        int, with_data(help="Fine-tune for so many at each price, by Adam at a rate of 0.001.", min=0, metavar="N")
     ] = 0,
     keep: Annotated[
-        Path | None, with_data(help="A folder that keeps what was tried, for another target of the same network.")
+        Path | None, with_data(help="Keep what was tried, for another target of the same network.", metavar="FOLDER")
     ] = None,
-) -> None:
-    """Code a checkpoint's weights at a stated error, or exactly; or, with data, a network to a target.
+) -> int:
+    r"""Code a checkpoint's weights at a stated error, or exactly; or, with data, a network to a target.
 
     Without data, safetensors are read tensor by tensor. What is finished is kept in OUTPUT.part: after
     Ctrl-C, the same command goes on.
@@ -239,9 +247,11 @@ def compress(  # noqa: PLR0913 – typer reads them
     With data, the price of a bit is searched for at which the file that is written, decoded and judged meets
     the target, one of --max-drop, --max-bytes and --shortest:
 
-        laconic compress mine:network -o net.lac --data mine:batches --max-drop 0.01
+        laconic compress mine:network -o net.lac \
+            --data mine:batches --max-drop 0.01
 
     What was tried is kept in OUTPUT.attempts, or by --keep: after Ctrl-C, the same command goes on.
+    A target that is missed exits with 3, and the file that misses it least is there.
     """
     _refuse_overwrite(output, force)
     targets = {"--max-drop": max_drop, "--max-bytes": max_bytes, "--shortest": shortest or None}
@@ -270,14 +280,13 @@ def compress(  # noqa: PLR0913 – typer reads them
             options["base"] = checkpoints.parent(base, base_key)
             chosen = None if lossless else (rounding or Rounding.GRID, error)
             print(checkpoints.encode(Path(checkpoint), output, chosen, threads, **options))
-    else:
-        with _going_on_from(f"{keep or f'{output}.attempts'} keeps what was tried"):
-            from laconic.cli.compress import function, network_of, search, target_of
+            return 0
+    with _going_on_from(f"{keep or f'{output}.attempts'} keeps what was tried"):
+        from laconic.cli.compress import search, target_of
 
-            make, batches = function("MODULE:NAME", checkpoint), function("--data", data)
-            judge = function("--evaluate", evaluate) if evaluate else None
-            model = network_of(make, "MODULE:NAME")
-            search(model, batches(), judge, output, target_of(max_drop, max_bytes), epochs, keep)
+        references = {"MODULE:NAME": checkpoint, "--data": data, **({"--evaluate": evaluate} if evaluate else {})}
+        missed = search(references, output, target_of(max_drop, max_bytes), epochs, keep)
+    return _complain(missed, MISSED) if missed else 0
 
 
 def _given(options: Mapping[str, object]) -> list[str]:
@@ -289,17 +298,20 @@ def decompress(  # noqa: PLR0913 – typer reads them
     file: Annotated[Path, typer.Argument(help="A .lac file.")],
     output: Output,
     only: Annotated[
-        list[str] | None,
-        typer.Option(help="Decode only these tensors: a name or re:PATTERN.", metavar="NAME|re:PATTERN"),
+        list[str] | None, typer.Option(help="Decode only these tensors: a name or re:PATTERN.", metavar="NAME")
     ] = None,
     base: Base = None,
     base_key: BaseKey = None,
-    shard_bytes: Annotated[int, typer.Option(help="Write more than this to several files, with an index.", min=1)] = 5
-    << 30,
+    shard_bytes: Annotated[
+        int, typer.Option(help="Write more than this to several files, with an index.", parser=n_bytes, metavar="SIZE")
+    ] = "5GiB",  # pyright: ignore[reportArgumentType] – parsed
     threads: Threads = None,
     force: Force = False,
-    max_bytes: Annotated[
-        int | None, typer.Option(help="Most bytes to decode to; a thousand times the file's by default.")
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Refuse to decode to more; by default a thousand times the file's.", parser=n_bytes, metavar="SIZE"
+        ),
     ] = None,
 ) -> None:
     """Decode a .lac file to safetensors."""
@@ -307,15 +319,19 @@ def decompress(  # noqa: PLR0913 – typer reads them
     from laconic.cli import checkpoints
 
     options = {"base": checkpoints.parent(base, base_key), "shard_bytes": shard_bytes, "force": force}
-    print(checkpoints.decode(file, output, only or (), max_bytes, threads, **options))
+    print(checkpoints.decode(file, output, only or (), limit, threads, **options))
 
 
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .lac file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, flag("--json", help="Print JSON.")] = False,
+    long: Annotated[bool, flag("--long", help="Whole names, and which models code each tensor.")] = False,
 ) -> None:
-    """List a file's tensors: shape, type, method and model, sparsity, bits a weight, bytes."""
+    """List a file's tensors: shape, type, how they are coded, zeros, bits a weight, bytes.
+
+    Every checksum is checked, and every tensor is decoded to count its zeros.
+    """
     from laconic.cli.checkpoints import inspection
     from laconic.file.contents import inspect as read
 
@@ -323,7 +339,8 @@ def inspect(
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        Console().print(inspection(found))
+        console = Console()
+        console.print(inspection(found, long, console.width))
 
 
 def _refuse_overwrite(output: Path, force: bool) -> None:
@@ -353,7 +370,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise KeyboardInterrupt
         return code
     except UsageError as error:
-        return _complain(error.format_message(), WRONG_USE)  # pyright: ignore[reportAttributeAccessIssue]
+        message: str = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        if found := re.fullmatch(r"No such command '(.*)'\.", message):
+            message = f"expected a command, found {found[1]!r}{_commands_like(found[1])}"
+        return _complain(message, WRONG_USE)
     except (FormatError, LimitError, UnsupportedError) as error:
         return _complain(error, DAMAGED)
     except OSError as error:
@@ -362,6 +382,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(error, WRONG_USE)
     except (KeyboardInterrupt, typer.Abort, StoppedError) as error:
         return _complain(str(error) or "interrupted; what was finished is kept", INTERRUPTED)
+
+
+def _commands_like(found: str) -> str:
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    return did_you_mean(found, names) or f"; there are {', '.join(names)}; see laconic --help"
 
 
 def _complain(message: object, code: int) -> int:

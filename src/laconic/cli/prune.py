@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from laconic.cli.compress import function, network_of
 from laconic.datasets.standard import Dataset
 from laconic.errors import MismatchError
 from laconic.recipes.recipe import read_recipe
+from laconic.recipes.registry import rows
 from laconic.recipes.results import CAPTION, Result, table_of_many, table_of_one
 from laconic.recipes.run import run_recipe
 from laconic.report.measurement import Trial
@@ -48,6 +52,22 @@ def prune(paths: Sequence[Path], references: Mapping[str, str], output: Path, se
         ]
         page = write_frontier_page(output / "frontier.html", "Recipes compared", found)
         console.print(f"Frontier: {page}", soft_wrap=True)
+
+
+def axes() -> Table:
+    """All that a recipe can choose: by axis, each choice with its options."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    last = ""
+    for axis, name, options, what in rows():
+        if axis != last:
+            table.add_section()
+            table.add_row(Text(axis, style="bold"))
+        described = Text(what.replace("`", ""))
+        table.add_row(f"  {name}", described.append(f"\n{options}", style="dim") if options else described)
+        last = axis
+    return table
 
 
 def _label(path: Path, paths: Sequence[Path]) -> str:

@@ -27,6 +27,14 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+def elided(text: str, width: int) -> str:
+    """Text in at most `width` characters; ``…`` replaces the middle of longer text, of which the end says more."""
+    if len(text) <= width:
+        return text
+    first = (width - 1) * 2 // 5
+    return f"{text[:first]}…{text[len(text) - (width - 1 - first) :]}"
+
+
 def kind(found: object) -> str:
     """What a value is, to end an error with: ``a list``; ``none`` for None."""
     return "none" if found is None else f"a {type(found).__name__}"

@@ -168,16 +168,16 @@ class Reader(AbstractContextManager["Reader"]):
         """The entry that holds a tensor: its own, or the one to which it is tied."""
         return self.entries[self.entries[name].tied_to or name]
 
-    def check_limit(self, names: Iterable[str], max_bytes: int | None = None) -> None:
-        """LimitError if decoding `names` takes more than `max_bytes` (by default: see FREE_BYTES).
+    def check_limit(self, names: Iterable[str], limit: int | None = None) -> None:
+        """LimitError if decoding `names` takes more than `limit` (by default: see FREE_BYTES).
 
         Differences do not count, since the caller has a parent of their size.
         """
-        limit = FREE_BYTES + EXPANSION * self.n_bytes if max_bytes is None else max_bytes
+        limit = FREE_BYTES + EXPANSION * self.n_bytes if limit is None else limit
         specs = [self.entries[name].spec for name in names]
         needed = sum(spec.n_bytes for spec in specs if spec.method is not Method.DELTA)
         if needed > limit:
-            above = f"{needed:,}, above the limit of {limit:,}; raise max_bytes if you trust the file"
+            above = f"{needed:,}, above the limit of {limit:,}; raise the limit if you trust the file"
             raise LimitError(f"{self.path}: {self.n_bytes:,} bytes would decode to {above}")
 
     def _read_parent(self) -> str | None:

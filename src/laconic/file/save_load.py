@@ -149,7 +149,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     names: Iterable[str] | None = None,
-    max_bytes: int | None = None,
+    limit: int | None = None,
     base: State | None = None,
     work: FileOptions = ANY_WORK,
 ) -> dict[str, Tensor]: ...
@@ -161,7 +161,7 @@ def load(
     path: str | os.PathLike[str],
     into: nn.Module | None = None,
     names: Iterable[str] | None = None,
-    max_bytes: int | None = None,
+    limit: int | None = None,
     *,
     base: State | None = None,
     work: FileOptions = ANY_WORK,
@@ -177,7 +177,7 @@ def load(
             differ. Tensors on the device ``meta`` come to the CPU. What is no tensor (``_extra_state``) stays as it
             is. The model is untouched on failure.
         names: without a model: the tensors to read, by default all. Others are not decoded.
-        max_bytes: without a model: the most bytes that the decoded tensors may take, by default 64 MiB plus a thousand
+        limit: without a model: the most bytes that the decoded tensors may take, by default 64 MiB plus a thousand
             times the file's length, since a malicious file may ask for more.
         base: the parent, for a file of differences: in the form given to `save`, or in any other.
         work: threads and progress.
@@ -189,7 +189,7 @@ def load(
         FormatError: the file is damaged or not a `.lac` file.
         MismatchError: names or shapes are not the model's, the model has a buffer on the device ``meta`` that no file
             stores, or the parent is missing or another.
-        LimitError: decoding would take more than `max_bytes`.
+        LimitError: decoding would take more than `limit`.
         UnsupportedError: the file needs a newer version.
     """
     with Reader(path) as reader:
@@ -199,7 +199,7 @@ def load(
         wanted = list(reader.entries if names is None else names)
         if unknown := [name for name in wanted if name not in reader.entries]:
             raise MismatchError(f"{reader.path}: expected a tensor {unknown[0]!r}, found none")
-        reader.check_limit(wanted, max_bytes)
+        reader.check_limit(wanted, limit)
         return _decode(reader, wanted, base, work)
 
 

@@ -243,10 +243,15 @@ def check_batches(batches: Any, name: str = "batches", once: bool = False) -> No
         raise MismatchError(f"{name}: expected a list or a loader, found {form(batches)}, which runs only once")
     if isinstance(batches, (Mapping, Tensor, nn.Module, str)) or not isinstance(batches, Iterable):
         raise MismatchError(f"{name}: expected an iterable of batches, found {form(batches)}")
-    if isinstance(batches, (tuple, list)) and len(batches) == 2 and all(_is_loader(part) for part in batches):
+    if is_pair(batches):
         raise MismatchError(f"{name}: expected batches, found a pair of them, as of training and test")
     if n_batches(batches) == 0 and not once:
         raise MismatchError(f"{name}: expected some, found none")
+
+
+def is_pair(data: Any) -> bool:
+    """Whether data are two sets of batches, as of training and test, rather than two batches."""
+    return isinstance(data, (tuple, list)) and len(data) == 2 and all(_is_loader(part) for part in data)
 
 
 def as_number(found: Any, function: Any) -> float:

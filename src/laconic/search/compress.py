@@ -15,18 +15,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
 from laconic.core.atomic import atomic
 from laconic.core.text import as_text
+from laconic.datasets.adapter import Data, TrainTest
+from laconic.datasets.standard import Dataset
 from laconic.errors import UnsupportedError
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
 from laconic.model.evidence import Evidence, Statistic, observe
 from laconic.model.modules import copied, n_examples, state_digest, unwrap
-from laconic.model.objective import DEFAULT_OBJECTIVE, Batches, Objective, check_batches, n_batches, split
+from laconic.model.objective import DEFAULT_OBJECTIVE, Batches, Objective, check_batches, is_pair, n_batches, split
 from laconic.model.selectors import compressible
 from laconic.quantization.grid import Grid, KeepGrid, Quantizer
 from laconic.quantization.rate import RateLoss, price_at
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = MaxDrop(0.01)
 ENDS: tuple[tuple[How, float], ...] = (("as it was", math.inf), ("all zeros", 0.0))
 MIN_ROUNDING_RATIO, MIN_TRAINING_RATIO = 1.1, 1.5  # of neighbouring prices: training costs much more
+BATCH_SIZE, JUDGED_AT_ONCE = 64, 500  # examples, of data that come without batches
 FIRST_ERROR = 0.1  # relative, of the largest layer
 FIRST_TRAINING_PRICE = 16.0
 SCALES_LR = 1e-2
@@ -62,7 +65,8 @@ class Compressed:
         score: the network's own score.
         target: what was asked for.
         attempts: all attempts, in order.
-        warning: where there are too few examples to tell a drop apart, how many would do.
+        judged_by: who gave the scores, in words.
+        warnings: what may make the scores of new examples differ.
     """
 
     path: Path
@@ -71,7 +75,8 @@ class Compressed:
     score: float
     target: Target
     attempts: tuple[Attempt, ...]
-    warning: str = ""
+    judged_by: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def misses(self) -> float:
@@ -82,28 +87,34 @@ class Compressed:
         return as_text(self)
 
     def __rich__(self) -> Table:
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
         verdict = f"misses the target by {self.misses:g}" if self.misses else "meets the target"
-        table = Table(title=f"{self.path.name}: {verdict}: {self.target.label}", caption=self.warning or None)
+        notes = [f"Judged by {self.judged_by}.", *self.warnings, "Price: bits of file that a unit of loss is worth."]
+        title = f"{self.path.name}: {verdict}: {self.target.label}"
+        table = Table(title=title, caption="\n".join(notes), caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         known = not math.isnan(self.chosen.measured.score_error)
         bound = self.target if isinstance(self.target, MaxDrop) and known else None
-        headings = ["", "bytes", "smaller", "score", "drop"]
-        for label in [*headings, f"{bound.confidence:.0%} bound"] if bound else headings:
-            table.add_column(label, justify="right" if label else "left", no_wrap=True)
-        for attempt in sorted(self.attempts, key=lambda attempt: (attempt.how, attempt.price)):
-            measured = attempt.measured
-            row = [f"{measured.n_bytes:,.0f}", f"{self.dense_bytes / measured.n_bytes:.1f}×", f"{measured.score:.4f}"]
+        headings = ["price", "bytes", "smaller", "score", "drop", *([f"{bound.confidence:.0%} bound"] if bound else [])]
+        table.add_column("")
+        table.add_column("")
+        for label in headings:
+            table.add_column(label, justify="right", no_wrap=True)
+        for attempt in sorted(self.attempts, key=lambda attempt: attempt.measured.n_bytes):
+            chosen, measured = attempt == self.chosen, attempt.measured
+            row = ["→" if chosen else "", attempt.how, f"{attempt.price:.4g}" if 0 < attempt.price < math.inf else ""]
+            row += [f"{measured.n_bytes:,.0f}", f"{self.dense_bytes / measured.n_bytes:.1f}×", f"{measured.score:.4f}"]
             row.append(f"{self.score - measured.score:.4f}")
             if bound:
                 row.append(f"{bound.largest_drop(measured, self.score):.4f}")
-            table.add_row(attempt.label, *row, style="bold" if attempt == self.chosen else None)
+            table.add_row(*row, style="bold" if chosen else None)
         return table
 
 
 def compress(  # noqa: PLR0913 – a public call
     model: nn.Module,
-    data: Batches,
+    data: Batches | Data,
     path: str | os.PathLike[str],
     target: Target = DEFAULT_TARGET,
     evaluate: Score | Batches | None = None,
@@ -119,13 +130,14 @@ def compress(  # noqa: PLR0913 – a public call
     Args:
         model: a trained network; it is not changed.
         data: batches, see `laconic.model.Objective`; iterated many times: a list or a loader. Without fine-tuning,
-            targets are read only by `Shortest` and by the default of `evaluate`.
+            targets are read only by `Shortest` and by the default of `evaluate`. Of a `Dataset`, or a pair (training,
+            test) of batches, the test part judges.
         path: the file to write. Until it is complete, the folder ``path.attempts``, or `keep`, keeps the attempts:
             after an interruption the same call continues.
         target: `MaxDrop`, `MaxBytes` or `Shortest`; by default a drop of at most 0.01.
         evaluate: what judges: batches of examples that are held out, or a function from a network to its score, the
-            higher the better. By default `data` judge. On examples the score is the accuracy; where the task is no
-            classification, minus the mean loss.
+            higher the better. By default `data` judge, which is said. On examples the score is the accuracy; where the
+            task is no classification, minus the mean loss.
         finetune: how to train under the code, at each price that is tried; its objective may be a `Distillation` from
             the network itself. Channels that become dead are cut.
         on_attempt: called with each attempt that is made, not with those that were kept.
@@ -141,12 +153,14 @@ def compress(  # noqa: PLR0913 – a public call
         MismatchError: the folder holds attempts at another network or data; or batches or what judges do not fit.
         UnsupportedError: the network cannot be copied.
     """
-    check_batches(data, "data")
     if not isinstance(target, Target):
         raise ValueError(f"target: expected MaxDrop, MaxBytes or Shortest, found {target!r}; MaxDrop(0.01)?")
-    score, examples = (evaluate, data) if evaluate is None or callable(evaluate) else (None, evaluate)
-    check_batches(examples, "evaluate")
-    judge = Judge(examples, objective, score, minimize, in_bits=isinstance(target, Shortest))
+    data, examples, name = _parts(data)
+    score, held_out = (evaluate, None) if callable(evaluate) else (None, evaluate)
+    if held_out is not None:
+        check_batches(held_out, "evaluate")
+        examples, name = held_out, "examples of `evaluate`"
+    judge = Judge(examples, objective, score, minimize, isinstance(target, Shortest), name)
     network = copied(model).eval()
     judge.settle(network)
     own = judge(network)
@@ -163,8 +177,20 @@ def compress(  # noqa: PLR0913 – a public call
     if keep is None:
         kept.remove()
     held = {id(tensor): tensor.nbytes for tensor in unwrap(model).state_dict(keep_vars=True).values()}  # tied ones once
-    warning = too_few(judge.original, [attempt.measured for attempt in attempts], target)
-    return Compressed(Path(path), chosen, sum(held.values()), own.score, target, attempts, warning)
+    warnings = [too_few(judge.original, [attempt.measured for attempt in attempts], target)]
+    if judge.score is None and judge.examples is data:
+        warnings.append(f"The network was {'trained' if finetune else 'observed'} on them: new ones may score less.")
+    said = tuple(filter(None, warnings))
+    return Compressed(Path(path), chosen, sum(held.values()), own.score, target, attempts, judge.label, said)
+
+
+def _parts(data: Batches | Data) -> tuple[Batches, Batches, str]:
+    """The batches to observe and train on, those to judge by unless others are given, and what these are."""
+    if not isinstance(data, Dataset) and not is_pair(data):
+        check_batches(data, "data")
+        return cast(Batches, data), cast(Batches, data), "examples of the data"
+    both = TrainTest.of(data if isinstance(data, Dataset) else cast(Data, tuple(data)))
+    return both.train.batches(BATCH_SIZE, shuffle=True), both.test.batches(JUDGED_AT_ONCE), "test examples"
 
 
 def _check_score(score: float, target: Target, minimize: bool) -> None:
@@ -193,6 +219,8 @@ class _Job:
     def untried(self) -> Iterable[tuple[How, float]]:
         """What to try next, until the search is over."""
         yield from ENDS
+        if self.target.hopeless(list(self.files), self.score):
+            return
         largest = max((weight.numel() for weight in compressible(self.model).values()), default=1)
         searches: dict[How, Search] = {"rounded": Search(price_at(FIRST_ERROR**2, largest), MIN_ROUNDING_RATIO)}
         if self.finetune:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -32,6 +33,7 @@ class Judge:
         score: a function from a network to its score; by default the objective's.
         minimize: whether lower scores of the function are better; they are negated.
         in_bits: whether the targets' bits are counted too.
+        name: what the examples are, in words.
         original: what the network itself got on the examples.
     """
 
@@ -40,6 +42,7 @@ class Judge:
     score: Score | None = None
     minimize: bool = False
     in_bits: bool = False
+    name: str = "examples"
     original: DataCode | None = None
 
     def __call__(self, network: nn.Module) -> Measurement:
@@ -62,6 +65,14 @@ class Judge:
         score = -math.inf if math.isnan(score) else score
         bits = code.bits if code and self.in_bits else math.nan
         return Measurement(score=score, score_error=error, data_bits=bits)
+
+    @property
+    def label(self) -> str:
+        """Who judges, in words."""
+        if self.score is not None:
+            function = self.score.func if isinstance(self.score, partial) else self.score
+            return f"the function {getattr(function, '__name__', type(function).__name__)}"
+        return f"{self.original.n_examples:,} {self.name}" if self.original else self.name
 
     def identity(self, own: Measurement) -> str:
         """What tells this judge apart: what the network itself got, in digits that do not depend on threads."""

@@ -61,12 +61,13 @@ class Kept:
         if index.exists():
             try:
                 kept = json.loads(index.read_bytes())
-                self._measured = dict(kept["measured"])
+                found, measured = str(kept["of"]), dict(kept.get("measured", {}))
             except (ValueError, KeyError, TypeError) as error:
                 raise FormatError(f"{index}: expected a list of attempts, found {error!r}") from error
-            if kept["of"] != of:
-                found = f"expected attempts at this network on these data, found another's: {kept['of']}, not {of}"
-                raise MismatchError(f"{self.folder}: {found}; name another folder, or remove it to start anew")
+            if found != of:
+                expected = f"expected attempts at this network on these data, found another's: {found}, not {of}"
+                raise MismatchError(f"{self.folder}: {expected}; name another folder, or remove it to start anew")
+            self._measured = measured
         elif others := sorted(path.name for path in self.folder.iterdir() if path.name[:1] != "."):
             raise MismatchError(f"{self.folder}: expected a folder of attempts, or an empty one, found {others[0]}")
         self.of = of

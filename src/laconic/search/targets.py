@@ -87,8 +87,15 @@ class Target(ABC):
         if len(attempts) >= MAX_ATTEMPTS or high <= search.ratio * low:
             return None
         if low == 0:
-            return high / 4
+            lowest = sorted(attempts, key=lambda attempt: attempt.price)[:2]
+            nothing_went = len(lowest) == 2 and lowest[0].measured.n_bytes == lowest[1].measured.n_bytes
+            return None if nothing_went else high / 4
         return low * 4 if high == math.inf else math.sqrt(low * high)
+
+    def hopeless(self, ends: Sequence[Attempt], score: float) -> bool:
+        """Whether no price can meet the target, since the end of the prices where files should meet it misses it."""
+        best_end = (max if self.missed_below else min)(ends, key=lambda attempt: attempt.price)
+        return self.misses(best_end.measured, score) > 0
 
     def to_train(self, attempts: Sequence[Attempt], score: float) -> Attempt:
         """The best attempt to train from, among those that keep half of the network's lead over all zeros."""
