@@ -12,21 +12,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+MINE = re.findall(r"as mine\.py -->\n```python\n(.*?)```", README, re.DOTALL)[0]
 
 
 def test_the_commands_run_one_after_another(tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "mine.py").write_text(MINE)
     for language, block in BLOCKS:
         if language == "python":
             subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
         for line in block.splitlines() if language == "sh" else []:
             command = shlex.split(line, comments=True)
+            if command[0] == "python":
+                shown = subprocess.check_output([sys.executable, *command[1:]], cwd=tmp_path, text=True)
+                assert "Linear(in_features=20" in shown
             if command[0] == "laconic":
                 module = [sys.executable, "-m", "laconic.cli.main", *command[1:]]
                 subprocess.run(module, cwd=tmp_path, check=True, capture_output=True)
-    written = {path.name for path in tmp_path.iterdir()}
-    files = {"model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors", "target.lac"}
-    assert written == {"examples", "runs", *files}
+    written = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
+    files = {"model.lac", "checkpoint.pt", "small.lac", "decoded.safetensors", "net.lac"}
+    assert written == {"examples", "runs", "mine.py", *files}
 
 
 def test_make_has_the_targets_and_ci_runs_the_test_command():
@@ -105,7 +110,17 @@ FIGURES = [
 
 @pytest.mark.parametrize(("script", "path", "form"), FIGURES)
 def test_figures_are_the_committed_results(script, path, form):
+    value = result(script, path)
+    assert form.format(abs(value) / 1e6 if "M" in form else abs(value)) in README
+
+
+def test_the_figure_of_the_documentations_first_page_is_a_result():
+    n_bytes = result("lenets", "networks/lenet-300-100, price 3.5/bytes/mean")
+    assert f"takes {n_bytes:,.0f} bytes" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+
+
+def result(script, path):
     value = json.loads((ROOT / "benchmarks" / "results" / f"{script}.json").read_text())["results"]
     for key in path.split("/"):
         value = value[key]
-    assert form.format(abs(value) / 1e6 if "M" in form else abs(value)) in README
+    return value

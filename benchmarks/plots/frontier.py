@@ -39,12 +39,17 @@ PUBLISHED = {
         Published("Ullrich et al. 2017", 1724 / 162, 0.0097),
         Published("Molchanov et al. 2017", 1724 / 280, 0.0075),
         Published("Louizos et al. 2017", 1724 / 771, 0.01, side="right"),
-        Published("Havasi et al. 2018", 3.03, 0.0069, is_file=True, side="below"),
-        Published("Havasi et al. 2018", 1.52, 0.0096, is_file=True, side="below"),
+        Published("Havasi et al. 2018", 3.03, 0.0069, is_file=True, side="beside"),
+        Published("Havasi et al. 2018", 1.52, 0.0096, is_file=True, side="beside"),
         Published("Oktay et al. 2019", 2.84, 0.01, is_file=True),
     ),
 }
-SIDES = {"above": ((0, 5), "center"), "below": ((0, -11), "center"), "right": ((5, -8), "left")}
+SIDES = {
+    "above": ((0, 5), "center"),
+    "below": ((0, -11), "center"),
+    "right": ((5, -8), "left"),
+    "beside": ((9, -7), "left"),  # right of the dots that are near
+}
 NAMES = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5"}
 
 
