@@ -45,3 +45,11 @@ class NonFiniteError(LaconicError, ValueError):
 
 class CollapseError(LaconicError, ValueError):
     """Pruning would leave a layer without weights, so that the network's outputs would be constant."""
+
+
+def check_type(place: str, found: object, kind: type, hint: str = "") -> None:
+    """MismatchError if `found` is not of a kind: a string, a number, or a class instead of its instance."""
+    if isinstance(found, kind):
+        return
+    named = f"the class {found.__name__}; {found.__name__}()?" if isinstance(found, type) else repr(found)
+    raise MismatchError(f"{place}: expected a {kind.__name__}, found {named}{f'; {hint}?' if hint else ''}")

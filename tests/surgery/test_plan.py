@@ -3,8 +3,10 @@ import torch
 from torch import nn
 
 import laconic
+from laconic import zoo
 from laconic.errors import MismatchError, UnsupportedError
-from laconic.surgery import Coupling, Group, Part, Plan
+from laconic.pruning import units
+from laconic.surgery import Coupling, Group, Part, Plan, find_channels
 from tests.support.networks import NETWORKS
 from tests.surgery.test_conformance import KINDS, run
 
@@ -186,3 +188,17 @@ def test_one_member_stays_where_none_is_read():
     torch.nn.init.zeros_(model.fc2.weight)
     coupling = laconic.surgery.find_channels(model, torch.zeros(1, 4))
     assert laconic.surgery.dead_channels(coupling, model).cut_shape("fc1.weight") == (1, 4)
+
+
+def test_couplings_and_plans_are_a_line_and_a_table():
+    model = zoo.lenet5()
+    coupling = find_channels(model, torch.zeros(1, 1, 28, 28))
+    mask = laconic.prune_(model, 0.5, unit=units.Coupled(coupling))
+    plan = Plan.of(coupling, mask, model)
+    for value in (coupling, plan, coupling.groups[0], coupling.groups[0].parts[0]):
+        assert "\n" not in repr(value) and len(repr(value)) < 80
+    assert repr(coupling) == "Coupling(3 groups of 570 members, 1 refused)"
+    assert "fc2     refused" in str(coupling) and "conv1.weight: 0, conv1.bias: 0, conv2.weight: 1" in str(coupling)
+    n = int(mask["fc2.weight"].any(0).sum())
+    assert f"10×{n}" in str(plan)
+    assert max(map(len, (str(coupling) + str(plan)).splitlines())) <= 80

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import io
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MAX_LISTED = 8
 
@@ -17,6 +20,20 @@ def as_text(renderable: Any) -> str:
     out = io.StringIO()
     Console(width=80, file=out).print(renderable)
     return out.getvalue()
+
+
+def simple_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of plain text, whose cells wrap anywhere."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def short(value: float) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from laconic.codec.tensor import tensor_parts
 from laconic.description.ledger import BIT_EACH, DENSE, Ledger, LedgerRow
+from laconic.errors import check_type
 from laconic.file.container import Reader
 from laconic.file.save_load import DEFAULT, State, decode_each, load, save
 from laconic.model.modules import copied, eval_mode, n_nonzero, unwrap
@@ -75,6 +76,7 @@ def evaluate(model: nn.Module, batches: Iterable[Any], objective: Objective = DE
     Raises:
         MismatchError: batches and outputs do not fit the objective.
     """
+    check_type("model", model, nn.Module)
     check_batches(batches, once=True)
     n_examples, judged = 0, list[Judged]()
     with eval_mode(model), objective.on(model) as answer:

@@ -94,6 +94,10 @@ class Ledger:
         rows = [vars(row) for row in self.rows]
         return {name: getattr(self, name) for name in names} | {"references": dict(self.references), "rows": rows}
 
+    def __repr__(self) -> str:
+        data = f", data: {self.data_bits:,.0f} bits of {self.n_examples:,} examples" if self.n_examples else ""
+        return f"Ledger(model: {self.model_bits + self.expected_bits:,.0f} bits in {len(self.rows)} rows{data})"
+
     def __str__(self) -> str:
         return as_text(self)
 

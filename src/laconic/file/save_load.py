@@ -19,7 +19,7 @@ from laconic.codec.spec import Method, TensorSpec
 from laconic.codec.tensor import decode_tensor, encode_tensor
 from laconic.coding.bitio import Pieces
 from laconic.core.atomic import check_output
-from laconic.errors import MismatchError, UnsupportedError
+from laconic.errors import MismatchError, UnsupportedError, check_type
 from laconic.file import container, writer
 from laconic.file.container import MAGIC, Entry, Reader, crc32
 from laconic.file.filling import fill, tied_names
@@ -75,6 +75,8 @@ def save(  # noqa: PLR0913 – a public call
             or another file of this name was begun.
         OutputError: `path` is a device, a pipe, a link or a folder, or one of the files that are read.
     """
+    if quantizer is not None:
+        check_type("quantizer", quantizer, Quantizer, "Grid(0.1)" if isinstance(quantizer, float) else "")
     state = unwrap(model).state_dict() if isinstance(model, nn.Module) else model
     specs = state.specs if isinstance(state, Checkpoint) else state
     _check_storable(specs, read_on_access=isinstance(state, Checkpoint))
@@ -192,6 +194,8 @@ def load(
         LimitError: decoding would take more than `limit`.
         UnsupportedError: the file needs a newer version.
     """
+    if into is not None:
+        check_type("into", into, nn.Module)
     with Reader(path) as reader:
         if into is not None:
             fill(reader, into, lambda names: _decode(reader, names, base, work))

@@ -79,6 +79,10 @@ class Evidence:
     tables: frozenset[str] = frozenset()
     _damped: dict[tuple[str, float], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{statistic.name} of {len(weights)} weights" for statistic, weights in self.found.items())
+        return f"Evidence({found or 'none'}, from {self.n:,} examples)"
+
     def of(self, statistic: Statistic, name: str) -> Tensor:
         """One weight's statistic; MismatchError if it was not gathered, or that weight has none."""
         if statistic not in self.found:

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from laconic.core import distributed
-from laconic.errors import MismatchError
+from laconic.errors import MismatchError, check_type
 from laconic.model.evidence import NO_EVIDENCE, Evidence, Statistic, observe
 from laconic.model.modules import unwrap
 from laconic.model.selectors import compressible
@@ -39,6 +40,11 @@ class Pruner(Selection):
 
     solver: Solver = CUT
     parameters: Parameters = compressible
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_type("solver", self.solver, Solver)
 
     @property
     def needs(self) -> frozenset[Statistic]:

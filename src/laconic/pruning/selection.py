@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from laconic.errors import CollapseError, NonFiniteError
+from laconic.errors import CollapseError, MismatchError, NonFiniteError, check_type
 from laconic.pruning.budgets import Budget, Density
 from laconic.pruning.contest import Contest, Kept
 from laconic.pruning.criteria import Criterion, magnitude
@@ -95,6 +95,13 @@ class Selection:
     unit: Unit = EACH_WEIGHT
     scope: Scope = GLOBAL
     budget: Budget = ALL
+
+    def __post_init__(self) -> None:
+        if not callable(self.criterion):
+            raise MismatchError(f"criterion: expected one of laconic.pruning.criteria, found {self.criterion!r}")
+        check_type("unit", self.unit, Unit)
+        check_type("scope", self.scope, Scope)
+        check_type("budget", self.budget, Budget)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from laconic.core.atomic import atomic
 from laconic.core.text import as_text
 from laconic.datasets.adapter import Data, TrainTest
 from laconic.datasets.standard import Dataset
-from laconic.errors import UnsupportedError
+from laconic.errors import UnsupportedError, check_type
 from laconic.file.container import Reader
 from laconic.file.save_load import load, save
 from laconic.model.evidence import Evidence, Statistic, observe
@@ -82,6 +82,10 @@ class Compressed:
     def misses(self) -> float:
         """By how much the decoded file misses the target; 0 if it meets it."""
         return max(0.0, self.target.misses(self.chosen.measured, self.score))
+
+    def __repr__(self) -> str:
+        best = self.chosen.measured
+        return f"Compressed({self.path}: {best.n_bytes:,.0f} of {self.dense_bytes:,} bytes, score {best.score:.4f})"
 
     def __str__(self) -> str:
         return as_text(self)
@@ -153,8 +157,10 @@ def compress(  # noqa: PLR0913 – a public call
         MismatchError: the folder holds attempts at another network or data; or batches or what judges do not fit.
         UnsupportedError: the network cannot be copied.
     """
-    if not isinstance(target, Target):
-        raise ValueError(f"target: expected MaxDrop, MaxBytes or Shortest, found {target!r}; MaxDrop(0.01)?")
+    check_type("model", model, nn.Module)
+    check_type("target", target, Target, "MaxDrop(0.01)")
+    if finetune is not None:
+        check_type("finetune", finetune, Training, "Training(5)")
     data, examples, name = _parts(data)
     score, held_out = (evaluate, None) if callable(evaluate) else (None, evaluate)
     if held_out is not None:

@@ -12,13 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from laconic.core.text import as_text, listed, simple_table
 from laconic.errors import MismatchError, UnsupportedError
 from laconic.model.modules import unwrap
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 RETURNS_TENSOR = 0  # how a block returns: a tensor, not a tuple
 
@@ -36,6 +41,10 @@ class Part:
     tensor: str
     axis: int
     index: Int64[Tensor, "members width"]
+
+    def __repr__(self) -> str:
+        members, width = self.index.shape
+        return f"Part({self.tensor}, axis {self.axis}, {members} members of {width})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +66,9 @@ class Group:
     bypassed: str = ""
     n_returned: int = RETURNS_TENSOR
 
+    def __repr__(self) -> str:
+        return f"Group({self.name}, {self.n:,} members in {len(self.parts)} tensors)"
+
     @property
     def n(self) -> int:
         """Number of members."""
@@ -74,6 +86,21 @@ class Coupling:
 
     groups: tuple[Group, ...]
     refused: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        n = sum(group.n for group in self.groups)
+        return f"Coupling({len(self.groups)} groups of {n:,} members, {len(self.refused)} refused)"
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def __rich__(self) -> Table:
+        rows = [
+            (group.name, f"{group.n:,}", listed(f"{part.tensor}: {part.axis}" for part in group.parts))
+            for group in self.groups
+        ]
+        refused = [(name, "refused", why) for name, why in self.refused.items()]
+        return simple_table(repr(self), ("group", "members", "lie in tensor: axis"), rows + refused)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +225,18 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"Plan({len(self.kept)} tensors cut, {len(self.bypassed)} blocks bypassed)"
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def __rich__(self) -> Table:
+        cut = [
+            (name, *("×".join(map(str, of)) for of in (shape, self.cut_shape(name))))
+            for name, shape in self.shapes.items()
+        ]
+        return simple_table(
+            repr(self), ("tensor", "dense", "cut to"), cut + [(name, "", "bypassed") for name in self.bypassed]
+        )
 
 
 def _check_part(part: Part, state: Mapping[str, Tensor]) -> None:

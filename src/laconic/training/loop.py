@@ -31,7 +31,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from laconic.core.text import kind
-from laconic.errors import MismatchError, UnsupportedError
+from laconic.errors import MismatchError, UnsupportedError, check_type
 from laconic.model.objective import DEFAULT_OBJECTIVE, Answer, Batches, Objective, check_batches, n_batches
 from laconic.model.selectors import sparsity
 from laconic.training.checkpoint import load_state, save_state
@@ -159,6 +159,8 @@ def train(
         UnsupportedError: the optimizer evaluates the loss several times a step, as LBFGS does.
         KeyboardInterrupt: on Ctrl-C, after the current step; model and checkpoint hold all that was done.
     """
+    check_type("training", training, Training, "Training(epochs)" if isinstance(training, int) else "")
+    check_type("model", model, nn.Module)
     if training.epochs:
         check_batches(batches)
     with ExitStack() as stack:

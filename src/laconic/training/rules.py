@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from laconic.errors import UnsupportedError
+from laconic.core.text import kind
+from laconic.errors import MismatchError, UnsupportedError, check_type
 from laconic.model.modules import notice_hooks
 from laconic.model.selectors import compressible
 from laconic.pruning.mask import Mask, apply_, broadcast_mask
@@ -230,6 +231,10 @@ def attach(rule: Rule, model: nn.Module, optimizer: Optimizer) -> Attached:
     Some rules add a group of parameters to the optimizer: create a learning-rate scheduler after this call, and remove
     the rule after the scheduler's last step.
     """
+    check_type("rule", rule, Rule)
+    check_type("model", model, nn.Module)
+    if not hasattr(optimizer, "param_groups"):
+        raise MismatchError(f"optimizer: expected one of PyTorch's, found {kind(optimizer)}")
     return Attached(rule, model, optimizer)
 
 
