@@ -57,7 +57,7 @@ def test_examples_run_from_end_to_end(here, capsys, example, accuracy, expected)
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     (path,) = here.glob("runs/*/result.json")
-    assert f"Report: {path.parent.relative_to(here) / 'report.html'}" in out
+    assert f"{path.parent.relative_to(here) / 'report.html'}" in out
     assert (path.parent / "report.html").exists()
     found = json.loads(path.read_text())
     for side in ("dense", "pruned"):

@@ -41,9 +41,10 @@ def prune(paths: Sequence[Path], references: Mapping[str, str], output: Path, se
     table = table_of_many(results) if len(results) > 1 else table_of_one(*results.values())
     console.print(table)
     console.print(CAPTION, style="dim")
-    for runs in results.values():
+    for label, runs in results.items():
         for result in runs:
-            console.print(f"Report: {result.folder / 'report.html'}", soft_wrap=True)
+            what = f"{label}, seed {result.recipe['seed']}"
+            console.print(f"Report of {what}: {result.folder / 'report.html'}", soft_wrap=True, highlight=False)
     if len(results) > 1:
         found = [
             Trial(label, result.recipe["seed"], result.pruned, label, result.dense)
