@@ -14,7 +14,7 @@ from torch import nn
 import laconic
 from laconic import datasets
 from laconic.errors import MismatchError
-from laconic.recipes import parse_recipe, read_recipe, run_recipe
+from laconic.recipes import parse_recipe, read_recipe, run_recipe, trials
 from laconic.recipes import run as run_module
 from laconic.training.checkpoint import load_state
 from tests.support.typechecking import unchecked
@@ -94,6 +94,24 @@ def test_what_the_result_says_is_what_the_file_holds(case, tmp_path):
     assert result.pruned.sparsity >= max(result.recipe.get("amount", 0) - 0.01, result.dense.sparsity)
     smaller = result.pruned.n_macs < result.dense.n_macs
     assert smaller == ("channels" in case)
+
+
+FROM_SCRATCH = ("gates", "variational dropout", "proximal", "code-length")
+
+
+@pytest.mark.parametrize("case", [*FROM_SCRATCH, "rigl", "one-shot"])
+def test_an_untrained_start_is_no_dense_network_to_compare_with(case, tmp_path):
+    values = {key: value for key, value in RUNS[case].items() if key != "dense"}
+    start = net()
+    nn.init.normal_(start[-1].weight, std=0.01)  # the others happen to know nine of ten examples
+    result = run(tmp_path, values, start)
+    assert (result.dense.name, result.baseline) == ("untrained", None)
+    assert trials([result])[0].dense is None
+    trained = net()
+    laconic.train(trained, DATA.train.batches(50), laconic.Training(10))
+    result = run(tmp_path, values, trained)
+    assert result.dense.name == "dense" and result.baseline == result.dense
+    assert trials([result])[0].dense == result.dense
 
 
 def test_channels_are_really_cut_and_the_plan_is_in_the_file(tmp_path):

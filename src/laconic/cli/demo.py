@@ -22,7 +22,6 @@ from laconic.model.selectors import compressible
 from laconic.pruning.mask import Mask
 from laconic.pruning.pruner import Pruner
 from laconic.quantization.grid import Grid
-from laconic.report.figures.stages import accuracy_by_sparsity
 from laconic.report.measurement import dense_float32_bits, fewest_bits, measure, table
 from laconic.report.pages import Page, standard_figures, write_page
 from laconic.report.tensor_table import compare_tensors
@@ -101,10 +100,10 @@ def run(name: str, folder: Path, seed: int, console: Console) -> list[Measuremen
     for line in summary:
         console.print(line)
     figures = standard_figures(stages, weights[0], weights[-1], masks[-1])
-    figures = {"Accuracy against sparsity": accuracy_by_sparsity(stages), **figures}
     settings = _settings(experiment, seed)
     left = compare_tensors(model, model, data.test.inputs[:1], stages[-1].ledger)
-    page = Page(f"Laconic on {name}", stages, figures, settings, summary[1:], left)
+    command = f"laconic demo --data {name} --seed {seed}"
+    page = Page(f"Laconic on {name}", stages, figures, settings, summary[1:], left, command)
     report = write_page(folder / "report.html", page)
     console.print(f"Report: {report.resolve()}", soft_wrap=True)
     yours = "laconic compress mine:network -o net.lac --data mine:batches --max-drop 1%"

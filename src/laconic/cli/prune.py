@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,12 @@ def prune(paths: Sequence[Path], references: Mapping[str, str], output: Path, se
             console.print(f"Report of {what}: {result.folder / 'report.html'}", soft_wrap=True, highlight=False)
     if len(results) > 1:
         found = [
-            Trial(label, result.recipe["seed"], result.pruned, label, result.dense)
+            Trial(label, result.recipe["seed"], result.pruned, label, result.baseline)
             for label, runs in results.items()
             for result in runs
         ]
-        page = write_frontier_page(output / "frontier.html", "Recipes compared", found)
+        command = _command(paths, references, output, seeds)
+        page = write_frontier_page(output / "frontier.html", "Recipes compared", found, command=command)
         console.print(f"Frontier: {page}", soft_wrap=True)
 
 
@@ -69,6 +71,14 @@ def axes() -> Table:
         table.add_row(f"  {name}", described.append(f"\n{options}", style="dim") if options else described)
         last = axis
     return table
+
+
+def _command(paths: Sequence[Path], references: Mapping[str, str], output: Path, seeds: Sequence[int | None]) -> str:
+    """What was asked for, to be asked for again."""
+    numbers = ",".join(str(seed) for seed in seeds if seed is not None)
+    options = {**references, **({"--seeds": numbers} if numbers else {}), "-o": str(output)}
+    words = [*map(str, paths), *(word for option in options.items() for word in option)]
+    return shlex.join(["laconic", "prune", *words])
 
 
 def _label(path: Path, paths: Sequence[Path]) -> str:

@@ -16,7 +16,7 @@ from laconic.core.atomic import atomic
 from laconic.core.text import short
 from laconic.description.ledger import Measurement
 from laconic.errors import FormatError
-from laconic.report.measurement import Quantity, Trial, spread
+from laconic.report.measurement import UNTRAINED, Quantity, Trial, spread
 
 NAME = "result.json"
 CAPTION = "Of decoded files. Parameters: not zero. MACs: by the layers' shapes."
@@ -38,7 +38,8 @@ class Result:
         digest: of recipe, references and initial weights: the folder's name.
         recipe: as plain values.
         references: what the caller said of model and data.
-        dense: the network before pruning, from a file with the same grids.
+        dense: the network before pruning, from a file with the same grids; it is called ``untrained`` where that was
+            no dense network to compare with: training began later, under the method.
         pruned: the network in `model.lac`.
         seconds: of the session that finished the run.
         versions: of what ran.
@@ -52,6 +53,11 @@ class Result:
     pruned: Measurement
     seconds: float
     versions: Mapping[str, str]
+
+    @property
+    def baseline(self) -> Measurement | None:
+        """The trained dense network to compare with; None where there was none."""
+        return None if self.dense.name == UNTRAINED else self.dense
 
     def write(self) -> None:
         """Write `result.json` into the folder, whole or not at all."""
@@ -88,7 +94,7 @@ def trials(results: Sequence[Result]) -> list[Trial]:
     A method is named by the choices that tell the runs' recipes apart, seed and amount aside.
     """
     found = [
-        Trial(name, result.recipe.get("seed", 0), result.pruned, _setting(result), result.dense)
+        Trial(name, result.recipe.get("seed", 0), result.pruned, _setting(result), result.baseline)
         for name, result in zip(_names([result.recipe for result in results]), results, strict=True)
     ]
     return sorted(found, key=lambda trial: (trial.method, trial.seed))  # folders are named by digests
@@ -129,7 +135,7 @@ def _words(axis: str, choice: Any) -> str:
 
 def table_of_one(results: Sequence[Result]) -> Table:
     """Dense → pruned, of one recipe's runs with different seeds."""
-    table = _table("", ["dense", "pruned"])
+    table = _table("", [results[0].dense.name, "pruned"])
     for quantity, heading in HEADINGS.items():
         sides = [[result.dense for result in results], [result.pruned for result in results]]
         table.add_row(heading, *(spread(side, quantity).text(quantity.form) for side in sides))
@@ -141,18 +147,25 @@ def table_of_many(results: Mapping[str, Sequence[Result]]) -> Table:
     (accuracy, _), *others = HEADINGS.items()
     table = _table("recipe", ["dense %", "pruned %", *(heading for _, heading in others)])
     for name, runs in results.items():
-        dense = accuracy.form.format(spread((run.dense for run in runs), accuracy).mean)
+        dense = [run.baseline for run in runs if run.baseline]
+        before = accuracy.form.format(spread(dense, accuracy).mean) if dense else "–"
         pruned = [run.pruned for run in runs]
-        means = [(spread(pruned, quantity).mean, quantity.form) for quantity, _ in others]
-        # Millions and more have three digits.
-        cells = [short(mean) if mean >= 1e6 else form.format(mean) for mean, form in means]
-        table.add_row(name, dense, spread(pruned, accuracy).text(accuracy.form), *cells)
+        cells = [_cell(pruned, quantity) for quantity, _ in others]
+        table.add_row(name, before, spread(pruned, accuracy).text(accuracy.form), *cells)
     return table
 
 
+def _cell(runs: Sequence[Measurement], quantity: Quantity) -> str:
+    """A mean, with its deviation where that is of bytes; millions and more have three digits."""
+    found = spread(runs, quantity)
+    if found.mean >= 1e6:
+        return short(found.mean)
+    return found.text(quantity.form) if quantity is Quantity.FILE_BYTES else quantity.form.format(found.mean)
+
+
 def _table(first: str, others: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="ellipsis", no_wrap=True)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
     for heading in others:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

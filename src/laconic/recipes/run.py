@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import os
 import platform
+import shlex
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -33,6 +36,7 @@ from laconic.model.evidence import Evidence, observe
 from laconic.model.modules import state_digest, unwrap
 from laconic.model.objective import split
 from laconic.model.selectors import compressible
+from laconic.model.tasks import IGNORED
 from laconic.pruning.budgets import Price
 from laconic.pruning.criteria import magnitude
 from laconic.pruning.pruner import CUT, Pruner
@@ -42,7 +46,7 @@ from laconic.recipes.methods import MethodContext
 from laconic.recipes.recipe import AXES_OF_PRUNER, Fitting, Recipe, digest_of
 from laconic.recipes.registry import Setting, build, names_of
 from laconic.recipes.results import NAME, Result
-from laconic.report.measurement import measure, total_macs
+from laconic.report.measurement import UNTRAINED, measure, total_macs
 from laconic.report.pages import Page, standard_figures, write_page
 from laconic.report.tensor_table import TensorTable, compare_tensors
 from laconic.surgery.batch_norm import reestimate_batch_norm_
@@ -52,6 +56,7 @@ from laconic.training.loop import Callback, ProgressBar, Training, train
 from laconic.training.rules import Rule
 
 BATCH_SIZE = 64
+MAX_TRAINED = 0.9  # bits of the labels given a trained network, of those by their frequencies
 
 
 def run_recipe(
@@ -109,7 +114,7 @@ class _Job:
     def run(self, start: Mapping[str, Any], begin: float) -> Result:
         """Everything, down to the result."""
         early = self._train_dense(start)
-        before = self._measure("dense", "dense.lac")[0]
+        before = self._measure("dense" if self._is_trained() else UNTRAINED, "dense.lac")[0]
         dense = copy.deepcopy(self.model).cpu()
         method = names_of("method")[self.recipe.method.name]
         method(self._context(early), **self.recipe.method.options)
@@ -117,7 +122,8 @@ class _Job:
             reestimate_batch_norm_(self.model, self.observed)
         after, decoded = self._measure("pruned", "model.lac", self._plan(dense))
         tensors = compare_tensors(dense, decoded, self.setting.inputs, after.ledger)
-        write_report(self.home / "report.html", self.recipe, [before, after], dense, self.model, tensors)
+        nets = dense, self.model
+        write_report(self.home / "report.html", self.recipe, [before, after], nets, tensors, start["references"])
         result = Result(
             folder=self.home,
             digest=self.home.name,
@@ -178,6 +184,20 @@ class _Job:
             measured, decoded = measure(name, self.model, self.home / file, self.examples, quantizer, plan)
         decoded = decoded.cpu()
         return replace(measured, n_macs=total_macs(decoded, self.setting.inputs)), decoded
+
+    def _is_trained(self) -> bool:
+        """Whether the network says more of the training labels than how often each occurs."""
+        if self.recipe.dense is not None:
+            return True
+        counts = Counter[float]()
+        with seeded(self.recipe.seed):
+            for batch in self.examples.train.batches(BATCH_SIZE):
+                found = split(batch, self.model)[1].unique(return_counts=True)
+                counts.update(dict(zip(*(part.tolist() for part in found), strict=True)))
+            bits = evaluate(self.model, self.examples.train.batches(BATCH_SIZE)).bits
+        counts.pop(IGNORED, None)
+        by_frequency = sum(-n * math.log2(n / counts.total()) for n in counts.values())
+        return bits < MAX_TRAINED * by_frequency
 
     def _context(self, early: Mapping[str, Any]) -> MethodContext:
         fitting = self.recipe.training
@@ -240,16 +260,23 @@ class _Job:
 
 
 def write_report(
-    path: Path, recipe: Recipe, stages: Sequence[Measurement], dense: nn.Module, masked: nn.Module, tensors: TensorTable
+    path: Path,
+    recipe: Recipe,
+    stages: Sequence[Measurement],
+    networks: tuple[nn.Module, nn.Module],
+    tensors: TensorTable,
+    references: Mapping[str, str],
 ) -> None:
     """Write the report of a run: its two measurements, and the networks before and after, masked by zeros."""
-    before, after = compressible(dense), compressible(masked)
+    before, after = map(compressible, networks)
     left = {name: weight.detach() != 0 for name, weight in after.items()}
     figures = standard_figures(stages, before, after, left)
     choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
     title = f"Pruned by {', '.join(choices)}"
     settings = dict(_settings(recipe.to_dict()))
-    write_page(path, Page(title, stages, figures, settings, tensors=tensors))
+    options = " ".join(f"{option} {shlex.quote(reference)}" for option, reference in references.items())
+    command = f"laconic prune recipe.toml {options}" if "--model" in references else ""
+    write_page(path, Page(title, stages, figures, settings, tensors=tensors, command=command))
 
 
 def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

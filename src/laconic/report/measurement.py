@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BATCH_SIZE = 4096
+UNTRAINED = "untrained"  # what the first measurement is called where training had not begun
 
 
 def measure(
@@ -150,19 +151,26 @@ class Trial:
 class Quantity(Enum):
     """What to lay along an axis.
 
-    `SPARSITY`, `PARAMETERS`, `MULTIPLY_ADDS`, `FILE_BYTES`, `ACCURACY` and `TOTAL_BITS`: each has a label, a
-    function `of` from measurements to values, and the form in which values are written.
+    `SPARSITY`, `PARAMETERS`, `MULTIPLY_ADDS`, `FILE_BYTES`, `ACCURACY`, `BITS_EACH` and `TOTAL_BITS`: each has
+    a label, a function `of` from measurements to values, the form in which values are written, and a short name to
+    follow them.
     """
 
-    SPARSITY = ("% of weights pruned", lambda found: 100 * found.sparsity, "{:.1f}")
-    PARAMETERS = ("active parameters", lambda found: found.n_parameters, "{:,.0f}")
-    MULTIPLY_ADDS = ("multiply–adds an example", lambda found: found.n_macs, "{:,.0f}")
-    FILE_BYTES = ("file bytes", lambda found: found.n_bytes, "{:,.0f}")
-    ACCURACY = ("accuracy of the decoded file (%)", lambda found: 100 * found.score, "{:.2f}")
-    TOTAL_BITS = ("model + data bits", lambda found: found.total_bits, "{:,.0f}")
+    SPARSITY = ("% of weights pruned", lambda found: 100 * found.sparsity, "{:.1f}", "% pruned")
+    PARAMETERS = ("active parameters", lambda found: found.n_parameters, "{:,.0f}", "active parameters")
+    MULTIPLY_ADDS = ("multiply–adds an example", lambda found: found.n_macs, "{:,.0f}", "multiply–adds")
+    FILE_BYTES = ("file bytes", lambda found: found.n_bytes, "{:,.0f}", "bytes")
+    ACCURACY = ("accuracy of the decoded file (%)", lambda found: 100 * found.score, "{:.2f}", "% right")
+    BITS_EACH = (
+        "bits an active parameter",
+        lambda found: 8 * found.n_bytes / max(found.n_parameters, 1),
+        "{:.2f}",
+        "bits each",
+    )
+    TOTAL_BITS = ("model + data bits", lambda found: found.total_bits, "{:,.0f}", "bits in all")
 
-    def __init__(self, label: str, of: Callable[[Measurement], float], form: str) -> None:
-        self.label, self.of, self.form = label, of, form
+    def __init__(self, label: str, of: Callable[[Measurement], float], form: str, short: str) -> None:
+        self.label, self.of, self.form, self.short = label, of, form, short
 
 
 @dataclass(frozen=True)

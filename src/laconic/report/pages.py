@@ -1,6 +1,8 @@
 """Self-contained HTML pages, to be read without a network: the account of a compression, and methods compared.
 
-Pages extend one template and hold figures as SVG. A figure takes its text's font and its ink's colour from the page.
+Pages extend one template and hold figures as SVG. A figure takes its text's font and its ink's colour from the page,
+and its points become hints, for a mouse and for a keyboard. The only script sorts tables and shows these hints. The
+page itself forbids whatever would need a network.
 """
 
 from __future__ import annotations
@@ -22,17 +24,27 @@ from torch import Tensor
 
 from laconic.core.atomic import atomic
 from laconic.description.ledger import Measurement
-from laconic.report.figures.stages import accuracy_by_active, description_bars, frontier
+from laconic.report.figures.frontier import frontier, look_of
+from laconic.report.figures.stages import bits_by_tensor, description_bars, stage_curve
 from laconic.report.figures.style import INK, need
 from laconic.report.figures.tensors import mask_maps, weight_histograms
-from laconic.report.measurement import Quantity, Trial, by_setting, dense_float32_bits, fewest_bits, ledger_of, spread
+from laconic.report.measurement import (
+    UNTRAINED,
+    Quantity,
+    Trial,
+    by_setting,
+    dense_float32_bits,
+    fewest_bits,
+    ledger_of,
+    spread,
+)
 from laconic.report.tensor_table import TensorTable
 
 FIGURES = {
-    "Accuracy against sparsity": (Quantity.SPARSITY, Quantity.ACCURACY),
     "Accuracy against the file's length": (Quantity.FILE_BYTES, Quantity.ACCURACY),
-    "Accuracy against multiply–adds, by the layers' shapes": (Quantity.MULTIPLY_ADDS, Quantity.ACCURACY),
-    "Bits for the file and for the data given the network": (Quantity.SPARSITY, Quantity.TOTAL_BITS),
+    "Accuracy against sparsity": (Quantity.SPARSITY, Quantity.ACCURACY),
+    "Accuracy against multiply–adds": (Quantity.MULTIPLY_ADDS, Quantity.ACCURACY),
+    "Bits for the file and the data": (Quantity.SPARSITY, Quantity.TOTAL_BITS),
 }
 HEADINGS = {
     Quantity.SPARSITY: "sparsity (%)",
@@ -41,9 +53,8 @@ HEADINGS = {
     Quantity.MULTIPLY_ADDS: "multiply–adds",
     Quantity.FILE_BYTES: "file bytes",
     Quantity.TOTAL_BITS: "total bits",
-}
-MANY_TENSORS = 24  # more are folded
-WIDE_INCHES = 5.5
+}  # of columns
+MIN_RATIO = 1.02  # of the largest and the smallest of what figures lay along an axis
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -58,6 +69,7 @@ class Page:
         settings: what was chosen, by name.
         notes: sentences to read before the figures.
         tensors: what pruning left of each tensor.
+        command: what makes the same page again.
     """
 
     title: str
@@ -66,6 +78,7 @@ class Page:
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     tensors: TensorTable | None = None
+    command: str = ""
 
 
 def standard_figures(
@@ -73,9 +86,11 @@ def standard_figures(
 ) -> dict[str, Figure]:
     """The figures of a compression by caption, given its weights before and after, and which of them stay."""
     return {
-        "Accuracy against active parameters": accuracy_by_active(stages),
-        "Bits for the model and for the data given the model": description_bars(stages),
-        "Active weights, dense and at the end": weight_histograms(before, after),
+        "Accuracy against the file's length": stage_curve(stages),
+        "What a weight that stays takes": stage_curve(stages, Quantity.PARAMETERS, Quantity.BITS_EACH),
+        "Bits for the model and the data": description_bars(stages),
+        "Where the final file's bytes went": bits_by_tensor(ledger_of(stages[-1])),
+        f"Active weights, {stages[0].name} and at the end": weight_histograms(before, after),
         "Which weights stay": mask_maps(mask),
     }
 
@@ -103,7 +118,16 @@ def render_page(page: Page) -> str:
         parts=shares(ledger.by_part(), ledger.total_bits),
         data_share=_share(ledger.data_bits, ledger.total_bits),
         tensors=shares(ledger.by_tensor(), ledger.model_bits),
-        many=MANY_TENSORS,
+        sections={
+            "stages": "Stages",
+            **({"notes": "Notes"} if page.notes else {}),
+            **({"figures": "Figures"} if page.figures else {}),
+            **({"account": "What is left of each tensor"} if page.tensors else {}),
+            "ledger": "Where the bits went",
+            "settings": "Settings",
+            "reading": "How to read this",
+        },
+        command=page.command,
         settings=page.settings,
         notes=page.notes,
     )
@@ -120,10 +144,11 @@ def write_frontier_page(
     trials: Sequence[Trial],
     settings: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    command: str = "",
 ) -> Path:
     """Write a page of several methods' frontiers, means and deviations: all of it or, if anything fails, nothing.
 
-    Measures that some trial does not know, or that are the same in all, are left out.
+    Measures that some trial does not know are left out, and figures along what is the same in all, to two percent.
 
     Args:
         path: of the page.
@@ -131,6 +156,7 @@ def write_frontier_page(
         trials: from `laconic.recipes.trials`, or made by hand.
         settings: what all trials share, by name.
         notes: sentences to read before the figures.
+        command: what makes the same page again.
 
     Raises:
         ValueError: there is no trial.
@@ -138,20 +164,34 @@ def write_frontier_page(
     need(trials, "trials: expected at least one Trial, found none")
     values = {quantity: [quantity.of(trial.pruned) for trial in trials] for quantity in Quantity}
     known = [quantity for quantity, found in values.items() if all(map(math.isfinite, found))]
-    varying = [quantity for quantity in known if len(set(values[quantity])) > 1]
+    varying = [quantity for quantity in known if max(values[quantity]) > MIN_RATIO * min(values[quantity])]
     shown = {quantity: heading for quantity, heading in HEADINGS.items() if quantity in known}
-    methods = {
-        method: [(len(runs), [spread((run.pruned for run in runs), m).text(m.form) for m in shown]) for runs in found]
-        for method, found in by_setting(trials).items()
+    rows = [
+        (method, look_of(at), len(runs), [spread((run.pruned for run in runs), m).text(m.form) for m in shown])
+        for at, (method, found) in enumerate(by_setting(trials).items())
+        for runs in found
+    ]
+    drawn = {
+        caption: frontier(trials, x, y, legend=False)
+        for caption, (x, y) in FIGURES.items()
+        if x in varying and y in known
     }
-    drawn = {caption: frontier(trials, x, y) for caption, (x, y) in FIGURES.items() if x in varying and y in known}
     text = _render(
         "frontier.html",
         drawn,
         title=title,
         headline=_headline_of_trials(trials),
         headings=list(shown.values()),
-        methods=methods,
+        rows=rows,
+        looks={method: look for method, look, *_ in rows},
+        sections={
+            "trials": "Trials",
+            **({"notes": "Notes"} if notes else {}),
+            **({"figures": "Figures"} if drawn else {}),
+            **({"settings": "Settings"} if settings or command else {}),
+            "reading": "How to read this",
+        },
+        command=command,
         settings=settings or {},
         notes=notes,
     )
@@ -165,7 +205,6 @@ def _render(template: str, figures: Mapping[str, Figure], **values: object) -> s
             "caption": caption,
             # made by matplotlib, which escapes the names in it
             "svg": Markup(inline_svg(figure, f"figure-{at}", caption)),
-            "wide": figure.get_figwidth() > WIDE_INCHES,
         }
         for at, (caption, figure) in enumerate(figures.items(), start=1)
     ]
@@ -184,6 +223,7 @@ def _write(path: str | os.PathLike[str], text: str) -> Path:
 
 def _headline(stages: Sequence[Measurement]) -> str:
     first, last = stages[0], stages[-1]
+    before = "before it was trained" if first.name == UNTRAINED else "for the dense network"
     words = f"The final file is {last.n_bytes:,.0f} bytes"
     dense = dense_float32_bits(stages)
     if dense > 0 and last.n_bytes:
@@ -191,7 +231,7 @@ def _headline(stages: Sequence[Measurement]) -> str:
         times, word = (ratio, "smaller") if ratio >= 1 else (1 / ratio, "larger")
         words += f", {times:,.{1 if times < 100 else 0}f} times {word} than the dense network in float32"
     words += f"; decoded, it gets {100 * last.score:.2f} % of the test examples right"
-    return f"{words}, against {100 * first.score:.2f} % for the dense network." if len(stages) > 1 else f"{words}."
+    return f"{words}, against {100 * first.score:.2f} % {before}." if len(stages) > 1 else f"{words}."
 
 
 def _headline_of_trials(trials: Sequence[Trial]) -> str:
@@ -214,7 +254,7 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
     """The figure as an `<svg>` element of this `label`; equal figures give equal text.
 
     The background becomes transparent, and `INK` the text's colour. Ids begin with `prefix`, so that the figures of a
-    page do not borrow each other's parts.
+    page do not borrow each other's parts. Addresses of points become hints.
     """
     file = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
@@ -227,7 +267,10 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
         element.tag = element.tag.rpartition("}")[2]
         attributes = {name.rpartition("}")[2]: text for name, text in element.attrib.items()}
         element.attrib = {name: _adapted(name, attributes[name], prefix) for name in attributes}
-    root.attrib |= {"role": "img", "aria-label": label}
+        if element.tag == "a":
+            hint = element.attrib["href"]
+            element.tag, element.attrib = "g", {"class": "point", "tabindex": "0", "role": "img", "aria-label": hint}
+    root.attrib |= {"role": "group", "aria-label": label}
     return ElementTree.tostring(root, encoding="unicode")
 
 

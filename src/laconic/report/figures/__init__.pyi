@@ -1,12 +1,13 @@
-from .stages import accuracy_by_active, accuracy_by_sparsity, description_bars, frontier
+from .frontier import frontier
+from .stages import bits_by_tensor, description_bars, stage_curve
 from .tensors import mask_maps, sensitivity, weight_histograms
 
 __all__ = [
-    "accuracy_by_active",
-    "accuracy_by_sparsity",
+    "bits_by_tensor",
     "description_bars",
     "frontier",
     "mask_maps",
     "sensitivity",
+    "stage_curve",
     "weight_histograms",
 ]

@@ -3,8 +3,8 @@
 Text and axes are drawn in `INK`, which a page replaces by its own colour of text; the rest
 follows Okabe & Ito (2008), whose colours colour-blind readers tell apart, with a lighter blue that
 stands out on light and dark ground alike.
-Figures are narrow, so that their text is still read on a phone, and made without pyplot, so nothing
-is shared or left open.
+Figures are as narrow as a phone's page, where their smallest text is still 11 pixels high, and of one height, so that
+they stand on an even grid. They are made without pyplot, so nothing is shared or left open.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from matplotlib.patches import Patch
 
 INK = "#1b1b1f"
 BLUE, VERMILION, GREY = "#1f83c4", "#d55e00", "#8c8c94"
-WIDTH = 4.8
+WIDTH, HEIGHT = 3.75, 3.3
+SMALLEST = 9  # points, of all text
+# Okabe & Ito's colours, and markers, of which methods have one each.
+COLOURS = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", GREY)
+MARKERS = ("o", "s", "^", "D", "v")
 DASHED: dict[str, Any] = {"color": INK, "alpha": 0.6, "lw": 1, "ls": (0, (5, 4))}
 STYLE: dict[Any, object] = {
-    "font.size": 9,
+    "font.size": SMALLEST,
     "text.color": INK,
     "text.parse_math": False,  # a tensor's name may hold a dollar sign
     "axes.edgecolor": INK,
@@ -30,48 +34,47 @@ STYLE: dict[Any, object] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.formatter.useoffset": False,
-    "axes.titlesize": 7.5,
+    "axes.titlesize": SMALLEST,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": SMALLEST,
     "figure.facecolor": "white",
     "axes.facecolor": "none",
 }
 
 
 def panels(n: int, n_left_out: int) -> tuple[Figure, list[Axes]]:
-    """A grid of `n` axes, in two columns while few, three at most."""
-    n_columns = 1 if n == 1 else 2 if n <= 6 else 3
+    """A grid of `n` axes, up to three one above the other, else in two columns."""
+    n_columns = 1 if n <= 3 else 2
     n_rows = math.ceil(n / n_columns)
-    width = WIDTH if n_columns < 3 else 6.6
-    figure = Figure(figsize=(width, 1.5 * n_rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     grid = figure.subplots(n_rows, n_columns, squeeze=False).flat
     for ax in grid[n:]:
         ax.remove()
     for ax in grid[:n]:
-        dress(ax, 7)
+        dress(ax)
     if n_left_out:
-        left_out = f"The {n} largest tensors; the {n_left_out} smallest are left out."
-        figure.suptitle(left_out, fontsize=8, x=0.01, ha="left")
+        left_out = f"The {n} largest tensors; {n_left_out} smaller ones are left out."
+        figure.suptitle(left_out, fontsize=SMALLEST, x=0.01, ha="left")
     return figure, list(grid[:n])
 
 
-def dress(ax: Axes, labelsize: float = 8) -> None:
+def dress(ax: Axes) -> None:
     """Ink and a faint grid."""
     # Ticks are made when drawn, after this module's style has gone, so their colour is set here.
-    ax.tick_params(which="both", colors=INK, labelsize=labelsize)
+    ax.tick_params(which="both", colors=INK, labelsize=SMALLEST)
     ax.grid(color=INK, alpha=0.12, lw=0.6)
     ax.set_axisbelow(True)
 
 
-def key(figure: Figure, colours: Mapping[str, str], above: bool = False) -> None:
-    """Say what each colour is, below the figure or above it."""
+def key(figure: Figure, colours: Mapping[str, str]) -> None:
+    """Say what each colour is, below the figure."""
     patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
-    figure.legend(handles=patches, loc="outside upper left" if above else "outside lower left", ncols=len(patches))
+    figure.legend(handles=patches, loc="outside lower left", ncols=min(len(patches), 3), columnspacing=1.2)
 
 
-def shortened(name: str, n_chars: int, head: int = 0) -> str:
-    """The name, or its first `head` characters and as much of its end as there is room for."""
-    return name if len(name) <= n_chars else name[:head] + "…" + name[head + 1 - n_chars :]
+def points(ax: Axes, xs: Sequence[float], ys: Sequence[float], labels: Sequence[str], **look: Any) -> None:
+    """Points that a page tells about: each has its label as its address, which a page turns into a hint."""
+    ax.scatter(xs, ys, s=30, lw=0, zorder=4, urls=list(labels), **look)
 
 
 def need(values: Sequence[object], message: str) -> None:

@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from laconic.core.text import elided
 from laconic.pruning.sensitivity import Scan
-from laconic.report.figures.style import BLUE, GREY, INK, STYLE, WIDTH, key, need, panels, shortened
+from laconic.report.figures.style import BLUE, GREY, INK, SMALLEST, STYLE, WIDTH, key, need, panels
 
 _PRUNED, _KEPT = "#dfe6ec", "#12365b"
-_LINE = 30
-_MAX_PANELS = 12
+_LINE = {1: 56, 2: 26}  # characters, by columns of panels
+_MAX_PANELS = 4
 _MAX_SIDE = 512
 _N_BINS = 60
 
@@ -39,10 +40,10 @@ def weight_histograms(before: Mapping[str, torch.Tensor], after: Mapping[str, to
     figure, grid = panels(len(names), n_left_out)
     for ax, name in zip(grid, names, strict=True):
         old, new = _active(name, before[name]), _active(name, after[name])
-        ax.set_title(_title(name, f"{new.size:,} of {after[name].numel():,} active"), loc="left")
-        ax.set_xlabel("weight", fontsize=7)
+        ax.set_title(_title(name, f"{new.size:,} of {after[name].numel():,} active", len(names)), loc="left")
         _histograms(ax, old, new)
-    figure.supylabel("weights per bin (log scale)", fontsize=8, rotation_mode="anchor", ha="center", va="top")
+    grid[-1].set_xlabel("weight", fontsize=SMALLEST)
+    figure.supylabel("weights per bin (log scale)", fontsize=SMALLEST, rotation_mode="anchor", ha="center", va="top")
     key(figure, {"active before": GREY, "active after": BLUE})
     return figure
 
@@ -62,10 +63,10 @@ def mask_maps(masks: Mapping[str, torch.Tensor]) -> Figure:
         rows = mask.reshape(mask.shape[0] if mask.ndim > 1 else 1, -1).numpy()
         image = block_means(rows)
         ax.imshow(image, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="none")
-        ax.set_title(_title(name, f"{100 * rows.mean():.1f} % kept"), loc="left")
-        ax.set_xlabel(f"{rows.shape[1]:,} {'in' if mask.ndim > 1 else 'entries'}", fontsize=7)
+        ax.set_title(_title(name, f"{100 * rows.mean():.1f} % kept", len(names)), loc="left")
+        ax.set_xlabel(f"{rows.shape[1]:,} {'in' if mask.ndim > 1 else 'entries'}", fontsize=SMALLEST)
         if mask.ndim > 1:
-            ax.set_ylabel(f"{rows.shape[0]:,} out", fontsize=7, rotation_mode="anchor")
+            ax.set_ylabel(f"{rows.shape[0]:,} out", fontsize=SMALLEST, rotation_mode="anchor")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     key(figure, {"kept": _KEPT, "pruned": _PRUNED})
@@ -114,10 +115,11 @@ def _active(name: str, tensor: torch.Tensor) -> NDArray[np.float32]:
     return flat[flat != 0]
 
 
-def _title(name: str, count: str) -> str:
-    """The name, on two lines where one would run into the next panel, and the count."""
-    name = shortened(name, 2 * _LINE)
-    return "\n".join([*(name[at : at + _LINE] for at in range(0, len(name), _LINE)), count])
+def _title(name: str, count: str, n_panels: int) -> str:
+    """The name and the count, on lines of their own where one would run into the next panel."""
+    n_chars = _LINE[1 if n_panels <= 3 else 2]
+    one_line = f"{name}: {count}"
+    return one_line if len(one_line) <= n_chars else f"{elided(name, n_chars)}\n{count}"
 
 
 # Cells keep their colours on any page, and so their figures keep these: not `INK`, which follows the page.
@@ -179,7 +181,7 @@ def _names(names: Sequence[str]) -> tuple[list[str], str]:
     if max(map(len, names)) > MAX_NAME:
         components = zip(*(name.split(".")[:-1] for name in names), strict=False)
         prefix = "".join(f"{same[0]}." for same in takewhile(lambda c: len(set(c)) == 1, components))
-    return [shortened(name[len(prefix) :], MAX_NAME, head=MAX_NAME // 2) for name in names], prefix
+    return [elided(name[len(prefix) :], MAX_NAME) for name in names], prefix
 
 
 def _dress(ax: Axes, names: Sequence[str], amounts: Sequence[float]) -> None:
