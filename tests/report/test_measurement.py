@@ -10,7 +10,7 @@ from tests.support.outcomes import PRUNED
 def test_measurements_take_what_they_know_and_leave_the_rest():
     found = Measurement.from_dict(PRUNED | {"news": "of another version"})
     assert found.total_bits == 500
-    assert [quantity.of(found) for quantity in Quantity] == [80, 40, 70, 50, 90, 500]
+    assert [quantity.of(found) for quantity in Quantity] == [80, 40, 70, 50, 90, 10, 500]
     assert math.isnan(Measurement.from_dict({"score": 1}).total_bits)
 
 
