@@ -144,6 +144,17 @@ def test_a_missed_target_exits_with_3_and_says_what_can_be_met(case, tmp_path, c
         assert n_attempts > 2 and "meets the target" in shown and not err
 
 
+@pytest.mark.parametrize("command", ["", "demo", "prune", "compress", "decompress", "inspect"])
+def test_help_fits_eighty_columns_and_its_examples_can_be_copied(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, shown, _ = run(capsys, *filter(None, [command]), "--help")
+    assert code == 0 and max(map(len, shown.splitlines())) <= 80
+    assert "list[" not in shown and shown.count("<bool>") <= (command == "") + 1  # --help's own, and the root's
+    text = getattr(main, command).__doc__ if command else ""
+    for example in re.findall(r"^ {8}(\S.*)$", text, re.MULTILINE):
+        assert example in shown
+
+
 @pytest.mark.parametrize("text", ["1", "1_000", "1,000", "2kB", "2KB", "2 kiB", "1.5MiB", "3gb"])
 def test_bytes_in_words(text):
     values = {"1": 1, "1_000": 1000, "1,000": 1000, "2kB": 2000, "2KB": 2000, "2 kiB": 2048}
@@ -285,7 +296,7 @@ def test_the_demo_tells_its_story(tmp_path, capsys, monkeypatch):
     assert abs(model_bits + data_bits - total) <= 1
     report = tmp_path / "demo" / "report.html"
     assert str(report) in out
-    assert "http" not in report.read_text().replace("http://www.w3.org", "")
+    assert "http:" not in report.read_text().replace("http://www.w3.org", "")
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "cp932", "koi8-r", "ascii"])

@@ -168,6 +168,9 @@ def encode(
     if state.left_out:
         hint = "; --key chooses another part" if max(state.left_out.values()) > 1 else ""
         said.append(f"left out: {told(state.left_out)}{hint}")
+    if sys.stdout.isatty():
+        unknown = "" if quantizer is None else "; what it scores is judged with --data"
+        said.append(f"load it: laconic.load({str(output)!r}, into=model){unknown}")
     return "\n".join(said)
 
 
