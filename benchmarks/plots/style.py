@@ -49,9 +49,9 @@ def save_figure(name: str, figure: Callable[..., Figure], *of: Any) -> None:
         figure(*of).savefig(DOCS / f"{name}.svg", metadata={"Date": None})
 
 
-def panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
+def panels(n: int, height: float, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
     """A figure of `n` axes, one above the other."""
-    figure = Figure(figsize=(WIDTH, height * n), layout="constrained")
+    figure = Figure(figsize=(width, height * n), layout="constrained")
     return figure, list(figure.subplots(n, squeeze=False).flat)
 
 
