@@ -268,7 +268,7 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
         attributes = {name.rpartition("}")[2]: text for name, text in element.attrib.items()}
         element.attrib = {name: _adapted(name, attributes[name], prefix) for name in attributes}
         if element.tag == "a":
-            hint = element.attrib["href"]
+            hint = attributes["href"].removeprefix("#")
             element.tag, element.attrib = "g", {"class": "point", "tabindex": "0", "role": "img", "aria-label": hint}
     root.attrib |= {"role": "group", "aria-label": label}
     return ElementTree.tostring(root, encoding="unicode")

@@ -72,7 +72,7 @@ def test_what_a_weight_takes_rises_as_fewer_stay():
 
 def test_points_carry_what_a_page_says_of_them():
     (points,) = stage_curve(STAGES).axes[0].collections
-    assert points.get_urls()[1] == "half $x: 97.50% right, 1,125 bytes, 25,000 active parameters"
+    assert points.get_urls()[1] == "#half $x: 97.50% right, 1,125 bytes, 25,000 active parameters"
 
 
 def test_bars_add_up_and_the_shortest_is_marked():

@@ -73,8 +73,8 @@ def key(figure: Figure, colours: Mapping[str, str]) -> None:
 
 
 def points(ax: Axes, xs: Sequence[float], ys: Sequence[float], labels: Sequence[str], **look: Any) -> None:
-    """Points that a page tells about: each has its label as its address, which a page turns into a hint."""
-    ax.scatter(xs, ys, s=30, lw=0, zorder=4, urls=list(labels), **look)
+    """Points that have labels as their addresses within the figure; a page makes hints of them."""
+    ax.scatter(xs, ys, s=30, lw=0, zorder=4, urls=[f"#{label}" for label in labels], **look)
 
 
 def need(values: Sequence[object], message: str) -> None:
