@@ -14,6 +14,7 @@ import laconic
 from laconic import zoo
 from laconic.pruning import criteria
 from laconic.recipes.registry import rows
+from tests.support.chromium import CHROMIUM, run_in
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -57,6 +58,32 @@ def test_pages_build_without_warnings_and_their_snippets_run(built):
     n_tests = int(re.search(r"(\d+) tests?\n +0 failures in tests", results)[1])
     pages = [page for page in PAGES if "```{testcode}" in page.read_text(encoding="utf-8")]
     assert n_tests >= len(pages) >= 5
+
+
+MEASURE = """
+const sizes = [];
+for (const element of document.querySelectorAll("article *")) {
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  if (own && element.getBoundingClientRect().width) sizes.push(parseFloat(window.getComputedStyle(element).fontSize));
+}
+const root = document.documentElement;
+return [root.scrollWidth - root.clientWidth, Math.min(...sizes), document.querySelector("article img").clientWidth];
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_first_page_fits_a_desk_and_a_phone(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", str(DOCS), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    text = (DOCS / "frontier.svg").read_text(encoding="utf-8")
+    drawn_width = float(re.search(r'viewBox="0 0 ([\d.]+)', text)[1])
+    smallest = min(map(float, re.findall(r"font(?:-size)?: ([\d.]+)px", text)))
+    for width in (1280, 390):
+        for dark in (False, True):
+            (overflow, size, shown_width), console = run_in(tmp_path / "index.html", MEASURE, width, dark)
+            assert console == [] and overflow <= 0 and size >= 11
+            assert smallest * shown_width / drawn_width >= 11
 
 
 def test_every_public_name_is_in_the_reference(built):

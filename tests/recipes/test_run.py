@@ -105,13 +105,15 @@ def test_an_untrained_start_is_no_dense_network_to_compare_with(case, tmp_path):
     start = net()
     nn.init.normal_(start[-1].weight, std=0.01)  # the others happen to know nine of ten examples
     result = run(tmp_path, values, start)
-    assert (result.dense.name, result.baseline) == ("untrained", None)
+    assert (result.dense.name, result.baseline) == ("at the start", None)
     assert trials([result])[0].dense is None
     trained = net()
     laconic.train(trained, DATA.train.batches(50), laconic.Training(10))
     result = run(tmp_path, values, trained)
     assert result.dense.name == "dense" and result.baseline == result.dense
     assert trials([result])[0].dense == result.dense
+    laconic.prune_(trained, 0.5)
+    assert run(tmp_path, values, trained).baseline is None
 
 
 def test_channels_are_really_cut_and_the_plan_is_in_the_file(tmp_path):

@@ -16,7 +16,7 @@ from laconic.core.atomic import atomic
 from laconic.core.text import short
 from laconic.description.ledger import Measurement
 from laconic.errors import FormatError
-from laconic.report.measurement import UNTRAINED, Quantity, Trial, spread
+from laconic.report.measurement import START, Quantity, Trial, spread
 
 NAME = "result.json"
 CAPTION = "Of decoded files. Parameters: not zero. MACs: by the layers' shapes."
@@ -38,8 +38,8 @@ class Result:
         digest: of recipe, references and initial weights: the folder's name.
         recipe: as plain values.
         references: what the caller said of model and data.
-        dense: the network before pruning, from a file with the same grids; it is called ``untrained`` where that was
-            no dense network to compare with: training began later, under the method.
+        dense: the network before pruning, from a file with the same grids; it is called ``at the start`` where that
+            was no trained dense network: training began later, or it came sparse.
         pruned: the network in `model.lac`.
         seconds: of the session that finished the run.
         versions: of what ran.
@@ -57,7 +57,7 @@ class Result:
     @property
     def baseline(self) -> Measurement | None:
         """The trained dense network to compare with; None where there was none."""
-        return None if self.dense.name == UNTRAINED else self.dense
+        return None if self.dense.name == START else self.dense
 
     def write(self) -> None:
         """Write `result.json` into the folder, whole or not at all."""

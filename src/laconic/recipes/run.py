@@ -33,7 +33,7 @@ from laconic.description.describe import evaluate
 from laconic.description.ledger import Measurement
 from laconic.errors import MismatchError
 from laconic.model.evidence import Evidence, observe
-from laconic.model.modules import state_digest, unwrap
+from laconic.model.modules import n_nonzero, state_digest, unwrap
 from laconic.model.objective import split
 from laconic.model.selectors import compressible
 from laconic.model.tasks import IGNORED
@@ -46,7 +46,7 @@ from laconic.recipes.methods import MethodContext
 from laconic.recipes.recipe import AXES_OF_PRUNER, Fitting, Recipe, digest_of
 from laconic.recipes.registry import Setting, build, names_of
 from laconic.recipes.results import NAME, Result
-from laconic.report.measurement import UNTRAINED, measure, total_macs
+from laconic.report.measurement import START, measure, total_macs
 from laconic.report.pages import Page, standard_figures, write_page
 from laconic.report.tensor_table import TensorTable, compare_tensors
 from laconic.surgery.batch_norm import reestimate_batch_norm_
@@ -56,6 +56,7 @@ from laconic.training.loop import Callback, ProgressBar, Training, train
 from laconic.training.rules import Rule
 
 BATCH_SIZE = 64
+MIN_DENSE = 0.9  # of the weights, in a network that nobody pruned
 MAX_TRAINED = 0.9  # bits of the labels given a trained network, of those by their frequencies
 
 
@@ -114,7 +115,7 @@ class _Job:
     def run(self, start: Mapping[str, Any], begin: float) -> Result:
         """Everything, down to the result."""
         early = self._train_dense(start)
-        before = self._measure("dense" if self._is_trained() else UNTRAINED, "dense.lac")[0]
+        before = self._measure("dense" if self._is_dense() else START, "dense.lac")[0]
         dense = copy.deepcopy(self.model).cpu()
         method = names_of("method")[self.recipe.method.name]
         method(self._context(early), **self.recipe.method.options)
@@ -185,8 +186,11 @@ class _Job:
         decoded = decoded.cpu()
         return replace(measured, n_macs=total_macs(decoded, self.setting.inputs)), decoded
 
-    def _is_trained(self) -> bool:
-        """Whether the network says more of the training labels than how often each occurs."""
+    def _is_dense(self) -> bool:
+        """Whether most weights are not zero, and the network says more of the labels than how often each occurs."""
+        weights = compressible(self.model).values()
+        if sum(map(n_nonzero, weights)) < MIN_DENSE * sum(weight.numel() for weight in weights):
+            return False
         if self.recipe.dense is not None:
             return True
         counts = Counter[float]()

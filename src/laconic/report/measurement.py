@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BATCH_SIZE = 4096
-UNTRAINED = "untrained"  # what the first measurement is called where training had not begun
+START = "at the start"  # what the first measurement is called where it is of no trained dense network
 
 
 def measure(

@@ -29,7 +29,7 @@ from laconic.report.figures.stages import bits_by_tensor, description_bars, stag
 from laconic.report.figures.style import INK, need
 from laconic.report.figures.tensors import mask_maps, weight_histograms
 from laconic.report.measurement import (
-    UNTRAINED,
+    START,
     Quantity,
     Trial,
     by_setting,
@@ -223,7 +223,7 @@ def _write(path: str | os.PathLike[str], text: str) -> Path:
 
 def _headline(stages: Sequence[Measurement]) -> str:
     first, last = stages[0], stages[-1]
-    before = "before it was trained" if first.name == UNTRAINED else "for the dense network"
+    before = first.name if first.name == START else "for the dense network"
     words = f"The final file is {last.n_bytes:,.0f} bytes"
     dense = dense_float32_bits(stages)
     if dense > 0 and last.n_bytes:
