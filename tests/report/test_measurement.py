@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from laconic.description import Measurement
-from laconic.report.measurement import Quantity, Spread, Trial, by_setting, spread
+from laconic.description import Ledger, Measurement
+from laconic.report.measurement import Quantity, Spread, Trial, by_setting, dense_float32_bits, spread
 from tests.support.outcomes import PRUNED
 
 
@@ -12,6 +12,13 @@ def test_measurements_take_what_they_know_and_leave_the_rest():
     assert found.total_bits == 500
     assert [quantity.of(found) for quantity in Quantity] == [80, 40, 70, 50, 90, 10, 500]
     assert math.isnan(Measurement.from_dict({"score": 1}).total_bits)
+
+
+def test_the_dense_size_is_that_of_the_first_network_since_others_may_be_cut():
+    stages = [Measurement(ledger=Ledger((), {"dense float32": bits})) for bits in (1000.0, 300.0)]
+    assert dense_float32_bits(stages) == 1000
+    assert dense_float32_bits([Measurement(), *stages[1:]]) == 300
+    assert math.isnan(dense_float32_bits([Measurement()]))
 
 
 def test_means_and_sample_deviations():

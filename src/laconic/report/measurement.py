@@ -102,8 +102,9 @@ def fewest_bits(measured: Sequence[Measurement]) -> int:
 
 
 def dense_float32_bits(measured: Sequence[Measurement]) -> float:
-    """What the dense network takes in float32, as far as the last ledger tells; NaN if it does not."""
-    return ledger_of(measured[-1]).references.get(DENSE, math.nan)
+    """What the dense network takes in float32, as the first ledger has it, since later networks may be cut; or NaN."""
+    ledger = next((one.ledger for one in measured if one.ledger), None)
+    return ledger.references.get(DENSE, math.nan) if ledger else math.nan
 
 
 def table(measured: Sequence[Measurement]) -> Table:
