@@ -10,7 +10,17 @@ import torch
 
 import laconic
 
-SUITES = {"conformance", "golden", "hostile", "small_reader", "streaming", "oracle", "public_names", "surgeon"}
+SUITES = {
+    "conformance",
+    "golden",
+    "hostile",
+    "small_reader",
+    "streaming",
+    "oracle",
+    "public_names",
+    "surgeon",
+    "browser",
+}
 SUITES |= {"axes_conformance", "records", "scripts", "notebook", "package", "docs", "readme"}
 ROOT = Path(__file__).parents[1]
 

@@ -148,7 +148,7 @@ REFUSED = {
         ValueError,
         r"below 1 for a score within \[0, 1\].*MaxDrop\(0.01\)",
     ),
-    "a number": ({"target": 0.01}, ValueError, r"expected MaxDrop, MaxBytes or Shortest, found 0.01"),
+    "a number": ({"target": 0.01}, ValueError, r"target: expected a Target, found 0.01; MaxDrop\(0.01\)\?"),
     "NaN": ({"evaluate": lambda network: math.nan}, ValueError, "finite score of the network itself, found NaN"),
     "infinity": ({"evaluate": lambda network: np.inf}, ValueError, "finite score of the network itself, found inf"),
     "no score": ({"evaluate": lambda network: None}, MismatchError, "expected a number from <lambda>, found None"),

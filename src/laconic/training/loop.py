@@ -129,6 +129,14 @@ class Progress:
 Callback: TypeAlias = Callable[[Progress], None]
 
 
+def _check(model: nn.Module, batches: Batches, training: Training) -> None:
+    """Refuse what is no model, no training or no batches, by its name."""
+    check_type("model", model, nn.Module)
+    check_type("training", training, Training, "Training(epochs)" if isinstance(training, int) else "")
+    if training.epochs:
+        check_batches(batches)
+
+
 def train(
     model: nn.Module,
     batches: Batches,
@@ -159,10 +167,7 @@ def train(
         UnsupportedError: the optimizer evaluates the loss several times a step, as LBFGS does.
         KeyboardInterrupt: on Ctrl-C, after the current step; model and checkpoint hold all that was done.
     """
-    check_type("training", training, Training, "Training(epochs)" if isinstance(training, int) else "")
-    check_type("model", model, nn.Module)
-    if training.epochs:
-        check_batches(batches)
+    _check(model, batches, training)
     with ExitStack() as stack:
         stack.enter_context(_as_before(model))
         accelerator = Accelerator()
