@@ -95,9 +95,15 @@ class Compressed:
         from rich.table import Table
 
         verdict = f"misses the target by {self.misses:g}" if self.misses else "meets the target"
-        notes = [f"Judged by {self.judged_by}.", *self.warnings, "Price: bits of file that a unit of loss is worth."]
+        notes = [f"Judged by {self.judged_by}", *self.warnings, "Price: bits of file that a unit of loss is worth"]
         title = f"{self.path.name}: {verdict}: {self.target.label}"
-        table = Table(title=title, caption="\n".join(notes), caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(
+            title=title,
+            caption="\n".join(f"{note}." for note in notes),
+            caption_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+        )
         known = not math.isnan(self.chosen.measured.score_error)
         bound = self.target if isinstance(self.target, MaxDrop) and known else None
         headings = ["price", "bytes", "smaller", "score", "drop", *([f"{bound.confidence:.0%} bound"] if bound else [])]
@@ -185,7 +191,7 @@ def compress(  # noqa: PLR0913 – a public call
     held = {id(tensor): tensor.nbytes for tensor in unwrap(model).state_dict(keep_vars=True).values()}  # tied ones once
     warnings = [too_few(judge.original, [attempt.measured for attempt in attempts], target)]
     if judge.score is None and judge.examples is data:
-        warnings.append(f"The network was {'trained' if finetune else 'observed'} on them: new ones may score less.")
+        warnings.append(f"The network was {'trained' if finetune else 'observed'} on them: new ones may score less")
     said = tuple(filter(None, warnings))
     return Compressed(Path(path), chosen, sum(held.values()), own.score, target, attempts, judge.label, said)
 
