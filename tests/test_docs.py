@@ -61,13 +61,8 @@ def test_pages_build_without_warnings_and_their_snippets_run(built):
 
 
 MEASURE = """
-const sizes = [];
-for (const element of document.querySelectorAll("article *")) {
-  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-  if (own && element.getBoundingClientRect().width) sizes.push(parseFloat(window.getComputedStyle(element).fontSize));
-}
-const root = document.documentElement;
-return [root.scrollWidth - root.clientWidth, Math.min(...sizes), document.querySelector("article img").clientWidth];
+const root = document.documentElement, smallest = textSizes(window, "article *")[0][0];
+return [root.scrollWidth - root.clientWidth, smallest, document.querySelector("article img").clientWidth];
 """
 
 

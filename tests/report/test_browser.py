@@ -64,16 +64,9 @@ def page(request, tmp_path_factory):
 
 MEASURE = """
 const box = (element) => { const b = element.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
-const sizes = [];
-for (const element of document.querySelectorAll("body *")) {
-  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-  if (!own || ["SCRIPT", "STYLE"].includes(element.tagName)) continue;
-  const svg = element.closest("svg"), scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
-  sizes.push([parseFloat(window.getComputedStyle(element).fontSize) * scale, element.textContent.slice(0, 40)]);
-}
 return {
   overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-  smallest: sizes.sort((a, b) => a[0] - b[0])[0],
+  smallest: textSizes(window, "body *")[0],
   figures: [...document.querySelectorAll("figure")].map(box),
   drawings: [...document.querySelectorAll("figure svg")].map(box),
   ground: window.getComputedStyle(document.body).backgroundColor,

@@ -9,6 +9,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 HARNESS = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 <iframe id="page" src="{page}" style="border:0;width:{width}px;height:900px"></iframe>
 <script>
+// What is written in the elements that a selector finds: pixels of height, drawings' scale included, and the text.
+const textSizes = (window, selector) => [...window.document.querySelectorAll(selector)].filter((element) => {{
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  return own && element.getBoundingClientRect().width && !["SCRIPT", "STYLE"].includes(element.tagName);
+}}).map((element) => {{
+  const svg = element.closest("svg"), scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+  return [parseFloat(window.getComputedStyle(element).fontSize) * scale, element.textContent.slice(0, 40)];
+}}).sort((a, b) => a[0] - b[0]);
 const frame = document.getElementById("page");
 frame.addEventListener("load", () => setTimeout(() => {{
   const window = frame.contentWindow, document = frame.contentDocument;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from laconic.errors import MismatchError
 from laconic.recipes.recipe import read_recipe
 from laconic.recipes.registry import rows
 from laconic.recipes.results import CAPTION, Result, table_of_many, table_of_one
-from laconic.recipes.run import run_recipe
+from laconic.recipes.run import command_of, run_recipe
 from laconic.report.measurement import Trial
 from laconic.report.pages import write_frontier_page
 
@@ -52,7 +51,9 @@ def prune(paths: Sequence[Path], references: Mapping[str, str], output: Path, se
             for label, runs in results.items()
             for result in runs
         ]
-        command = _command(paths, references, output, seeds)
+        numbers = ",".join(str(seed) for seed in seeds if seed is not None)
+        options = {**references, **({"--seeds": numbers} if numbers else {}), "-o": str(output)}
+        command = command_of(map(str, paths), options)
         page = write_frontier_page(output / "frontier.html", "Recipes compared", found, command=command)
         console.print(f"Frontier: {page}", soft_wrap=True)
 
@@ -71,14 +72,6 @@ def axes() -> Table:
         table.add_row(f"  {name}", described.append(f"\n{options}", style="dim") if options else described)
         last = axis
     return table
-
-
-def _command(paths: Sequence[Path], references: Mapping[str, str], output: Path, seeds: Sequence[int | None]) -> str:
-    """What was asked for, to be asked for again."""
-    numbers = ",".join(str(seed) for seed in seeds if seed is not None)
-    options = {**references, **({"--seeds": numbers} if numbers else {}), "-o": str(output)}
-    words = [*map(str, paths), *(word for option in options.items() for word in option)]
-    return shlex.join(["laconic", "prune", *words])
 
 
 def _label(path: Path, paths: Sequence[Path]) -> str:

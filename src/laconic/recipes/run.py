@@ -16,7 +16,7 @@ import platform
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -278,9 +278,13 @@ def write_report(
     choices = [choice.name for choice in (recipe.method, recipe.criterion, recipe.unit) if choice]
     title = f"Pruned by {', '.join(choices)}"
     settings = dict(_settings(recipe.to_dict()))
-    options = " ".join(f"{option} {shlex.quote(reference)}" for option, reference in references.items())
-    command = f"laconic prune recipe.toml {options}" if "--model" in references else ""
+    command = command_of(["recipe.toml"], references) if "--model" in references else ""
     write_page(path, Page(title, stages, figures, settings, tensors=tensors, command=command))
+
+
+def command_of(recipes: Iterable[str], options: Mapping[str, str]) -> str:
+    """The command that runs recipes, to be typed again."""
+    return shlex.join(["laconic", "prune", *recipes, *(word for option in options.items() for word in option)])
 
 
 def _settings(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

@@ -181,7 +181,9 @@ def compress(  # noqa: PLR0913 – a public call
     kept = Kept(Path(keep or f"{os.fspath(path)}.attempts"), of, judge.identity(own))
     job = _Job(model, data, target, judge, finetune, kept, own.score)
     for how, price in job.untried():
-        job.attempt(how, price, on_attempt or (lambda attempt: None))
+        made = job.attempt(how, price)
+        if made and on_attempt:
+            on_attempt(made)
     attempts = tuple(job.files)
     chosen = target.best(attempts, own.score)
     with atomic(path) as file:
@@ -241,14 +243,14 @@ class _Job:
             while (price := self.target.next_price(self._by(how), self.score, search)) is not None:
                 yield how, price
 
-    def attempt(self, how: How, price: float, on_attempt: Callable[[Attempt], object]) -> None:
-        """Write a file, decode it, judge it, and keep it, as far as that is not kept already."""
+    def attempt(self, how: How, price: float) -> Attempt | None:
+        """Write a file, decode it, judge it, and keep it, as far as that is not kept already; None if all of it is."""
         begin = self._begin(price) if how == "trained" else None
         path = self.kept.file(how, price, self.finetune, begin)
         measured = self.kept.measured(path)
         if measured is not None:
             self.files[Attempt(price, how, measured)] = path
-            return
+            return None
         if not path.exists():
             draft = path.with_suffix(".part")
             self._write(draft, how, price, begin)
@@ -257,7 +259,7 @@ class _Job:
         self.kept.add(path, measured)
         attempt = Attempt(price, how, measured)
         self.files[attempt] = path
-        on_attempt(attempt)
+        return attempt
 
     def _write(self, path: Path, how: How, price: float, begin: Path | None) -> None:
         if begin:

@@ -56,7 +56,7 @@ class Kept:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        of = f"{self.of}, Laconic {__version__}"
+        self.of += f", Laconic {__version__}"
         index = self.folder / INDEX
         if index.exists():
             try:
@@ -64,13 +64,13 @@ class Kept:
                 found, measured = str(kept["of"]), dict(kept.get("measured", {}))
             except (ValueError, KeyError, TypeError) as error:
                 raise FormatError(f"{index}: expected a list of attempts, found {error!r}") from error
-            if found != of:
-                expected = f"expected attempts at this network on these data, found another's: {found}, not {of}"
+            if found != self.of:
+                expected = f"expected attempts at this network on these data, found another's: {found}, not {self.of}"
                 raise MismatchError(f"{self.folder}: {expected}; name another folder, or remove it to start anew")
             self._measured = measured
-        elif others := sorted(path.name for path in self.folder.iterdir() if path.name[:1] != "."):
+            return
+        if others := sorted(path.name for path in self.folder.iterdir() if path.name[:1] != "."):
             raise MismatchError(f"{self.folder}: expected a folder of attempts, or an empty one, found {others[0]}")
-        self.of = of
         self._write()
 
     def file(self, how: How, price: float, finetune: Training | None = None, start: Path | None = None) -> Path:

@@ -10,11 +10,10 @@ from typing import Any, Literal
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from laconic.core.text import elided
 from laconic.description.ledger import Measurement
-from laconic.report.figures.style import COLOURS, DASHED, HEIGHT, MARKERS, STYLE, WIDTH, dress, need, points
+from laconic.report.figures.style import COLOURS, DASHED, HEIGHT, MARKERS, STYLE, WIDTH, dress, log_ticks, need, points
 from laconic.report.measurement import Quantity, Spread, Trial, by_setting
 
 NEAR_THE_TOP = 5.0  # points of accuracy that are magnified, where some methods lose many more
@@ -134,9 +133,6 @@ def _scale(ax: Axes, name: Literal["x", "y"], quantity: Quantity) -> None:
     low, high = sorted(ax.get_xlim() if name == "x" else ax.get_ylim())
     if low > 0 and high < 3 * low:  # what hardly differs is not drawn as if it did
         ax.set(**{f"{name}lim": (low / 1.3, high * 1.3)})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
+    log_ticks(axis)
     if quantity is Quantity.SPARSITY:
         axis.set_major_formatter(lambda left, _: f"{100 - left:.6g}" if left <= 100 else "")
-    else:
-        axis.set_major_formatter(EngFormatter(sep=""))

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from laconic.core.text import elided
@@ -26,6 +25,7 @@ from laconic.report.figures.style import (
     WIDTH,
     dress,
     key,
+    log_ticks,
     need,
     points,
 )
@@ -78,9 +78,7 @@ def _scale(ax: Axes, amounts: Sequence[float], x: Quantity) -> None:
     ax.set_xscale("log")
     ax.set_xlim(max(amounts) * 1.6, min(amounts) / 1.6)
     few_decades = math.log10(max(amounts) / min(amounts)) < 1.7
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.xaxis.set_minor_locator(NullLocator())
+    log_ticks(ax.xaxis, (1, 2, 5) if few_decades else (1,))
     ax.set_xlabel(f"{x.label} (log scale, many → few)")
 
 

@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 INK = "#1b1b1f"
 BLUE, VERMILION, GREY = "#1f83c4", "#d55e00", "#8c8c94"
@@ -70,6 +72,13 @@ def key(figure: Figure, colours: Mapping[str, str]) -> None:
     """Say what each colour is, below the figure."""
     patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
     figure.legend(handles=patches, loc="outside lower left", ncols=min(len(patches), 3), columnspacing=1.2)
+
+
+def log_ticks(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis: multiples of powers of ten, with SI prefixes."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_locator(NullLocator())
 
 
 def points(ax: Axes, xs: Sequence[float], ys: Sequence[float], labels: Sequence[str], **look: Any) -> None:

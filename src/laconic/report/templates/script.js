@@ -39,13 +39,12 @@ for (const button of document.querySelectorAll("th button")) {
 }
 
 // A table that goes on beyond its edge says so.
+const mark = (scroll) => {
+  const rest = scroll.scrollWidth - scroll.clientWidth - scroll.scrollLeft;
+  scroll.classList.toggle("goes-on", rest > 1);
+};
+const sizes = new ResizeObserver((changed) => changed.forEach((entry) => mark(entry.target)));
 for (const scroll of document.querySelectorAll(".scroll")) {
-  const mark = () => {
-    const rest = scroll.scrollWidth - scroll.clientWidth - scroll.scrollLeft;
-    scroll.classList.toggle("goes-on", rest > 1);
-  };
-  scroll.addEventListener("scroll", mark);
-  addEventListener("resize", mark);
-  for (const details of document.querySelectorAll("details")) details.addEventListener("toggle", mark);
-  mark();
+  scroll.addEventListener("scroll", () => mark(scroll));
+  sizes.observe(scroll);
 }
